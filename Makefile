@@ -1,0 +1,62 @@
+# Needs Python 3.11 or newer and make. `make help` lists the targets.
+# PYTHON=python3.12 chooses the interpreter, VENV=.venv312 the environment.
+
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install -qq --no-warn-script-location
+WORKDIR ?= runs/quickstart
+
+# The first of these that runs, has venv and is new enough.
+FIND_PYTHON = for p in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	    && { echo $$p; break; }; done
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint format parameters bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: $(VENV)/.requirements  ## install, train a small SCHA-VAE on procedural characters, evaluate, write pictures
+	@echo "Training configs/quickstart.py into $(WORKDIR)"
+	@$(RUN) train.py --config=configs/quickstart.py --workdir=$(WORKDIR)
+	@$(RUN) evaluate.py --workdir=$(WORKDIR) --tasks=likelihood,sample
+	@echo "Pictures of unseen classes: $(WORKDIR)/eval/*.png (start with sample.png)"
+	@echo "Numbers: $(WORKDIR)/eval/*.json; training curves: $(WORKDIR)/metrics.jsonl"
+
+test: lint  ## lint, then the test suite
+	@JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(RUN) -m pytest -q
+
+lint: $(VENV)/.dev  ## ruff check and format check
+	@$(RUN) -m ruff check -q --output-format=concise .
+	@$(RUN) -m ruff format -q --check . || { echo "Badly formatted: run 'make format'."; exit 1; }
+
+format: $(VENV)/.dev  ## format the code and fix what ruff can fix
+	@$(RUN) -m ruff check -q --fix . ; $(RUN) -m ruff format -q .
+
+parameters: $(VENV)/.dev  ## count the parameters of every config, and write the table of the README
+	@$(RUN) -m scripts.parameters
+
+bench: $(VENV)/.requirements  ## time a training step of CONFIG (default: quickstart)
+	@$(RUN) benchmarks/train_step.py --config=$(or $(CONFIG),configs/quickstart.py)
+
+clean:  ## remove the environment and caches; runs are kept
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN):
+	@python="$$($(FIND_PYTHON))"; \
+	  [ -n "$$python" ] || { echo "No Python >= 3.11 with venv found: install one, or run make with PYTHON=/path/to/python3."; exit 1; }; \
+	  [ -z "$(PYTHON)" ] || [ "$$python" = "$(PYTHON)" ] || { echo "PYTHON=$(PYTHON) is not Python >= 3.11 with venv."; exit 1; }; \
+	  echo "Creating $(VENV) with $$($$python --version)"; \
+	  $$python -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.requirements: requirements.txt | $(RUN)
+	@echo "Installing requirements (first time: a few minutes)"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements.txt | $(VENV)/.requirements
+	@echo "Installing the package and its development tools"
+	@$(PIP) -e '.[dev]'
+	@touch $@

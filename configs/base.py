@@ -1,0 +1,123 @@
+"""Every configuration key once, with its unit. Experiments change a few of them."""
+
+import ml_collections
+from ml_collections.config_dict import FieldReference, placeholder
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    config.data = ml_collections.ConfigDict(
+        dict(
+            source="strokes",  # omniglot, mnist, strokes, npz, folder
+            split="back_eval",  # classes of train/val/test: ns, back_eval, alphabet, random
+            resize="box",  # gmn, box: how an image becomes image_size; recorded in every result
+            image_size=28,  # pixels, height and width
+            channels=1,  # 1 or 3
+            data_dir=placeholder(str),  # tfds data directory; None: TFDS_DATA_DIR or tfds's default
+            path=placeholder(str),  # npz: the file; folder: the folder with one folder per class
+            cache_dir=placeholder(str),  # resized arrays; None: ~/.cache/hfsgm_jax
+            set_size=FieldReference(
+                5, field_type=object
+            ),  # images per set, |D|: an integer, or (low, high) drawn per set
+            sets_per_batch=16,  # rows of the global batch
+            heldout=0,  # images per training class kept out of training (in-distribution test)
+            binarize="dynamic",  # none, dynamic (train: anew each time; evaluation: once, by eval.seed)
+            corrupt="refuse",  # folder: refuse or skip images that cannot be read
+            flip=False,  # random horizontal and vertical flips, per set
+            rotate=0.0,  # degrees: largest random rotation, per set
+            affine=0.0,  # strength of a small random affine warp, per image (0.1: 10 %)
+            dihedral=False,  # the 8 flips and quarter turns of a class count as 8 classes
+            seed=0,  # of random splits and of procedural data
+        )
+    )
+
+    config.model = ml_collections.ConfigDict(
+        dict(
+            name="scha_vae",  # vae, bns, ns, hfsgm, cns, chfsgm, scha_vae
+            width=128,  # features of every hidden layer
+            c_channels=32,  # size of a shared latent (per position)
+            z_channels=32,  # size of an image latent (per position)
+            layers=3,  # stochastic layers L (scha_vae: given by `latents`)
+            blocks=3,  # residual layers inside a latent block (scha_vae: not used)
+            aggregate="mean",  # mean, max, lag: how a set's images become one feature
+            heads=4,  # attention heads of lag
+            condition="bias",  # bias, film: how c enters the image latents (ns to chfsgm)
+            prior_sees_images=False,  # p(c_l) sees the mean of Z_{l+1} (eq. 3)
+            encoder="32-9,16-6,8-6,4-6,2-3,1-3",  # scha_vae: resolution-blocks, high to low
+            latents="8-6,4-6,2-3,1-3",  # scha_vae: resolution-layers, high to low
+            decoder="32-9,16-6,8-6",  # scha_vae: resolution-blocks, high to low
+            patch=1,  # scha_vae: side of the pixel patches the encoder starts from (1: pixels)
+            border="pad",  # scha_vae, 28 pixels: pad (by 2, and crop) or nearest (resize to 32)
+            decoder_context="full",  # scha_vae: full resolution of c, or top_left (reference code)
+            likelihood="bernoulli",  # bernoulli, discretized_normal, discretized_logistics
+            dtype="float32",  # float32 or bfloat16 compute; parameters and heads stay float32
+        )
+    )
+
+    config.objective = ml_collections.ConfigDict(
+        dict(
+            name="ns",  # ns, resample, rescale, vhe
+            targets=placeholder(int),  # independent target images per set; None: as the context
+            alpha=0.0,  # loss = (1 + a) reconstruction + KL / (1 + a), a starts here
+            alpha_decay=1.0,  # factor of a per epoch (train.steps_per_epoch)
+            kl_warmup=0,  # steps over which the KL's weight grows from 0 to 1
+            free_bits=0.0,  # nats per image of each set latent (KL_c / |D|) that cost nothing
+        )
+    )
+
+    config.optimizer = ml_collections.ConfigDict(
+        dict(
+            name="adam",  # adam, adamw, adamax
+            learning_rate=2e-4,  # at its highest
+            schedule="constant",  # constant, cosine, step, plateau
+            warmup=0,  # steps of linear warm-up
+            decay_steps=0,  # cosine: its length (0: train.steps); step: steps between decays
+            decay_factor=0.5,  # step, plateau: factor of a decay; cosine: final fraction
+            patience=10,  # plateau: evaluations without improvement before a decay
+            b1=0.9,
+            b2=0.999,
+            eps=1e-8,
+            weight_decay=0.0,  # adamw: decoupled; adam, adamax: L2 added to the gradient
+            clip="norm",  # norm, value, none
+            clip_at=100.0,  # largest global norm, or absolute value of an element
+            accumulate=1,  # parts the batch is split into, one after another (rows divide)
+            ema=0.0,  # decay of the averaged parameters (0: off)
+        )
+    )
+
+    config.train = ml_collections.ConfigDict(
+        dict(
+            steps=100_000,  # optimizer steps
+            minutes=0.0,  # time budget, resumes included (0: none)
+            steps_per_dispatch=1,  # optimizer steps per call of the compiled program
+            log_every=100,  # steps
+            eval_every=2_000,  # steps
+            sample_every=10_000,  # steps between sample grids
+            save_every=2_000,  # steps
+            steps_per_epoch=0,  # 0: training images over images per batch
+            keep=2,  # latest checkpoints kept, beside the best
+            max_skipped=50,  # non-finite steps in a row before the run stops
+            devices=0,  # devices used (0: all)
+            progress=True,  # a progress bar on a terminal, lines otherwise
+        )
+    )
+
+    config.eval = ml_collections.ConfigDict(
+        dict(
+            split="test",  # train, heldout, val, test
+            source=placeholder(str),  # another source than data.source
+            set_size=0,  # images per set (0: the training size, its upper end)
+            max_sets=640,  # sets evaluated
+            val_sets=320,  # sets of the validation during training
+            sets_per_batch=16,  # sets evaluated at once
+            estimator="joint",  # joint, nested
+            importance_samples=1000,  # K
+            importance_samples_z=10,  # K over z, nested
+            chunk=10,  # importance samples at once: memory against speed, not the result
+            seed=0,
+            step="best",  # best, last, or a number
+        )
+    )
+    return config

@@ -1,0 +1,42 @@
+"""A small SCHA-VAE-LAG on procedural characters: a few minutes on two CPU cores, no data to download.
+
+    make quickstart
+
+or `python train.py --config=configs/quickstart.py --workdir=runs/quickstart`.
+
+Measured with this library: not yet.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.data.source = "strokes"
+    config.data.set_size = 5
+    config.data.sets_per_batch = 16
+
+    config.model.name = "scha_vae"
+    config.model.aggregate = "lag"
+    config.model.width = 64
+    config.model.c_channels = 16
+    config.model.z_channels = 16
+    config.model.patch = 4
+    config.model.encoder = "8-2,4-2,1-1"
+    config.model.latents = "8-2,4-2,1-1"
+    config.model.decoder = "8-3"
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup = 50
+
+    config.train.minutes = 3.0
+    config.train.steps = 2_000
+    config.train.log_every = 50
+    config.train.eval_every = 500
+    config.train.save_every = 500
+    config.train.sample_every = 0  # the pictures are those of evaluate.py
+
+    config.eval.max_sets = 160
+    config.eval.val_sets = 80
+    config.eval.importance_samples = 50
+    return config

@@ -1,0 +1,26 @@
+"""What a model must beat."""
+
+import numpy as np
+
+from hfsgm_jax.data.dataset import Dataset
+
+
+def independent_pixel_nll(train: Dataset, test_images: np.ndarray) -> float:
+    """NLL of the model that draws each pixel by itself, with its mean over the training images.
+
+    Args:
+      train: its images, as uint8 0..255 or float in [0, 1].
+      test_images: ``[..., H, W, C]`` uint8 0..255 or float in [0, 1]; grey levels count as probabilities.
+
+    Returns:
+      Nats per image.
+    """
+    ones = train.images.sum(0, dtype=np.float64) / _top(train.images)
+    probability = (ones + 0.5) / (len(train.images) + 1)
+    test_images = np.asarray(test_images)
+    mean = test_images.reshape(-1, *train.image_shape).mean(0, dtype=np.float64) / _top(test_images)
+    return float(-(mean * np.log(probability) + (1 - mean) * np.log1p(-probability)).sum())
+
+
+def _top(images: np.ndarray) -> float:
+    return 255.0 if images.dtype == np.uint8 else 1.0

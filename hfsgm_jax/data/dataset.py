@@ -1,0 +1,163 @@
+"""One split of a source, in host memory."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from hfsgm_jax.data.cache import Table, load_table
+from hfsgm_jax.data.errors import DataError, check_choice
+from hfsgm_jax.data.resize import RESIZES, check_resize
+from hfsgm_jax.data.sets import ClassTable, set_size_range
+from hfsgm_jax.data.sources import SOURCES
+from hfsgm_jax.data.splits import SCHEMES, SPLITS, split_classes
+
+
+@dataclasses.dataclass
+class Dataset:
+    """Images of the classes of one split, grouped by class.
+
+    Attributes:
+      images: ``[n, H, W, C]`` uint8 0..255 with ink high, or float32 as the source has it.
+      start, size, label, group: int32 ``[classes]``: first image, number of images, class id, group id.
+      info: source, split, scheme, resize, image_size, channels, num_classes, num_images, sha256 of the images …
+    """
+
+    images: np.ndarray
+    start: np.ndarray
+    size: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    info: dict[str, Any]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.label)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.images.shape[1:]
+
+    def on_device(self) -> ClassTable:
+        """The arrays that `sample_sets` takes, as an argument of the jitted step."""
+        return ClassTable(
+            images=jnp.asarray(self.images),
+            start=jnp.asarray(self.start),
+            size=jnp.asarray(self.size),
+            label=jnp.asarray(self.label),
+            group=jnp.asarray(self.group),
+            member=jnp.arange(self.size.max(), dtype=jnp.int32),
+        )
+
+
+def load_dataset(config: Any, split: str, source: str | None = None) -> Dataset:
+    """Loads one split.
+
+    Args:
+      config: the config's section `data`.
+      split: `train`, `heldout` (images of training classes kept out of training), `val` or `test`.
+      source: another source than ``config.source``, for transfer; `data.split` applies where that source knows
+        it, else the source's own scheme (MNIST: all ten classes are test; recorded in ``info["scheme"]``).
+
+    Raises:
+      DataError: what is the user's to fix.
+    """
+    transfer = source is not None and source != config.source
+    source = source or config.source
+    check_choice("split", split, SPLITS)
+    check_choice("data.source", source, SOURCES)
+    check_choice("data.split", config.split, SCHEMES)
+    check_choice("data.resize", config.resize, RESIZES)
+    check_resize(config.resize, source, config.image_size)
+    set_size_range(config.set_size)
+    schemes = SOURCES[source].schemes
+    scheme = schemes[0] if transfer and config.split not in schemes else config.split
+    if transfer and source == "mnist":
+        scheme = "back_eval"
+    if scheme not in schemes:
+        raise DataError(f"data.split={scheme!r} is not defined for source {source!r}: use {' or '.join(schemes)}.")
+    table = load_table(config, source)
+    classes = split_classes(source, scheme, table.label, table.group, table.part, config.seed)
+    of_split = classes["train" if split == "heldout" else split]
+    if len(of_split) == 0:
+        raise DataError(f"Source {source!r} has no {split} classes under data.split={scheme!r}: use data.split=random.")
+    rows = np.isin(table.label, of_split)
+    if source == "mnist" and scheme == "back_eval" and (table.part[rows] == 2).any():
+        rows &= table.part == 2
+    dataset = _select(table, rows)
+    if split in ("train", "heldout"):
+        dataset = _hold_out(dataset, config.heldout, split)
+    if split == "train":
+        _check_set_size(dataset, config.set_size)
+    dataset.info = _info(config, dataset, source, split, scheme, table.info)
+    return dataset
+
+
+def image_shape(config: Any) -> tuple[int, int, int]:
+    """``(H, W, C)`` of every source's images, from the config's section `data` alone."""
+    return config.image_size, config.image_size, config.channels
+
+
+def _select(table: Table, rows: np.ndarray) -> Dataset:
+    """The classes ``rows`` (bool) of ``table``; entries of one label become one class."""
+    start, size = table.start[rows], table.size[rows]
+    index = np.concatenate([np.arange(a, a + n) for a, n in zip(start, size, strict=True)])
+    label, first = np.unique(table.label[rows], return_index=True)
+    size = np.add.reduceat(size, first).astype(np.int32)
+    return Dataset(
+        images=table.images if len(index) == len(table.images) else table.images[index],
+        start=(np.cumsum(size) - size).astype(np.int32),
+        size=size,
+        label=label.astype(np.int32),
+        group=table.group[rows][first],
+        info={},
+    )
+
+
+def _hold_out(dataset: Dataset, heldout: int, split: str) -> Dataset:
+    """The last ``heldout`` images of every class (`heldout`), or all others (`train`)."""
+    if heldout == 0:
+        if split == "heldout":
+            raise DataError("No images are held out: set data.heldout to their number per training class.")
+        return dataset
+    if not 0 < heldout < dataset.size.min():
+        raise DataError(f"data.heldout={heldout} must be below {dataset.size.min()}, the smallest class's images.")
+    place = np.arange(len(dataset.images)) - np.repeat(dataset.start, dataset.size)
+    last = place >= np.repeat(dataset.size - heldout, dataset.size)
+    size = np.full_like(dataset.size, heldout) if split == "heldout" else dataset.size - heldout
+    return dataclasses.replace(
+        dataset,
+        images=dataset.images[last if split == "heldout" else ~last],
+        start=(np.cumsum(size) - size).astype(np.int32),
+        size=size.astype(np.int32),
+    )
+
+
+def _check_set_size(dataset: Dataset, set_size: Any) -> None:
+    high = set_size_range(set_size)[1]
+    if high > dataset.size.max():
+        raise DataError(
+            f"data.set_size={set_size}: sets of {high} images, but the largest class has {dataset.size.max()}."
+        )
+
+
+def _info(config: Any, dataset: Dataset, source: str, split: str, scheme: str, raw: dict[str, Any]) -> dict[str, Any]:
+    raw = dict(raw)
+    names = raw.pop("class_names", None)
+    info = dict(
+        source=source,
+        split=split,
+        scheme=scheme,
+        resize="drawn" if source == "strokes" else config.resize,
+        image_size=config.image_size,
+        channels=config.channels,
+        num_classes=dataset.num_classes,
+        num_images=len(dataset.images),
+        sha256=hashlib.sha256(np.ascontiguousarray(dataset.images)).hexdigest(),
+        **raw,
+    )
+    if names is not None:
+        info["class_names"] = [names[label] for label in dataset.label]
+    return info

@@ -1,0 +1,267 @@
+"""Distributions of latents and pixels: what the models need and nothing more.
+
+Every distribution has ``log_prob(x)``, ``sample(key)`` and ``mean()``. Latent distributions
+(`Normal`) keep one value per element: `log_prob` is elementwise and the caller sums the event.
+Image distributions (`event_axes` = H, W, C) return log p(x) with the image axes summed, in nats.
+All arithmetic is float32 whatever the compute dtype: in bfloat16 a sum of 550 nats rounds to 4.
+"""
+
+import math
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+LN2 = math.log(2.0)
+MIN_LOG_SCALE = -7.0  # of a logistic on [-1, 1]: narrower than a twentieth of a grey level
+IMAGE_AXES = (-3, -2, -1)
+
+
+def _f32(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32)
+
+
+def softplus_scale(raw: jax.Array, floor: float = 1e-3) -> jax.Array:
+    """floor + softplus with beta = ln 2, which is 1 at 0 (plus the floor) and never overflows."""
+    return floor + jax.nn.softplus(LN2 * _f32(raw)) / LN2
+
+
+def clipped_exp_scale(log_variance: jax.Array, limit: float = 10.0) -> jax.Array:
+    """exp(log variance / 2), the log-variance clipped to [-limit, limit]."""
+    return jnp.exp(0.5 * jnp.clip(_f32(log_variance), -limit, limit))
+
+
+@flax.struct.dataclass
+class Normal:
+    """Diagonal Gaussian; ``loc`` and ``scale`` (a standard deviation) broadcast together."""
+
+    loc: jax.Array
+    scale: jax.Array
+
+    def mean(self) -> jax.Array:
+        return self.loc
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        shape = jnp.broadcast_shapes(self.loc.shape, self.scale.shape)
+        return self.at(jax.random.normal(key, shape, jnp.float32))
+
+    def at(self, noise: jax.Array, temperature: jax.Array | float | None = None) -> jax.Array:
+        """loc + temperature * scale * noise: the sample that standard normal noise gives."""
+        return self.loc + self.scale * (noise if temperature is None else temperature * noise)
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Elementwise log density, nats."""
+        z = (x - self.loc) / self.scale
+        return -0.5 * (z * z + math.log(2 * math.pi)) - jnp.log(self.scale)
+
+    @classmethod
+    def standard(cls, shape: tuple[int, ...]) -> "Normal":
+        return cls(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
+
+
+def kl(q: Normal, p: Normal) -> jax.Array:
+    """Elementwise KL(q || p) of two diagonal Gaussians, nats; exactly 0 where they are equal."""
+    ratio = q.scale / p.scale
+    shift = (q.loc - p.loc) / p.scale
+    return 0.5 * (shift * shift + ratio * ratio - 1.0) - jnp.log(ratio)
+
+
+def select(mask: jax.Array, a: Any, b: Any) -> Any:
+    """``a`` where ``mask`` holds and ``b`` elsewhere, leaf by leaf; ``mask`` is ``[B, N or 1]``."""
+
+    def pick(x, y):
+        return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, y)
+
+    return jax.tree.map(pick, a, b)
+
+
+@flax.struct.dataclass
+class Bernoulli:
+    """Pixels in {0, 1} (or means in [0, 1]: the expected log-likelihood) from logits [..., H, W, C]."""
+
+    logits: jax.Array
+
+    def mean(self) -> jax.Array:
+        return jax.nn.sigmoid(self.logits)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(key, self.mean()).astype(jnp.float32)
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """x log p + (1 - x) log(1 - p), summed over the image."""
+        logits = _f32(self.logits)
+        return (_f32(x) * logits - jax.nn.softplus(logits)).sum(IMAGE_AXES)
+
+
+def _log_bin(x: jax.Array, upper: jax.Array, lower: jax.Array, log_density: jax.Array, levels: int) -> jax.Array:
+    """Log-probability of the grey level x in [-1, 1]; the outer bins reach to infinity.
+
+    Args:
+      x: pixels in [-1, 1].
+      upper, lower: (log CDF, log survival) at the upper and lower edge of the bin.
+      log_density: log of density times bin width, used where the difference of CDFs underflows.
+    """
+    (log_cdf_up, _), (log_cdf_low, log_survival_low) = upper, lower
+    difference = jnp.exp(log_cdf_up) - jnp.exp(log_cdf_low)
+    # The clamp inside the log keeps the gradient of the branch that is not taken finite.
+    inner = jnp.where(difference > 1e-5, jnp.log(jnp.maximum(difference, 1e-12)), log_density)
+    edge = 1.0 - 1.0 / (levels - 1)
+    return jnp.where(x < -edge, log_cdf_up, jnp.where(x > edge, log_survival_low, inner))
+
+
+@flax.struct.dataclass
+class DiscretizedNormal:
+    """256 grey levels in [0, 1], each the Gaussian mass of its bin; the outer bins take the tails.
+
+    Attributes:
+      loc, log_scale: [..., H, W, C] on the scale of pixels in [-1, 1].
+    """
+
+    loc: jax.Array
+    log_scale: jax.Array
+    levels: int = flax.struct.field(pytree_node=False, default=256)
+
+    def mean(self) -> jax.Array:
+        return jnp.clip((_f32(self.loc) + 1) / 2, 0, 1)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        noise = jax.random.normal(key, self.loc.shape, jnp.float32)
+        x = _f32(self.loc) + noise * jnp.exp(self._log_scale())
+        return _to_level(x, self.levels)
+
+    def _log_scale(self) -> jax.Array:
+        return jnp.clip(_f32(self.log_scale), MIN_LOG_SCALE, 5.0)
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
+        x = _f32(x) * 2 - 1
+        log_scale = self._log_scale()
+        inverse, half = jnp.exp(-log_scale), 1.0 / (self.levels - 1)
+        centred = x - _f32(self.loc)
+
+        def edges(t):
+            return jax.scipy.special.log_ndtr(t), jax.scipy.special.log_ndtr(-t)
+
+        z = centred * inverse
+        log_density = -0.5 * z * z - log_scale - 0.5 * math.log(2 * math.pi) + math.log(2 * half)
+        up, low = edges(inverse * (centred + half)), edges(inverse * (centred - half))
+        return _log_bin(x, up, low, log_density, self.levels).sum(IMAGE_AXES)
+
+
+@flax.struct.dataclass
+class DiscretizedLogistics:
+    """Mixture of discretised logistics over RGB (or grey) levels, PixelCNN++ form.
+
+    The channels of one mixture component depend on each other linearly: the mean of green moves
+    with red, that of blue with red and green.
+
+    Attributes:
+      mixture: [..., H, W, M] logits of the components.
+      loc, log_scale: [..., H, W, C, M] on the scale of pixels in [-1, 1].
+      coupling: [..., H, W, C(C-1)/2, M], or None for one channel.
+    """
+
+    mixture: jax.Array
+    loc: jax.Array
+    log_scale: jax.Array
+    coupling: jax.Array | None
+    levels: int = flax.struct.field(pytree_node=False, default=256)
+
+    @classmethod
+    def num_params(cls, channels: int, components: int = 10) -> int:
+        """Values per pixel that `from_params` takes: 100 for RGB and 10 components."""
+        return components * (1 + 2 * channels + channels * (channels - 1) // 2)
+
+    @classmethod
+    def from_params(cls, params: jax.Array, channels: int, components: int = 10) -> "DiscretizedLogistics":
+        """Splits ``[..., H, W, num_params]`` into the parts of the mixture."""
+        params = _f32(params)
+        mixture, rest = params[..., :components], params[..., components:]
+        rest = rest.reshape(rest.shape[:-1] + (-1, components))
+        coupling = jnp.tanh(rest[..., 2 * channels :, :]) if channels > 1 else None
+        log_scale = jnp.clip(rest[..., channels : 2 * channels, :], MIN_LOG_SCALE, 5.0)
+        return cls(mixture, rest[..., :channels, :], log_scale, coupling)
+
+    def _means(self, x: jax.Array) -> jax.Array:
+        """Component means given the channels before: x [..., C, 1] in [-1, 1] -> [..., C, M]."""
+        if self.coupling is None:
+            return self.loc
+        means, k = [], 0
+        for channel in range(self.loc.shape[-2]):
+            mean = self.loc[..., channel, :]
+            for before in range(channel):
+                mean = mean + self.coupling[..., k, :] * x[..., before, :]
+                k += 1
+            means.append(mean)
+        return jnp.stack(means, -2)
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
+        x = (_f32(x) * 2 - 1)[..., None]  # [..., H, W, C, 1]
+        centred = x - self._means(x)
+        inverse, half = jnp.exp(-self.log_scale), 1.0 / (self.levels - 1)
+
+        def edges(t):
+            return jax.nn.log_sigmoid(t), jax.nn.log_sigmoid(-t)
+
+        z = inverse * centred
+        log_density = jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z) - self.log_scale + math.log(2 * half)
+        up, low = edges(inverse * (centred + half)), edges(inverse * (centred - half))
+        per_channel = _log_bin(x, up, low, log_density, self.levels)
+        per_component = per_channel.sum(-2) + jax.nn.log_softmax(self.mixture)
+        return jax.scipy.special.logsumexp(per_component, -1).sum((-2, -1))
+
+    def _chain(self, component: jax.Array, noise: jax.Array | float) -> jax.Array:
+        """Channels one after another for one-hot components [..., H, W, M]: in [-1, 1]."""
+        pick = lambda p: (p * component[..., None, :]).sum(-1)  # noqa: E731
+        loc, scale = pick(self.loc), jnp.exp(pick(self.log_scale))
+        coupling = None if self.coupling is None else pick(self.coupling)
+        noise = jnp.broadcast_to(noise, loc.shape)
+        channels, k = [], 0
+        for channel in range(loc.shape[-1]):
+            mean = loc[..., channel]
+            for before in range(channel):
+                mean = mean + coupling[..., k] * channels[before]
+                k += 1
+            channels.append(jnp.clip(mean + scale[..., channel] * noise[..., channel], -1, 1))
+        return jnp.stack(channels, -1)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        component_key, noise_key = jax.random.split(key)
+        index = jax.random.categorical(component_key, self.mixture)
+        noise = jax.random.logistic(noise_key, self.loc.shape[:-1])
+        one_hot = jax.nn.one_hot(index, self.mixture.shape[-1])
+        return _to_level(self._chain(one_hot, noise), self.levels)
+
+    def mean(self) -> jax.Array:
+        """Mean over components of their chains without noise, in [0, 1]."""
+        weights = jax.nn.softmax(self.mixture)
+        eye = jnp.eye(self.mixture.shape[-1])
+        chains = jax.vmap(lambda row: self._chain(jnp.broadcast_to(row, self.mixture.shape), 0.0))(eye)
+        mean = jnp.einsum("...m,m...c->...c", weights, chains)
+        return jnp.clip((mean + 1) / 2, 0, 1)
+
+
+def _to_level(x: jax.Array, levels: int) -> jax.Array:
+    """[-1, 1] -> the nearest of ``levels`` grey levels in [0, 1]."""
+    return jnp.round(jnp.clip((x + 1) / 2, 0, 1) * (levels - 1)) / (levels - 1)
+
+
+def likelihood_params(name: str, channels: int) -> int:
+    """Values per pixel that the decoder puts out for the likelihood ``name``."""
+    return {
+        "bernoulli": channels,
+        "discretized_normal": 2 * channels,
+        "discretized_logistics": DiscretizedLogistics.num_params(channels),
+    }[name]
+
+
+def likelihood(name: str, params: jax.Array, channels: int) -> Any:
+    """p(x | latents) from the decoder's output ``[..., H, W, likelihood_params]``."""
+    if name == "bernoulli":
+        return Bernoulli(_f32(params))
+    if name == "discretized_normal":
+        loc, log_scale = jnp.split(_f32(params), 2, -1)
+        return DiscretizedNormal(loc, log_scale)
+    return DiscretizedLogistics.from_params(params, channels)

@@ -1,0 +1,36 @@
+"""Picture of what a model makes of classes it has never seen: ``eval/sample.png``."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from hfsgm_jax.evaluation import pictures
+from hfsgm_jax.evaluation.context import Evaluation
+from hfsgm_jax.evaluation.records import Record
+
+KINDS = ("reconstruction", "conditional", "one_pass", "refined", "unconditional")
+
+
+def sample(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
+    """Writes one grid per kind of sample beside its context, and yields where they are."""
+    sets = jax.tree.map(lambda x: x[: pictures.ROWS], evaluation.sets())
+    key = jax.random.key(evaluation.options.seed)
+    samples = pictures.draw_samples(evaluation.model, evaluation.variables, sets, key, one_pass=True)
+    folder = evaluation.workdir / "eval"
+    context, mask = np.asarray(sets.images), np.asarray(sets.observed)
+    blocks, titles, masks = [context], ["context"], [mask]
+    for kind in KINDS:
+        if kind not in samples:
+            continue
+        shown = mask if kind == "reconstruction" else None
+        pair = pictures.grid([context, samples[kind]], ["context", kind], [mask, shown], scale=3)
+        alone = pictures.grid([samples[kind]], ["unconditional (a row: one imagined class)"], scale=3)
+        path = pictures.save(alone if kind == "unconditional" else pair, folder / f"{kind}.png")
+        yield kind, {"pictures": [f"eval/{path.name}"]}
+        if kind != "unconditional":
+            blocks.append(samples[kind])
+            titles.append(kind)
+            masks.append(shown)
+    path = pictures.save(pictures.grid(blocks, titles, masks), folder / "sample.png")
+    yield "all", {"pictures": [f"eval/{path.name}"]}

@@ -1,0 +1,138 @@
+"""Bottleneck blocks without normalisation and the pyramids made of them (SCHA-VAE)."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hfsgm_jax.nn.layers import (
+    Conv,
+    Dense,
+    add_border,
+    average_pool,
+    depth_to_space,
+    gelu,
+    remove_border,
+    scaled_init,
+    space_to_depth,
+    upsample,
+)
+
+Levels = tuple[tuple[int, int], ...]
+
+
+def parse_levels(text: str) -> Levels:
+    """``"8-6,4-2"`` -> ((8, 6), (4, 2)): (resolution, depth), high to low.
+
+    Raises:
+      ValueError: what is not of this form, or not ordered high to low.
+    """
+    try:
+        levels = tuple((int(r), int(n)) for r, n in (part.split("-") for part in text.split(",")))
+    except ValueError:
+        raise ValueError(f"{text!r} is no list of resolution-depth pairs such as '8-6,4-6,1-3'") from None
+    resolutions = [r for r, _ in levels]
+    if resolutions != sorted(set(resolutions), reverse=True) or min(n for _, n in levels) < 1:
+        raise ValueError(f"{text!r}: resolutions go from high to low, each once, with a depth of at least 1")
+    return levels
+
+
+class Bottleneck(nn.Module):
+    """GELU-1x1-GELU-kxk-GELU-kxk-GELU-1x1 with a quarter of the width inside; k = 3 above 2 pixels.
+
+    Attributes:
+      features: channels out.
+      width: channels whose quarter is used inside.
+      resolution: decides k; the paper's blocks that change resolution use the new one.
+      scale: of the last kernel at initialisation; 0 gives zeros.
+      residual: adds the input.
+      head: the last layer computes in float32 (moments of a distribution).
+    """
+
+    features: int
+    width: int
+    resolution: int
+    scale: float = 1.0
+    residual: bool = False
+    head: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        inner, size = self.width // 4, 3 if self.resolution > 2 else 1
+        h = Dense(inner, dtype=self.dtype, name="reduce")(gelu(x))
+        h = Conv(inner, size, dtype=self.dtype, name="conv1")(gelu(h))
+        h = Conv(inner, size, dtype=self.dtype, name="conv2")(gelu(h))
+        dtype = jnp.float32 if self.head else self.dtype
+        h = Dense(self.features, kernel_init=scaled_init(self.scale), dtype=dtype, name="expand")(gelu(h))
+        return x + h if self.residual else h
+
+
+class PyramidEncoder(nn.Module):
+    """Image features at every resolution: ``[B, N, H, W, C]`` -> {resolution: [B, N, r, r, width]}.
+
+    The first block of a new resolution computes at the old one and is pooled after (spec of the
+    reference code); the last activation of each resolution is kept.
+    """
+
+    levels: Levels
+    width: int
+    patch: int = 1
+    border: str = "pad"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, observed: jax.Array, train: bool) -> dict[int, jax.Array]:
+        del observed, train
+        x = add_border(images.astype(self.dtype), self.border)
+        if self.patch > 1:
+            x = Dense(self.width, dtype=self.dtype, name="stem")(space_to_depth(x, self.patch))
+        else:
+            x = Conv(self.width, dtype=self.dtype, name="stem")(x)
+        scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
+        features = {}
+        for resolution, depth in self.levels:
+            for i in range(depth):
+                block = Bottleneck(self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}")
+                x = block(x)
+                if x.shape[-3] > resolution:
+                    x = average_pool(x, x.shape[-3] // resolution)
+            features[resolution] = x
+        return features
+
+
+class PyramidDecoder(nn.Module):
+    """From the image path (and the set path) at the latents' highest resolution to pixels.
+
+    ``decoder_input`` is ``(xz [B, M, r, r, width], xc [B, 1, r, r, width])``. With
+    ``context="top_left"`` only the first position of xc is used, as in the reference code.
+    """
+
+    levels: Levels  # low to high
+    width: int
+    image_size: int
+    out_channels: int
+    patch: int = 1
+    border: str = "pad"
+    context: str = "full"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, decoder_input: Any, images: Any, observed: jax.Array, train: bool) -> jax.Array:
+        del images, observed, train
+        xz, xc = decoder_input
+        if self.context == "top_left":
+            xc = jnp.broadcast_to(xc[..., :1, :1, :], xc.shape)
+        x = Conv(self.width, dtype=self.dtype, name="from_z")(xz) + Conv(self.width, dtype=self.dtype, name="from_c")(xc)
+        scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
+        for resolution, depth in self.levels:
+            for i in range(depth):
+                block = Bottleneck(self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}")
+                x = upsample(block(x), resolution)
+        if self.patch > 1:
+            logits = Dense(self.out_channels * self.patch**2, dtype=jnp.float32, name="pixels")(gelu(x))
+            return remove_border(depth_to_space(logits, self.patch), self.image_size, self.border)
+        # A 1x1 layer commutes with cropping, and there are fewer pixels to compute after it.
+        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(remove_border(x, self.image_size, self.border))

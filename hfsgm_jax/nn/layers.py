@@ -1,0 +1,131 @@
+"""Layers shared by every model. Arrays are ``[B, N, (h, w,) channels]``: layers act on the last axes."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hfsgm_jax.trace import expand_mask
+
+# PyTorch's default for linear and convolutional kernels: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def scaled_init(scale: float) -> nn.initializers.Initializer:
+    """The default kernel times ``scale`` (1/sqrt(L) on residual outputs); 0 gives zeros."""
+    if scale == 0:
+        return nn.initializers.zeros
+    return nn.initializers.variance_scaling(scale * scale / 3, "fan_in", "uniform")
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    return jax.nn.gelu(x, approximate=False)
+
+
+class Dense(nn.Dense):
+    """Linear map of the last axis; on ``[..., h, w, C]`` a 1x1 convolution, as a matrix product."""
+
+    kernel_init: Any = KERNEL_INIT
+
+
+class Conv(nn.Module):
+    """Square convolution over the axes -3, -2 with padding SAME (or VALID)."""
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    padding: str | int = 1
+    use_bias: bool = True
+    kernel_init: Any = KERNEL_INIT
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.size == 1:
+            return Dense(self.features, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype)(x)
+        window, strides = (self.size, self.size), (self.stride, self.stride)
+        return nn.Conv(
+            self.features, window, strides, self.padding, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype
+        )(x)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation whose statistics see observed slots only.
+
+    Attributes:
+      per_channel: statistics, scale and shift per channel; otherwise one of each for all numbers
+        (the "global" form of the Neural Statistician's heads: eps 1e-3, slow averages).
+    """
+
+    per_channel: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, observed: jax.Array, train: bool) -> jax.Array:
+        mask = observed if x.shape[1] == observed.shape[1] else observed.any(1, keepdims=True)
+        momentum, epsilon = (0.9, 1e-5) if self.per_channel else (0.99, 1e-3)
+        norm = nn.BatchNorm(use_running_average=not train, momentum=momentum, epsilon=epsilon, dtype=self.dtype)
+        if self.per_channel:
+            return norm(x, mask=expand_mask(mask, x.ndim))
+        return norm(x[..., None], mask=expand_mask(mask, x.ndim + 1))[..., 0]
+
+
+def upsample(x: jax.Array, size: int) -> jax.Array:
+    """Nearest-neighbour upsampling of ``[..., h, w, C]`` to ``size`` pixels, a multiple of h."""
+    h, w, c = x.shape[-3:]
+    if h == size:
+        return x
+    k = size // h
+    x = jnp.broadcast_to(x[..., :, None, :, None, :], (*x.shape[:-3], h, k, w, k, c))
+    return x.reshape(*x.shape[:-5], h * k, w * k, c)
+
+
+def average_pool(x: jax.Array, k: int = 2) -> jax.Array:
+    """Mean over k x k tiles of ``[..., h, w, C]``."""
+    h, w, c = x.shape[-3:]
+    return x.reshape(*x.shape[:-3], h // k, k, w // k, k, c).mean((-4, -2))
+
+
+def space_to_depth(x: jax.Array, k: int) -> jax.Array:
+    """``[..., h, w, C]`` -> ``[..., h/k, w/k, k*k*C]``: one vector per tile."""
+    h, w, c = x.shape[-3:]
+    x = x.reshape(*x.shape[:-3], h // k, k, w // k, k, c)
+    x = jnp.swapaxes(x, -4, -3)
+    return x.reshape(*x.shape[:-5], h // k, w // k, k * k * c)
+
+
+def depth_to_space(x: jax.Array, k: int) -> jax.Array:
+    """``[..., h, w, k*k*C]`` -> ``[..., h*k, w*k, C]``, the inverse of `space_to_depth`."""
+    h, w, c = x.shape[-3:]
+    x = x.reshape(*x.shape[:-3], h, w, k, k, c // (k * k))
+    x = jnp.swapaxes(x, -4, -3)
+    return x.reshape(*x.shape[:-5], h * k, w * k, c // (k * k))
+
+
+def resize_nearest(x: jax.Array, size: int) -> jax.Array:
+    """Picks rows and columns floor(i * old / new) of ``[..., h, w, C]``: PyTorch's "nearest"."""
+    index = jnp.arange(size) * x.shape[-3] // size
+    return x[..., index, :, :][..., index, :]
+
+
+def padded_size(size: int) -> int:
+    """Images of 28 pixels are worked on at 32."""
+    return 32 if size == 28 else size
+
+
+def add_border(x: jax.Array, border: str) -> jax.Array:
+    """28 -> 32 pixels: by 2 pixels of zeros on every side (``pad``), or ``nearest``."""
+    size = padded_size(x.shape[-3])
+    if size == x.shape[-3]:
+        return x
+    if border == "nearest":
+        return resize_nearest(x, size)
+    return jnp.pad(x, ((0, 0),) * (x.ndim - 3) + ((2, 2), (2, 2), (0, 0)))
+
+
+def remove_border(x: jax.Array, size: int, border: str) -> jax.Array:
+    """The way back from `add_border`."""
+    if x.shape[-3] == size:
+        return x
+    return resize_nearest(x, size) if border == "nearest" else x[..., 2:-2, 2:-2, :]

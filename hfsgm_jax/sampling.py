@@ -1,0 +1,238 @@
+"""Every way to draw images, as plain functions of traces.
+
+They are handed ``apply(sets, plan, key, given=None, features=None, temperature=None) -> Trace``
+(`bind` makes one of a module and its variables) and know nothing else of a model: what differs
+between samplers is where each latent takes its value from. All are pure and can be jitted, with
+counts static. They return the means of p(x | latents), or draws from it with ``draw=True``.
+
+``temperature`` maps a plate to the factor of the standard deviation of its latents' noise (1: as
+trained, 0: means); plates it does not name keep 1. ``encode(sets) -> features`` is optional and only
+saves work: with it each image is encoded once. Its leaves are ``[B, N, ...]``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hfsgm_jax.trace import IMAGE, PRIOR, SET, Plan, Sets, Trace
+
+Apply = Callable[..., Trace]
+Encode = Callable[[Sets], Any]
+Temperature = Mapping[str, jax.Array | float] | None
+
+
+def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
+    """``apply`` and ``encode`` of a Flax module (in inference mode) with its variables."""
+
+    def apply(sets, plan, key, given=None, features=None, temperature=None):
+        settings = dict(given=given, features=features, temperature=temperature)
+        return model.apply(variables, sets, plan, **settings, rngs={"sample": key})
+
+    def encode(sets):
+        return model.apply(variables, sets, method="encode")
+
+    return apply, encode
+
+
+def blank_sets(num_rows: int, num: int, image_shape: tuple[int, int, int]) -> Sets:
+    """Rows of ``num`` slots to generate and no image."""
+    nothing = jnp.zeros((num_rows, num), bool)
+    return Sets.of(jnp.zeros((num_rows, num, *image_shape)), nothing, present=~nothing)
+
+
+def reconstruct(
+    apply: Apply, sets: Sets, key: jax.Array, *, temperature: Temperature = None, draw: bool = False
+) -> jax.Array:
+    """Images from the posterior of all their latents: ``[B, N, H, W, C]``; padding holds anything."""
+    trace_key, pixel_key = jax.random.split(key)
+    trace = apply(sets, Plan(), trace_key, temperature=temperature)
+    return _show(trace.px, pixel_key, draw)
+
+
+def conditional(
+    apply: Apply,
+    sets: Sets,
+    num: int,
+    key: jax.Array,
+    *,
+    encode: Encode | None = None,
+    temperature: Temperature = None,
+    draw: bool = False,
+    chunk: int = 64,
+) -> jax.Array:
+    """New images of every row's class: shared latents from their posterior given the context.
+
+    The latents of the new images come from their prior, in the same traversal as the posterior of
+    the context's own. All images of a row share one draw of the shared latents. A row without
+    context draws from the prior.
+
+    Args:
+      sets: the contexts, of any (also ragged) size.
+      num: new images per row.
+      chunk: new images decoded at once; bounds the memory, and changes nothing but pixel draws.
+
+    Returns:
+      ``[B, num, H, W, C]``.
+    """
+    chunk = min(chunk, num)
+    trace_key, pixel_key = jax.random.split(key)
+    wide = sets.with_unobserved(chunk)
+    is_new = jnp.arange(wide.num_slots) >= sets.num_slots
+    plan = Plan(decode="unobserved", num_decoded=chunk)
+    features = None
+    if encode is not None:  # what an unobserved slot's features hold is never used
+        features = jax.tree.map(lambda x: _pad_slots(x, chunk), encode(sets))
+
+    def part(index):
+        shifted = wide.replace(slots=wide.slots + is_new * index * chunk)
+        trace = apply(shifted, plan, trace_key, features=features, temperature=temperature)
+        _require_context(trace)
+        return _show(trace.px, jax.random.fold_in(pixel_key, index), draw)
+
+    return _in_chunks(part, num, chunk)
+
+
+def one_pass(
+    apply: Apply,
+    sets: Sets,
+    num: int,
+    key: jax.Array,
+    *,
+    temperature: Temperature = None,
+    draw: bool = False,
+    chunk: int = 64,
+) -> jax.Array:
+    """The paper's eq. 6: c_L from q(c_L | X), all below it from the prior: ``[B, num, H, W, C]``.
+
+    Arguments as `conditional`.
+    """
+    chunk = min(chunk, num)
+    context_key, trace_key, pixel_key = jax.random.split(key, 3)
+    context = apply(sets, Plan(), context_key, temperature=temperature)
+    _require_context(context)
+    plates = dict.fromkeys(latent.plate for latent in context.latents if latent.plate != IMAGE)
+    given = {top.label: top.value for top in (context.on(plate)[0] for plate in plates)}
+    new = blank_sets(sets.num_rows, chunk, sets.images.shape[2:])
+
+    def part(index):
+        shifted = new.replace(slots=new.slots + index * chunk)
+        trace = apply(shifted, PRIOR, trace_key, given=given, temperature=temperature)
+        return _show(trace.px, jax.random.fold_in(pixel_key, index), draw)
+
+    return _in_chunks(part, num, chunk)
+
+
+def refine(
+    apply: Apply,
+    sets: Sets,
+    num: int,
+    key: jax.Array,
+    *,
+    num_iterations: int = 10,
+    encode: Encode | None = None,
+    start: jax.Array | None = None,
+    temperature: Temperature = None,
+    draw: bool = False,
+    chunk: int = 64,
+) -> jax.Array:
+    """Refined samples (Algorithms 1 and 3): a Markov chain [X, x_m] for every new image.
+
+    Each iteration draws all latents from their posterior given the context and the image itself,
+    and redraws the image. What is fed back is a draw, never grey means, so that the encoder sees
+    what it was trained on; the last mean (or draw) is returned.
+
+    Args:
+      sets: the contexts; chains are rows, so that they do not see each other.
+      start: ``[B, num, H, W, C]`` images the chains start from; default: `one_pass` draws.
+      chunk: chains per row that run at once; bounds the memory.
+
+    Returns:
+      ``[B, num, H, W, C]``.
+    """
+    start_key, chain_key = jax.random.split(key)
+    if start is None:
+        start = one_pass(apply, sets, num, start_key, temperature=temperature, draw=True, chunk=chunk)
+    chunk = min(chunk, num)
+    rows = _chain_rows(sets, chunk)
+    context = None if encode is None else jax.tree.map(lambda x: jnp.repeat(x, chunk, axis=0), encode(sets))
+    plan = Plan(decode="target", num_decoded=1)
+
+    def step(carry, step_key):
+        x, _ = carry
+        trace_key, pixel_key = jax.random.split(step_key)
+        sets = rows.replace(images=_append(rows.images[:, :-1], x))
+        features = None if encode is None else jax.tree.map(_append, context, encode(Sets.of(x)))
+        px = apply(sets, plan, trace_key, features=features, temperature=temperature).px
+        return (px.sample(pixel_key), px.mean()), None
+
+    start = _pad_slots(start, -num % chunk)
+
+    def part(index):
+        x = jax.lax.dynamic_slice_in_dim(start, index * chunk, chunk, axis=1)
+        x = x.reshape(-1, 1, *x.shape[2:])
+        keys = jax.random.split(jax.random.fold_in(chain_key, index), num_iterations)
+        (drawn, mean), _ = jax.lax.scan(step, (x, x), keys)
+        return (drawn if draw else mean).reshape(sets.num_rows, chunk, *x.shape[2:])
+
+    return _in_chunks(part, num, chunk)
+
+
+def unconditional(
+    apply: Apply,
+    num_rows: int,
+    num: int,
+    image_shape: tuple[int, int, int],
+    key: jax.Array,
+    *,
+    temperature: Temperature = None,
+    draw: bool = False,
+) -> jax.Array:
+    """``num_rows`` imagined classes with ``num`` images each, all from the prior: ``[B, num, H, W, C]``."""
+    trace_key, pixel_key = jax.random.split(key)
+    trace = apply(blank_sets(num_rows, num, image_shape), PRIOR, trace_key, temperature=temperature)
+    return _show(trace.px, pixel_key, draw)
+
+
+def has_context(trace: Trace) -> bool:
+    """Whether the model of this trace has latents that a set shares."""
+    return any(latent.plate != IMAGE for latent in trace.latents)
+
+
+def _require_context(trace: Trace) -> None:
+    if not has_context(trace):
+        raise ValueError("this model has no latent shared by a set: it cannot be conditioned on images")
+
+
+def _show(px: Any, key: jax.Array, draw: bool) -> jax.Array:
+    return px.sample(key) if draw else px.mean()
+
+
+def _pad_slots(x: jax.Array, num: int) -> jax.Array:
+    return jnp.pad(x, ((0, 0), (0, num)) + ((0, 0),) * (x.ndim - 2))
+
+
+def _append(x: jax.Array, slot: jax.Array) -> jax.Array:
+    return jnp.concatenate([x, slot], 1)
+
+
+def _in_chunks(part: Callable[[jax.Array], jax.Array], num: int, chunk: int) -> jax.Array:
+    """``part(i)`` ``[B, chunk, ...]`` for as many i as give ``[B, num, ...]``, one after another."""
+    count = -(-num // chunk)
+    if count == 1:
+        return part(0)[:, :num]
+    parts = jnp.moveaxis(jax.lax.map(part, jnp.arange(count)), 0, 1)
+    return parts.reshape(parts.shape[0], count * chunk, *parts.shape[3:])[:, :num]
+
+
+def _chain_rows(sets: Sets, num: int) -> Sets:
+    """Every row ``num`` times with one more image, which is context too and the only target."""
+    rows = jax.tree.map(lambda x: jnp.repeat(x, num, axis=0), sets).with_unobserved(1)
+    is_new = jnp.broadcast_to(jnp.arange(rows.num_slots) == sets.num_slots, rows.present.shape)
+    return rows.replace(
+        observed=rows.observed | is_new,
+        context={plate: mask | is_new for plate, mask in rows.context.items()},
+        sizes={SET: rows.context[SET].sum(1) + 1.0},
+        target=is_new,
+    )

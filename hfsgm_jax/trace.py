@@ -1,0 +1,218 @@
+"""The vocabulary of the library: sets of images, plans, latents and traces.
+
+Shapes: B rows (one set each), N slots (places of a row), H W C, L layers (L is the top).
+Masks are ``[B, N]`` bool: ``context`` and ``target`` are subsets of ``observed``, which is a
+subset of ``present``; what is not present is padding.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+IMAGE = "image"  # the plate of the latents z: one per slot and layer
+SET = "set"  # the plate of the latents c: one per row and layer
+SOURCES = ("posterior", "prior", "skip")
+DECODED = ("all", "target", "unobserved")
+
+
+@flax.struct.dataclass
+class Sets:
+    """A batch of sets, one per row.
+
+    Attributes:
+      images: ``[B, N, H, W, C]`` float in [0, 1]; what an unobserved slot holds is never used.
+      slots: ``[B, N]`` int32 ids that the noise of the image plate follows.
+      present: ``[B, N]`` this slot belongs to the set (an image, or one to be generated).
+      observed: ``[B, N]`` this slot holds an image.
+      context: shared plate -> ``[B, N]``, the images that inform the latents of that plate.
+      target: ``[B, N]`` the images scored by the objective.
+      sizes: shared plate -> ``[B]`` float, images of the whole class (or group), |X|.
+      label, group: ``[B]`` int32 class and group of the row, or None.
+      member: ``[B, N]`` int32 index of the image within its class, or None.
+    """
+
+    images: jax.Array
+    slots: jax.Array
+    present: jax.Array
+    observed: jax.Array
+    context: dict[str, jax.Array]
+    target: jax.Array
+    sizes: dict[str, jax.Array]
+    label: jax.Array | None = None
+    group: jax.Array | None = None
+    member: jax.Array | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return self.images.shape[0]
+
+    @property
+    def num_slots(self) -> int:
+        return self.images.shape[1]
+
+    @classmethod
+    def of(
+        cls,
+        images: jax.Array,
+        mask: jax.Array | None = None,
+        *,
+        context: jax.Array | None = None,
+        target: jax.Array | None = None,
+        present: jax.Array | None = None,
+        class_size: jax.Array | None = None,
+        label: jax.Array | None = None,
+        group: jax.Array | None = None,
+        member: jax.Array | None = None,
+    ) -> "Sets":
+        """Sets whose every image is context and target, unless masks say otherwise.
+
+        Args:
+          images: ``[B, N, H, W, C]`` in [0, 1].
+          mask: ``[B, N]`` bool, the slots that hold an image; all by default.
+          context, target, present: ``[B, N]`` bool; default: ``mask``.
+          class_size: ``[B]`` images of the whole class; default: the size of the context.
+          label, group, member: see the class.
+        """
+        b, n = images.shape[:2]
+        mask = jnp.ones((b, n), bool) if mask is None else jnp.asarray(mask, bool)
+        context = mask if context is None else jnp.asarray(context, bool)
+        sizes = context.sum(1) if class_size is None else class_size
+        return cls(
+            images=images,
+            slots=jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (b, n)),
+            present=mask if present is None else jnp.asarray(present, bool),
+            observed=mask,
+            context={SET: context},
+            target=mask if target is None else jnp.asarray(target, bool),
+            sizes={SET: jnp.asarray(sizes, jnp.float32)},
+            label=label,
+            group=group,
+            member=member,
+        )
+
+    def with_unobserved(self, num: int) -> "Sets":
+        """The same sets with ``num`` more slots, present and unobserved: images to generate."""
+        b, n = self.slots.shape
+        pad = lambda mask, value: jnp.pad(mask, ((0, 0), (0, num)), constant_values=value)  # noqa: E731
+        new_slots = self.slots.max(1, keepdims=True) + 1 + jnp.arange(num, dtype=jnp.int32)
+        return self.replace(
+            images=jnp.pad(self.images, ((0, 0), (0, num)) + ((0, 0),) * 3),
+            slots=jnp.concatenate([self.slots, new_slots], 1) if n else jnp.broadcast_to(jnp.arange(num), (b, num)),
+            present=pad(self.present, True),
+            observed=pad(self.observed, False),
+            context={plate: pad(mask, False) for plate, mask in self.context.items()},
+            target=pad(self.target, False),
+            member=None if self.member is None else pad(self.member, 0),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Where the value of every latent comes from; hashable, so static under ``jax.jit``.
+
+    Attributes:
+      sources: ``(plate, layer or None for all, source)`` triples, later ones win; what none
+        names draws from its posterior. Sources: ``posterior``, ``prior``, ``skip`` (value and
+        residual contribute nothing, and no KL is counted: no longer a bound).
+      decode: the slots that are decoded: ``all``, ``target`` or ``unobserved``.
+      num_decoded: slots decoded per row where ``decode`` is not ``all`` (a static bound).
+      train: batch statistics instead of running ones.
+    """
+
+    sources: tuple[tuple[str, int | None, str], ...] = ()
+    decode: str = "all"
+    num_decoded: int | None = None
+    train: bool = False
+
+    def __post_init__(self):
+        for _, _, source in self.sources:
+            if source not in SOURCES:
+                raise ValueError(f"a latent's source is one of {SOURCES}, not {source!r}")
+        if self.decode not in DECODED:
+            raise ValueError(f"Plan.decode is one of {DECODED}, not {self.decode!r}")
+        if (self.decode == "all") != (self.num_decoded is None):
+            raise ValueError("Plan.num_decoded goes with decode='target' or 'unobserved'")
+
+    def source(self, plate: str, layer: int) -> str:
+        """Where the latent of this plate and layer takes its value from."""
+        matches = [s for p, at, s in self.sources if p == plate and at in (None, layer)]
+        return matches[-1] if matches else "posterior"
+
+
+PRIOR = Plan(sources=((SET, None, "prior"), (IMAGE, None, "prior")))
+
+
+@flax.struct.dataclass
+class Latent:
+    """One latent variable of a trace.
+
+    Attributes:
+      value: ``[B, N or 1, ...]``; N on the image plate, 1 on a shared one.
+      prior, posterior: distributions over ``value`` given its parents (they may broadcast over
+        N). The posterior equals the prior wherever nothing informs the latent.
+      weights: ``[B, N, heads]`` attention of the posterior's aggregator, or None.
+      plate, layer, label: ``"set", 3, "c3"``; static.
+    """
+
+    value: jax.Array
+    prior: Any
+    posterior: Any
+    weights: jax.Array | None
+    plate: str = flax.struct.field(pytree_node=False)
+    layer: int = flax.struct.field(pytree_node=False)
+    label: str = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class Trace:
+    """What one traversal gives: all that objectives, classifiers and samplers read.
+
+    Attributes:
+      latents: in traversal order, c_L, z_L, c_{L-1}, ...
+      decoder_input: what ``decode`` takes.
+      px: p(x | latents), batch shape ``[B, M]`` for the M decoded slots.
+      decoded: ``[B, M]`` int32, which slot each of them is, or None: all, in order.
+      prior_sees_images: whether the prior of a shared latent depends on latents of images.
+    """
+
+    latents: tuple[Latent, ...]
+    decoder_input: Any
+    px: Any
+    decoded: jax.Array | None
+    prior_sees_images: bool = flax.struct.field(pytree_node=False, default=False)
+
+    def __getitem__(self, label: str) -> Latent:
+        for latent in self.latents:
+            if latent.label == label:
+                return latent
+        raise KeyError(f"no latent {label!r}; there are {[node.label for node in self.latents]}")
+
+    def on(self, plate: str) -> tuple[Latent, ...]:
+        """The latents of one plate, top first."""
+        return tuple(latent for latent in self.latents if latent.plate == plate)
+
+
+Given = Mapping[str, jax.Array]
+
+
+def take_slots(x: jax.Array, index: jax.Array | None) -> jax.Array:
+    """Picks slots ``index`` ``[B, M]`` of ``x`` ``[B, N or 1, ...]``; None or N = 1 pick all."""
+    if index is None or x.shape[1] == 1:
+        return x
+    return jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), axis=1)
+
+
+def expand_mask(mask: jax.Array, ndim: int) -> jax.Array:
+    """``[B, N]`` -> ``[B, N, 1, ...]`` with ``ndim`` axes, to broadcast over events."""
+    return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
+
+
+def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of ``x`` ``[B, N, ...]`` over the slots of ``mask``: ``[B, 1, ...]``, 0 where empty."""
+    mask = expand_mask(mask, x.ndim)
+    total = jnp.where(mask, x, 0).sum(1, keepdims=True)
+    return total / jnp.maximum(mask.sum(1, keepdims=True), 1).astype(x.dtype)

@@ -1,0 +1,91 @@
+"""Optimizers, schedules, clipping. The learning rate is traced: nothing here recompiles."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+
+class OptimizerState(NamedTuple):
+    """``inner``: optax's state of the update rule; ``plateau``: of ``reduce_on_plateau``, or ()."""
+
+    inner: Any
+    plateau: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optax rule whose learning rate depends on the step (not on its own count) and the plateau."""
+
+    rule: optax.GradientTransformation
+    schedule: Callable[[jax.Array], jax.Array]
+    plateau: optax.GradientTransformationExtraArgs | None = None
+
+    def init(self, params: Any) -> OptimizerState:
+        return OptimizerState(self.rule.init(params), self.plateau.init(jnp.zeros(())) if self.plateau else ())
+
+    def learning_rate(self, state: OptimizerState, step: jax.Array) -> jax.Array:
+        """The learning rate of this step, float32."""
+        rate = self.schedule(step)
+        return jnp.asarray(rate * state.plateau.scale if self.plateau else rate, jnp.float32)
+
+    def update(self, grads: Any, state: OptimizerState, params: Any, step: jax.Array) -> tuple[Any, OptimizerState]:
+        """``(new params, new state)``."""
+        directions, inner = self.rule.update(grads, state.inner, params)
+        rate = self.learning_rate(state, step)
+        updates = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), directions)
+        return optax.apply_updates(params, updates), state._replace(inner=inner)
+
+    def observe(self, state: OptimizerState, value: float) -> OptimizerState:
+        """Tells the plateau schedule the validation value (lower is better)."""
+        if self.plateau is None:
+            return state
+        _, plateau = self.plateau.update(jnp.zeros(()), state.plateau, value=value)
+        return state._replace(plateau=plateau)
+
+
+def make_optimizer(config: ConfigDict, total_steps: int) -> Optimizer:
+    """Builds the optimizer of ``config.optimizer``; ``total_steps`` is the default cosine length."""
+    plateau = None
+    if config.schedule == "plateau":
+        plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience)
+    return Optimizer(optax.chain(_clip(config), _direction(config)), _schedule(config, total_steps), plateau)
+
+
+def _clip(config: ConfigDict) -> optax.GradientTransformation:
+    return {
+        "norm": lambda: optax.clip_by_global_norm(config.clip_at),
+        "value": lambda: optax.clip(config.clip_at),
+        "none": optax.identity,
+    }[config.clip]()
+
+
+def _direction(config: ConfigDict) -> optax.GradientTransformation:
+    decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
+    moments = dict(b1=config.b1, b2=config.b2, eps=config.eps)
+    if config.name == "adamw":
+        return optax.chain(optax.scale_by_adam(**moments), decay)
+    # Coupled: the penalty is part of the gradient and passes through the moments, as in the papers.
+    scale = optax.scale_by_adamax if config.name == "adamax" else optax.scale_by_adam
+    return optax.chain(decay, scale(**moments))
+
+
+def _schedule(config: ConfigDict, total_steps: int) -> Callable[[jax.Array], jax.Array]:
+    peak, warmup = config.learning_rate, config.warmup
+    if config.schedule == "cosine":
+        length = max((config.decay_steps or total_steps) - warmup, 1)
+        base = optax.cosine_decay_schedule(peak, length, alpha=config.decay_factor)
+    elif config.schedule == "step":
+        base = optax.exponential_decay(peak, config.decay_steps, config.decay_factor, staircase=True)
+    else:
+        base = optax.constant_schedule(peak)
+
+    def schedule(step):
+        rate = base(jnp.maximum(step - warmup, 0))
+        return rate * jnp.minimum(1.0, (step + 1) / warmup) if warmup else rate
+
+    return schedule

@@ -1,0 +1,85 @@
+"""The state of a training run: all that a step changes."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from hfsgm_jax.config import ConfigError
+from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.training.optimizer import Optimizer, OptimizerState
+
+
+@flax.struct.dataclass
+class TrainState:
+    """No random keys: every key is ``fold_in(root, step)``.
+
+    Attributes:
+      step: int32, optimizer steps done, skipped ones included.
+      params: of the model.
+      ema_params: their running average, or None.
+      opt_state: see ``optimizer.OptimizerState``.
+      model_state: ``{"batch_stats": ...}`` of models with batch normalisation, otherwise ``{}``.
+      skipped, skipped_in_a_row: int32, steps with a non-finite loss or gradient.
+    """
+
+    step: jax.Array
+    params: Any
+    ema_params: Any
+    opt_state: OptimizerState
+    model_state: dict[str, Any]
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
+
+    @property
+    def eval_params(self) -> Any:
+        """The averaged parameters once averaging is on."""
+        return self.params if self.ema_params is None else self.ema_params
+
+    @property
+    def eval_variables(self) -> dict[str, Any]:
+        """What ``model.apply`` takes outside training."""
+        return {"params": self.eval_params, **self.model_state}
+
+
+def init_function(model: Any, optimizer: Optimizer, ema: float, sets: Sets):
+    """A function ``key -> TrainState``; ``sets`` (shapes suffice) is an example batch."""
+
+    def init(key: jax.Array) -> TrainState:
+        examples = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sets)
+        keys = {"params": jax.random.fold_in(key, 0), "sample": jax.random.fold_in(key, 1)}
+        variables = dict(model.init(keys, examples, Plan(train=True)))
+        params = variables.pop("params")
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+            opt_state=optimizer.init(params),
+            model_state=variables,
+            skipped=jnp.zeros((), jnp.int32),
+            skipped_in_a_row=jnp.zeros((), jnp.int32),
+        )
+
+    return init
+
+
+def abstract_state(init: Any, key: jax.Array, sharding: NamedSharding) -> TrainState:
+    """Shapes, dtypes and this run's shardings of the state; nothing is computed.
+
+    Raises:
+      ConfigError: averaged parameters for a model whose batch statistics do not belong to them.
+    """
+    state = jax.eval_shape(init, key)
+    if state.ema_params is not None and "batch_stats" in state.model_state:
+        raise ConfigError(
+            "optimizer.ema averages parameters, but this model has batch normalisation, whose statistics belong to "
+            "the parameters of the last step; set optimizer.ema=0"
+        )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+
+
+def create_state(init: Any, key: jax.Array, sharding: NamedSharding) -> TrainState:
+    """The state at step 0, made on the devices by one compiled program."""
+    return jax.jit(init, out_shardings=sharding)(key)

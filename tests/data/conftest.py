@@ -1,0 +1,61 @@
+"""Small data sets for the tests of the data."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.base import get_config
+
+_SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def config(shared_cache):
+    """The data section of the base config."""
+    data = get_config().data
+    data.cache_dir = shared_cache
+    data.split = "random"
+    return data
+
+
+@pytest.fixture
+def write_npz(tmp_path):
+    def write(num_classes=10, num_images=6, side=28, name="data.npz", **arrays):
+        labels = np.repeat(np.arange(num_classes), num_images)
+        images = np.random.default_rng(0).integers(0, 256, (len(labels), side, side), np.uint8)
+        path = tmp_path / name
+        np.savez(path, **{"images": images, "labels": labels, **arrays})
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """Six classes of five images of different sizes, modes and formats; class k is of grey 40 k."""
+    root = tmp_path / "folder"
+    for k in range(6):
+        (root / f"class{k}").mkdir(parents=True)
+        for i, (mode, suffix) in enumerate([("L", "png"), ("RGB", "png"), ("L", "bmp"), ("RGB", "jpg"), ("1", "png")]):
+            image = Image.new("L", (20 + 5 * i, 30), 40 * k).convert(mode)
+            image.save(root / f"class{k}" / f"{i}.{suffix}")
+    (root / "notes.txt").write_text("not a class")
+    (root / "class0" / "notes.txt").write_text("not an image")
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data, with `tfds` in it."""
+    path = pathlib.Path(os.environ.get("HFSGM_TEST_DATA", _SHARED))
+    if not (path / "tfds" / "omniglot").is_dir():
+        pytest.skip(f"no real data at {path}: set HFSGM_TEST_DATA to a folder with tfds/omniglot and tfds/mnist")
+    return path

@@ -1,0 +1,148 @@
+"""Omniglot and MNIST through tfds: the real data, and the preparation without TensorFlow from small archives."""
+
+import gzip
+import io
+import os
+import struct
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hfsgm_jax.data import DataError, fixed_sets, independent_pixel_nll, load_dataset, prepare, tfds_sources
+
+tfds = pytest.importorskip("tensorflow_datasets", reason="tfds is not installed")
+
+
+@pytest.fixture
+def omniglot(config, real_data):
+    config.update(source="omniglot", split="back_eval", data_dir=str(real_data / "tfds"))
+    return config
+
+
+@pytest.mark.parametrize("resize, train_nll, test_nll", [("gmn", 169.9, 176.9), ("box", 170.4, 177.5)])
+def test_real_omniglot_has_the_known_statistics(omniglot, resize, train_nll, test_nll):
+    omniglot.resize = resize
+    train, test = load_dataset(omniglot, "train"), load_dataset(omniglot, "test")
+    assert (train.num_classes, test.num_classes) == (867, 659)
+    assert (train.size == 20).all() and not set(train.group) & set(test.group)
+    assert independent_pixel_nll(train, train.images) == pytest.approx(train_nll, abs=0.1)
+    assert independent_pixel_nll(train, test.images) == pytest.approx(test_nll, abs=0.1)
+    grey = test.images[(test.images > 0) & (test.images < 255)] / 255
+    entropy = -(grey * np.log(grey) + (1 - grey) * np.log1p(-grey)).sum() / len(test.images)
+    assert entropy == pytest.approx(43.8 if resize == "box" else 0, abs=0.1)
+    assert fixed_sets(test, 5, 640, 0).images.shape == (640, 5, 28, 28, 1)
+
+
+def test_real_omniglot_splits(omniglot):
+    omniglot.split = "alphabet"
+    train, val = load_dataset(omniglot, "train"), load_dataset(omniglot, "val")
+    assert not set(train.group) & set(val.group) and train.num_classes + val.num_classes == 964
+    omniglot.split = "ns"
+    assert [load_dataset(omniglot, s).num_classes for s in ("train", "val", "test")] == [1000, 200, 423]
+
+
+def test_real_mnist_as_a_test_of_transfer(omniglot):
+    test = load_dataset(omniglot, "test", source="mnist")
+    assert test.num_classes == 10 and len(test.images) == 10_000
+    assert test.info["tfds_splits"] == ["test"] and test.info["scheme"] == "back_eval"
+    with pytest.raises(DataError, match="no train classes"):
+        load_dataset(omniglot, "train", source="mnist")
+
+
+def _download_from(monkeypatch, folder):
+    """Lets the download manager of tfds find every URL's file in ``folder``."""
+
+    def find(self, urls):
+        if isinstance(urls, dict):
+            return {key: find(self, url) for key, url in urls.items()}
+        if isinstance(urls, list):
+            return [find(self, url) for url in urls]
+        return folder / urls.rsplit("/", 1)[-1]
+
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", find)
+    monkeypatch.setattr(prepare, "_check_online", lambda url: None)
+
+
+def _write_omniglot(folder):
+    """Archives of Omniglot's layout, one drawing of each of its 1,623 characters: pixel (0, label % 105) is ink."""
+
+    def png(label):
+        pixels = np.full((105, 105), True)
+        pixels[0, label % 105] = False
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "png")
+        return buffer.getvalue()
+
+    def write(name, labels, first_alphabet, alphabets):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as file:
+            file.writestr(f"__MACOSX/{name}/._x.png", b"")
+            for label in labels:
+                alphabet, character = first_alphabet + label % alphabets, label // alphabets
+                file.writestr(
+                    f"{name}/Alphabet{alphabet:02}/character{character + 1:02}/{label + 1:04}_01.png", png(label)
+                )
+
+    write("images_background", range(964), 0, 30)
+    write("images_evaluation", range(964, 1623), 30, 20)
+    write("images_background_small1", range(3), 0, 30)
+    write("images_background_small2", range(3, 6), 0, 30)
+
+
+def test_omniglot_is_prepared_without_tensorflow(config, tmp_path, monkeypatch):
+    _write_omniglot(tmp_path)
+    _download_from(monkeypatch, tmp_path)
+    config.update(source="omniglot", data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path), resize="gmn")
+    config.update(split="back_eval", set_size=1)
+    raw = tfds_sources.read_omniglot(config)
+    assert raw.images.shape == (1623, 105, 105, 1) and (raw.images.sum((1, 2, 3)) == 255).all()
+    np.testing.assert_array_equal(raw.images[:, 0].argmax(1)[:, 0], raw.labels % 105)
+    assert (raw.parts == 2).sum() == 659 and len(np.unique(raw.groups)) == 50
+    assert load_dataset(config, "train").num_classes == 867
+    assert "tensorflow" not in sys.modules
+    monkeypatch.setattr(prepare, "make_builder", None)  # a second time there is nothing to prepare
+    prepare.ensure_prepared("omniglot", config.data_dir)
+
+
+def test_mnist_is_prepared_without_tensorflow(config, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images, labels = {}, {}
+    for name, count in (("train", 60), ("t10k", 20)):
+        images[name] = rng.integers(0, 256, (count, 28, 28), np.uint8)
+        labels[name] = np.arange(count, dtype=np.uint8) % 10
+        for kind, array in (("images-idx3", images[name]), ("labels-idx1", labels[name])):
+            header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            with gzip.open(tmp_path / f"{name}-{kind}-ubyte.gz", "wb") as file:
+                file.write(header + array.tobytes())
+    _download_from(monkeypatch, tmp_path)
+    config.update(source="mnist", data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path))
+    train = load_dataset(config, "train")
+    assert (train.num_classes, train.info["tfds_splits"]) == (7, ["train", "test"]) and (train.size == 8).all()
+    digit = {image.tobytes(): label for n in images for image, label in zip(images[n], labels[n], strict=True)}
+    assert [digit[image.tobytes()] for image in train.images] == np.repeat(train.label, 8).tolist()
+    config.update(split="back_eval", set_size=2)
+    assert (load_dataset(config, "test").size == 2).all()  # the official test images only
+
+
+def test_unprepared_and_offline_says_what_to_run(config, tmp_path, monkeypatch):
+    def offline(url):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(prepare, "_check_online", offline)
+    config.update(source="omniglot", data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(DataError) as error:
+        load_dataset(config, "train")
+    for part in ("no route", "github.com/brendenlake/omniglot", "hfsgm_jax.data.prepare omniglot", str(tmp_path)):
+        assert part in str(error.value)
+
+
+def test_data_dir_from_the_environment(config, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "/somewhere")
+    assert tfds_sources.tfds_dir(config) == "/somewhere"
+    config.data_dir = "/elsewhere"
+    assert tfds_sources.tfds_dir(config) == "/elsewhere"
+    config.data_dir = None
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert tfds_sources.tfds_dir(config) == os.path.expanduser("~/tensorflow_datasets")

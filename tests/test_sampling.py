@@ -1,0 +1,111 @@
+"""Samplers: shapes for any sizes, where latents come from, and what does not change the result."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hfsgm_jax import sampling
+from hfsgm_jax.trace import IMAGE, SET, Sets
+
+SHAPE = (28, 28, 1)
+
+
+def sets_of(rows, slots, sizes=None):
+    images = jax.random.bernoulli(jax.random.key(0), 0.3, (rows, slots, *SHAPE)).astype(jnp.float32)
+    mask = None if sizes is None else np.arange(slots) < np.asarray(sizes)[:, None]
+    return Sets.of(images, mask)
+
+
+class Spy:
+    """``apply`` that remembers how it was called."""
+
+    def __init__(self, apply):
+        self.apply, self.calls = apply, []
+
+    def __call__(self, sets, plan, key, given=None, features=None, temperature=None):
+        self.calls.append(types.SimpleNamespace(sets=sets, plan=plan, given=given))
+        return self.apply(sets, plan, key, given=given, features=features, temperature=temperature)
+
+
+@pytest.mark.parametrize(("slots", "num", "chunk"), [(1, 1, 64), (1, 5, 2), (4, 3, 64), (7, 4, 3)])
+def test_any_number_of_images_from_any_number(tiny, slots, num, chunk):
+    apply, encode = sampling.bind(*tiny)
+    sets, key = sets_of(2, slots), jax.random.key(1)
+    for sampler in (sampling.conditional, sampling.one_pass, sampling.refine):
+        settings = {} if sampler is sampling.one_pass else {"encode": encode}
+        out = jax.eval_shape(lambda key, f=sampler, s=settings: f(apply, sets, num, key, chunk=chunk, **s), key)
+        assert out.shape == (2, num, *SHAPE)
+    assert jax.eval_shape(lambda key: sampling.reconstruct(apply, sets, key), key).shape == (2, slots, *SHAPE)
+    assert jax.eval_shape(lambda key: sampling.unconditional(apply, 2, num, SHAPE, key), key).shape == (2, num, *SHAPE)
+
+
+def test_conditional_changes_with_its_context_only(tiny):
+    """Chunks, features computed beforehand and padding are no part of the result."""
+    apply, encode = sampling.bind(*tiny)
+    key, padded = jax.random.key(1), sets_of(2, 4, sizes=[2, 0])
+    conditional = jax.jit(sampling.conditional, static_argnums=(0, 2), static_argnames=("encode", "chunk"))
+    expected = np.asarray(conditional(apply, padded, 5, key))
+    chunked = np.asarray(conditional(apply, padded, 5, key, encode=encode, chunk=2))
+    np.testing.assert_allclose(chunked, expected, atol=1e-5)
+    other_padding = padded.replace(images=jnp.where(padded.observed[..., None, None, None], padded.images, 0.7))
+    np.testing.assert_allclose(conditional(apply, other_padding, 5, key), expected, atol=1e-5)
+    other_images = np.asarray(conditional(apply, padded.replace(images=1 - padded.images), 5, key))
+    assert np.abs(other_images - expected)[0].max() > 1e-3  # two images of context
+    np.testing.assert_allclose(other_images[1], expected[1], atol=1e-5)  # none: from the prior
+
+
+def test_one_pass_gives_the_top_set_latent_and_nothing_else(tiny):
+    spy = Spy(sampling.bind(*tiny)[0])
+    jax.eval_shape(lambda key: sampling.one_pass(spy, sets_of(2, 3), 4, key), jax.random.key(0))
+    _, new = spy.calls
+    assert list(new.given) == ["c2"]
+    assert new.plan.source(SET, 1) == new.plan.source(IMAGE, 2) == "prior"
+
+
+def test_refinement_is_one_program_whatever_its_length(tiny):
+    apply, encode = sampling.bind(*tiny)
+    counts = []
+    for iterations in (2, 40):
+        spy = Spy(apply)
+        settings = dict(num_iterations=iterations, encode=encode)
+        jax.eval_shape(
+            lambda key, spy=spy, settings=settings: sampling.refine(spy, sets_of(2, 3), 4, key, **settings),
+            jax.random.key(0),
+        )
+        counts.append(len(spy.calls))
+        assert spy.calls[-1].sets.images.shape == (8, 4, *SHAPE)  # every new image has a row of its own
+    assert counts[0] == counts[1]
+
+
+def test_refinement_feeds_back_draws_and_sees_the_context():
+    """A stub whose mean says whether the fed-back image was binary, and what the context was."""
+
+    def apply(sets, plan, key, given=None, features=None, temperature=None):
+        x = sets.images[:, -1:]
+        binary = ((x == 0) | (x == 1)).all((2, 3, 4), keepdims=True)
+        mean = jnp.broadcast_to(jnp.where(binary, sets.images[:, :1].mean((2, 3, 4), keepdims=True), -1), x.shape)
+        assert plan.decode == "target"
+        draw = lambda key: jax.random.bernoulli(key, 0.5, x.shape).astype(jnp.float32)  # noqa: E731
+        return types.SimpleNamespace(px=types.SimpleNamespace(mean=lambda: mean, sample=draw))
+
+    levels = jnp.array([0.25, 0.75])
+    sets = Sets.of(jnp.broadcast_to(levels[:, None, None, None, None], (2, 3, 4, 4, 1)))
+    out = sampling.refine(
+        apply, sets, 3, jax.random.key(0), num_iterations=4, start=jnp.zeros((2, 3, 4, 4, 1)), chunk=2
+    )
+    np.testing.assert_allclose(out.mean((2, 3, 4)), np.repeat(levels[:, None], 3, 1))
+
+
+def test_without_shared_latents_there_is_no_conditioning(tiny_vae):
+    _, model, variables = tiny_vae
+    sets = sets_of(1, 2)
+
+    def draw(variables, sampler):
+        return sampler(sampling.bind(model, variables)[0], sets, 2, jax.random.key(0))
+
+    for sampler in (sampling.conditional, sampling.one_pass, sampling.refine):
+        with pytest.raises(ValueError, match="no latent shared by a set"):
+            jax.eval_shape(lambda v, f=sampler: draw(v, f), variables)

@@ -1,0 +1,95 @@
+"""Configs: keys, combinations, and the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_training import tiny_config
+
+from hfsgm_jax.config import (
+    ConfigError,
+    check_config,
+    check_keys,
+    config_diff,
+    dump_config,
+    flatten,
+    load_config,
+    nearest_key,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_config_json_keeps_values_and_types(tmp_path):
+    config = tiny_config(data__set_size=(2, 5), data__path="x")
+    dump_config(config, tmp_path)
+    loaded = load_config(tmp_path)
+    assert loaded.data.set_size == (2, 5) and config_diff(config, loaded) == []
+    assert {k: type(v) for k, v in flatten(loaded).items()} == {k: type(v) for k, v in flatten(config).items()}
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="not the folder of a run"):
+        load_config(tmp_path)
+
+
+def test_unknown_keys_name_the_nearest():
+    valid = flatten(tiny_config())
+    assert nearest_key("model.widht", valid) == "model.width"
+    assert nearest_key("learning_rate", valid) == "optimizer.learning_rate"
+    with pytest.raises(ConfigError, match="unknown config key 'train.step'; did you mean 'train.steps'"):
+        check_keys(["train.step", "train.steps"], valid)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(train__steps_per_dispatch=4), r"train.log_every \(5\) must be a multiple"),
+        (dict(optimizer__accumulate=3), r"data.sets_per_batch \(8\) must divide"),
+        (dict(optimizer__name="adan"), "did you mean 'adam'"),
+        (dict(optimizer__schedule="step"), "needs optimizer.decay_steps"),
+        (dict(optimizer__schedule="plateau", train__eval_every=0), "follows the evaluations"),
+        (dict(optimizer__clip_at=0.0), "optimizer.clip_at is 0.0"),
+        (dict(optimizer__ema=1.0), r"in \[0, 1\)"),
+        (dict(optimizer__learning_rate=0.0), "above 0"),
+        (dict(objective__name="vhe"), "drawn apart from the context"),
+        (dict(objective__alpha_decay=0.0), "alpha_decay"),
+        (dict(train__minutes=-1.0), "time budget"),
+        (dict(train__log_every=0), "at least 1"),
+    ],
+)
+def test_impossible_combinations(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_config(tiny_config(**changes))
+
+
+def test_the_tiny_config_is_fine():
+    check_config(tiny_config())
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "train.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/base.py", "--config.model.widht=3"], "did you mean 'model.width'?"),
+        (["--config=configs/base.py", "--config.model.name=scha"], "scha_vae"),
+        (["--config=configs/nothing.py"], "nothing.py"),
+        (["--config=configs/base.py", "--config.data.source=omniglott"], "omniglot"),
+    ],
+)
+def test_errors_of_the_command_line_are_one_message(arguments, message, tmp_path):
+    result = command(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
