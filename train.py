@@ -50,12 +50,11 @@ def main(argv: list[str]) -> None:
     # Imported late: flags are checked before JAX starts.
     from hfsgm_jax.config import ConfigError
     from hfsgm_jax.data import DataError
-    from hfsgm_jax.models import ConfigError as ModelConfigError
     from hfsgm_jax.training import CheckpointError, NonFiniteError, train
 
     try:
         summary = train(_CONFIG.value, _WORKDIR.value)
-    except (ConfigError, ModelConfigError, DataError, CheckpointError) as error:
+    except (ConfigError, DataError, CheckpointError) as error:
         _fail(error, 2)
     except NonFiniteError as error:
         _fail(error, 1)

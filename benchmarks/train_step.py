@@ -48,6 +48,7 @@ def measure(config: ConfigDict, steps: int) -> dict[str, Any]:
     data_seconds = time.monotonic() - start
 
     config = resolve(config, dataset)
+    mesh_lib.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate)
     mesh = mesh_lib.make_mesh(config.train.devices)
     mesh_lib.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
     whole = mesh_lib.replicated(mesh)

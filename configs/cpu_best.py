@@ -16,5 +16,11 @@ def get_config():
     config.model.patch = 4
     config.model.encoder = "8-4,4-2,2-2,1-2"
     config.model.decoder = "8-4"
-    config.train.steps = 10_000
+    config.data.sets_per_batch = 8
+    config.optimizer.ema = 0.998
+    config.train.steps = 6_800
+    config.train.log_every = 50
+    config.train.eval_every = 850
+    config.train.save_every = 850
+    config.train.sample_every = 3_400
     return config

@@ -5,13 +5,12 @@ To add one, write a function ``(Evaluation) -> Iterator[(name, Record)]`` and na
 
 from collections.abc import Callable, Iterator
 
+from hfsgm_jax.evaluation import likelihood, sample
 from hfsgm_jax.evaluation.context import Evaluation, EvaluationError
-from hfsgm_jax.evaluation.likelihood import likelihood
 from hfsgm_jax.evaluation.records import Record
-from hfsgm_jax.evaluation.sample import sample
 
 Task = Callable[[Evaluation], Iterator[tuple[str, Record]]]
 
-TASKS: dict[str, Task] = {"likelihood": likelihood, "sample": sample}
+TASKS: dict[str, Task] = {"likelihood": likelihood.likelihood, "sample": sample.sample}
 
 __all__ = ["TASKS", "Evaluation", "EvaluationError", "Record", "Task"]

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from hfsgm_jax.config import ConfigError
 from hfsgm_jax.distributions import likelihood_params
 from hfsgm_jax.models import scha_vae, statistician
 from hfsgm_jax.models.base import SetModel
@@ -12,10 +13,6 @@ from hfsgm_jax.nn.aggregate import AGGREGATORS
 from hfsgm_jax.nn.baseline import ConvDecoder, ConvEncoder
 from hfsgm_jax.nn.bottleneck import PyramidDecoder, PyramidEncoder, parse_levels
 from hfsgm_jax.nn.layers import padded_size
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot work: what was given, what is needed."""
 
 
 IMAGE_SIZES = (28, 32, 64)

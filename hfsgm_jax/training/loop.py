@@ -89,6 +89,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     config_lib.check_same_run(workdir, config)
     check_model(config.model, data.image_shape(config.data))
     mesh_lib.use_compilation_cache()
+    mesh_lib.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate)
     mesh = mesh_lib.make_mesh(config.train.devices)
     mesh_lib.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
 

@@ -5,6 +5,7 @@ became (in maintenance mode since JAX 0.8). Only the batch is split, and only al
 aggregation over a set stays on one device.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -27,6 +28,19 @@ def make_mesh(num_devices: int = 0) -> Mesh:
         raise ConfigError(f"train.devices is {num_devices}, but JAX sees {len(devices)}: {devices}")
     count = num_devices or len(devices)
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def use_cpu_cores(rows: int) -> None:
+    """Without an accelerator: one device per core, as far as they divide ``rows`` (of every part).
+
+    XLA runs the convolutions of a CPU device on one core. Does nothing where the number of CPU
+    devices was chosen (``JAX_NUM_CPU_DEVICES``) or JAX has already started.
+    """
+    if jax.config.jax_num_cpu_devices > 0:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if rows % n == 0))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
