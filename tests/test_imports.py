@@ -12,7 +12,7 @@ ALLOWED = {
     "distributions": set(),
     "trace": {"distributions"},
     "nn": {"distributions", "trace"},
-    "models": {"distributions", "trace", "nn"},
+    "models": {"config", "distributions", "trace", "nn"},
     "objectives": {"distributions", "trace"},
     "sampling": {"distributions", "trace"},
     "data": set(),

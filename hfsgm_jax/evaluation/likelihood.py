@@ -12,7 +12,7 @@ from hfsgm_jax import objectives, sampling
 from hfsgm_jax.evaluation.context import Evaluation
 from hfsgm_jax.evaluation.progress import progress
 from hfsgm_jax.evaluation.records import Record, bits_per_dim, bootstrap_error
-from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.trace import IMAGE, Plan, Sets
 
 PARTS = ("log_px", "kl_z", "kl_c")
 
@@ -81,8 +81,13 @@ def evaluate_sets(
 
 
 def likelihood(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
-    """Yields ``nelbo``, ``nll`` and, for binary images, ``independent_pixels``; nats per image."""
+    """Yields ``nelbo``, ``nll`` and, for binary images, ``independent_pixels``; nats per image.
+
+    A model without set latents (VAE) is evaluated image by image.
+    """
     options, sets = evaluation.options, evaluation.sets()
+    if all(node.plate == IMAGE for node in evaluation.model.nodes):
+        sets = Sets.of(sets.images[np.asarray(sets.observed)][:, None])
     results = evaluate_sets(
         evaluation.model,
         evaluation.variables,

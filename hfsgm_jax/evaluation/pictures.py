@@ -91,7 +91,7 @@ def _draw_samples(model, variables, sets: Sets, key: jax.Array, num: int, num_it
     out = {"reconstruction": means[:, :n]}
     if sampling.has_context(trace):
         settings = dict(num_iterations=num_iterations, encode=encode, start=draws[:, n:])
-        out["conditional"] = means[:, n:]
+        out["conditional"], out["draws"] = means[:, n:], draws[:, n:]
         out["refined"] = sampling.refine(apply, sets, num, keys[2], **settings)
         if one_pass:
             out["one_pass"] = sampling.one_pass(apply, sets, num, keys[4])
@@ -111,8 +111,8 @@ def draw_samples(
     """Means of reconstructions ``[B, N, H, W, C]`` and of ``num`` samples per row of every kind.
 
     Keys: ``reconstruction``, ``conditional``, ``refined`` (chains that start from the conditional
-    draws), ``one_pass`` (if asked for), ``unconditional``; a model without context has neither of
-    the three in the middle.
+    draws), ``one_pass`` (if asked for), ``unconditional``, and ``draws``: the conditional samples
+    not as means; a model without context has only the first and ``unconditional``.
     """
     sets = sets.replace(images=jnp.asarray(sets.images, jnp.float32))
     return jax.device_get(_draw_samples(model, variables, sets, key, num, num_iterations, one_pass))
@@ -131,6 +131,7 @@ def write_sample_grids(
     """
     few = jax.tree.map(lambda x: x[:ROWS], sets)
     samples = draw_samples(model, variables, few, key)
+    samples.pop("draws", None)
     context = np.asarray(few.images)
     mask = np.asarray(few.observed)
     pages = {"context": grid([context], ["context"], [mask])}

@@ -1,4 +1,4 @@
-"""Picture of what a model makes of classes it has never seen: ``eval/sample.png``."""
+"""What a model makes of classes it has never seen: pictures, and whether they are recognised."""
 
 from collections.abc import Iterator
 
@@ -7,16 +7,25 @@ import numpy as np
 
 from hfsgm_jax.evaluation import pictures
 from hfsgm_jax.evaluation.context import Evaluation
+from hfsgm_jax.evaluation.recognise import WAYS, recognised
 from hfsgm_jax.evaluation.records import Record
 
 KINDS = ("reconstruction", "conditional", "one_pass", "refined", "unconditional")
 
 
 def sample(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
-    """Writes one grid per kind of sample beside its context, and yields where they are."""
-    sets = jax.tree.map(lambda x: x[: pictures.ROWS], evaluation.sets())
+    """Writes one grid per kind of sample beside its context, and yields where they are.
+
+    Also yields ``recognised``: the share of conditional samples that a classifier names rightly.
+    """
+    sets = jax.tree.map(lambda x: x[:WAYS], evaluation.sets())
     key = jax.random.key(evaluation.options.seed)
     samples = pictures.draw_samples(evaluation.model, evaluation.variables, sets, key, one_pass=True)
+    if "draws" in samples:
+        record = recognised(evaluation.dataset, evaluation.all_sets, samples.pop("draws"))
+        if record:
+            yield "recognised", record
+    sets, samples = jax.tree.map(lambda x: x[: pictures.ROWS], (sets, samples))
     folder = evaluation.workdir / "eval"
     context, mask = np.asarray(sets.images), np.asarray(sets.observed)
     blocks, titles, masks = [context], ["context"], [mask]

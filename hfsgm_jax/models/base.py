@@ -4,6 +4,7 @@ Training, sampling, ablations and classification call the same three methods and
 where each node's value comes from (the `Plan`, the masks of `Sets`, and ``given``).
 """
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -71,10 +72,11 @@ def standard_noise(key: jax.Array, sets: Sets, nodes: tuple[Node, ...]) -> list[
     noise = {}
     for index, plate in enumerate(sorted({node.plate for node in nodes})):
         sizes = [math.prod(node.event_shape) for node in nodes if node.plate == plate]
+        draw = functools.partial(jax.random.normal, shape=(sum(sizes),))
         rows = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, index), jnp.arange(sets.num_rows))
         slots = sets.slots if plate == IMAGE else jnp.zeros((sets.num_rows, 1), jnp.int32)
         keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(rows, slots)
-        flat = jax.vmap(jax.vmap(lambda k, size=sum(sizes): jax.random.normal(k, (size,))))(keys)
+        flat = jax.vmap(jax.vmap(draw))(keys)
         noise[plate] = iter(jnp.split(flat, list(itertools.accumulate(sizes))[:-1], axis=-1))
     return [(part := next(noise[node.plate])).reshape(*part.shape[:2], *node.event_shape) for node in nodes]
 

@@ -14,7 +14,6 @@ from hfsgm_jax.nn.baseline import ConvDecoder, ConvEncoder
 from hfsgm_jax.nn.bottleneck import PyramidDecoder, PyramidEncoder, parse_levels
 from hfsgm_jax.nn.layers import padded_size
 
-
 IMAGE_SIZES = (28, 32, 64)
 # name -> (latents are maps, set latents as a function of L, image latents as a function of L)
 STATISTICIANS = {
@@ -56,7 +55,9 @@ def _check_chain(key: str, resolutions: list[int], text: str) -> None:
     """Neighbouring resolutions of a pyramid must divide each other."""
     for high, low in zip(resolutions, resolutions[1:]):
         if high % low:
-            raise ConfigError(f"model.{key}={text!r}: {low} does not divide {high}, so {high} pixels cannot become {low}")
+            raise ConfigError(
+                f"model.{key}={text!r}: {low} does not divide {high}, so {high} pixels cannot become {low}"
+            )
 
 
 def _check_pyramid(config: Any, size: int) -> None:
@@ -73,10 +74,13 @@ def _check_pyramid(config: Any, size: int) -> None:
         )
     missing = [r for r, _ in latents if r not in dict(encoder)]
     if missing:
-        raise ConfigError(f"model.latents={config.latents!r}: the encoder {config.encoder!r} has no resolution {missing[0]}")
+        raise ConfigError(
+            f"model.latents={config.latents!r}: the encoder {config.encoder!r} has no resolution {missing[0]}"
+        )
     if decoder[0][0] != top or decoder[-1][0] != latents[0][0]:
         raise ConfigError(
-            f"model.decoder={config.decoder!r} must go from {top} down to {latents[0][0]}, the latents' highest resolution"
+            f"model.decoder={config.decoder!r} must go from {top} down to {latents[0][0]}, "
+            "the latents' highest resolution"
         )
 
 

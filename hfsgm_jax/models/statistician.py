@@ -206,5 +206,7 @@ def nodes(config: Any, *, spatial: bool, num_c: int, num_z: int, dtype: Any) -> 
             )
         film = config.condition == "film"
         has_context = num_c > 0
-        out.append(ImageNode(layer=layer, channels=config.z_channels, top=top, film=film, has_context=has_context, **common))
+        out.append(
+            ImageNode(layer=layer, channels=config.z_channels, top=top, film=film, has_context=has_context, **common)
+        )
     return tuple(out)

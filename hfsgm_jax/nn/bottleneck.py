@@ -95,7 +95,9 @@ class PyramidEncoder(nn.Module):
         features = {}
         for resolution, depth in self.levels:
             for i in range(depth):
-                block = Bottleneck(self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}")
+                block = Bottleneck(
+                    self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}"
+                )
                 x = block(x)
                 if x.shape[-3] > resolution:
                     x = average_pool(x, x.shape[-3] // resolution)
@@ -125,14 +127,20 @@ class PyramidDecoder(nn.Module):
         xz, xc = decoder_input
         if self.context == "top_left":
             xc = jnp.broadcast_to(xc[..., :1, :1, :], xc.shape)
-        x = Conv(self.width, dtype=self.dtype, name="from_z")(xz) + Conv(self.width, dtype=self.dtype, name="from_c")(xc)
+        x = Conv(self.width, dtype=self.dtype, name="from_z")(xz) + Conv(self.width, dtype=self.dtype, name="from_c")(
+            xc
+        )
         scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
         for resolution, depth in self.levels:
             for i in range(depth):
-                block = Bottleneck(self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}")
+                block = Bottleneck(
+                    self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}"
+                )
                 x = upsample(block(x), resolution)
         if self.patch > 1:
             logits = Dense(self.out_channels * self.patch**2, dtype=jnp.float32, name="pixels")(gelu(x))
             return remove_border(depth_to_space(logits, self.patch), self.image_size, self.border)
         # A 1x1 layer commutes with cropping, and there are fewer pixels to compute after it.
-        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(remove_border(x, self.image_size, self.border))
+        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(
+            remove_border(x, self.image_size, self.border)
+        )

@@ -48,7 +48,13 @@ class Conv(nn.Module):
             return Dense(self.features, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype)(x)
         window, strides = (self.size, self.size), (self.stride, self.stride)
         return nn.Conv(
-            self.features, window, strides, self.padding, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype
+            self.features,
+            window,
+            strides,
+            self.padding,
+            use_bias=self.use_bias,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
         )(x)
 
 

@@ -1,0 +1,124 @@
+"""Keeps the results of runs in results/ and renders them: docs/curves.png and the table in README.md.
+
+python -m scripts.results runs/NAME [runs/OTHER ...]   # keep these runs' results, then render
+python -m scripts.results                              # render what is kept
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib
+
+from hfsgm_jax.training.log import METRICS_FILE, read_metrics
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, CURVES, README = ROOT / "results", ROOT / "docs" / "curves.png", ROOT / "README.md"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+KEPT = ("config.json", METRICS_FILE, "eval/likelihood.json", "eval/sample.json", "eval/sample.png")
+
+
+def machine() -> dict[str, Any]:
+    """What the results were made on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "commit": commit.stdout.strip(),
+        "device": jax.devices()[0].device_kind,
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+
+
+def keep(run: Path) -> None:
+    """Copies the results of a run into results/NAME, with their provenance."""
+    folder = RESULTS / run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        if (run / name).exists():
+            shutil.copyfile(run / name, folder / Path(name).name)
+    (folder / "machine.json").write_text(json.dumps(machine(), indent=1) + "\n")
+
+
+def kept() -> list[Path]:
+    """Folders of all results."""
+    return sorted(path.parent for path in RESULTS.glob(f"*/{METRICS_FILE}"))
+
+
+def row(folder: Path) -> str:
+    """One run as a row of the table."""
+    config = json.loads((folder / "config.json").read_text())
+    lines, where = read_metrics(folder), json.loads((folder / "machine.json").read_text())
+    records = {r["name"]: r for r in json.loads((folder / "likelihood.json").read_text())}
+    nelbo, nll, optimizer = records["nelbo"], records["nll"], config["optimizer"]
+    error = lambda record: f"{record['value']:.1f} ± {record['standard_error']:.1f}"  # noqa: E731
+    last = lines[-1]
+    data = f"{nelbo['source']} {nelbo['scheme']}, {nelbo['resize']}, sets of {nelbo['set_size']}"
+    machine_name = f"{where['cpu']}, {where['cores']} cores" if where["device"] == "cpu" else where["device"]
+    pixels = f"{records['independent_pixels']['value']:.1f}" if "independent_pixels" in records else ""
+    cells = [
+        f"`{folder.name}`",
+        data,
+        f"{config['data']['sets_per_batch']} sets, {optimizer['name']} {optimizer['learning_rate']:g}",
+        f"{last['images']:,}",
+        f"{last['seconds'] / 60:.1f}",
+        error(nelbo),
+        f"{error(nll)} (K={nll['importance_samples']})",
+        pixels,
+        machine_name,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def table() -> str:
+    """All kept results as Markdown; nats per image, ± standard error over sets."""
+    lines = [
+        "| run | test data | batch, optimizer | images seen | minutes | NELBO | NLL | independent pixels | machine |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(lines + [row(folder) for folder in kept() if (folder / "likelihood.json").exists()])
+
+
+def curves() -> None:
+    """Validation NELBO of all kept runs against images seen and against minutes."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")
+    for folder in kept():
+        lines = [line for line in read_metrics(folder) if "val/nelbo" in line]
+        for axis, x in zip(axes, ("images", "seconds"), strict=True):
+            scale = 60 if x == "seconds" else 1000
+            axis.plot(
+                [line[x] / scale for line in lines], [line["val/nelbo"] for line in lines], ".-", label=folder.name
+            )
+    axes[0].set(xlabel="images seen, thousands", ylabel="validation NELBO, nats per image")
+    axes[1].set(xlabel="minutes of training, compilation included")
+    axes[0].legend(fontsize=8)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    figure.savefig(CURVES, dpi=110)
+
+
+def main(runs: list[str]) -> None:
+    for run in runs:
+        keep(Path(run))
+    curves()
+    text = README.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    print(table())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

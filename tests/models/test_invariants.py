@@ -1,0 +1,199 @@
+"""The invariants of the design, over all models; each model's share one compiled program."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from family import FAMILY, ROWS, SCHA, SLOTS, images, mask, member
+
+from hfsgm_jax import objectives
+from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
+
+CLOSE = dict(rtol=2e-4, atol=2e-4)  # float32 sums in another order, through some twenty layers
+every_model = pytest.mark.parametrize("name", FAMILY)
+
+
+@every_model
+def test_trace_is_ordered_and_everything_is_finite(name):
+    trace, kls, log_weight, loss, grads = member(name)[2](Sets.of(images()))
+    layers = {plate: [latent.layer for latent in trace.on(plate)] for plate in (SET, IMAGE)}
+    assert all(found == list(range(len(found), 0, -1)) for found in layers.values())
+    chex.assert_tree_all_finite((trace, log_weight, loss, grads))
+    assert all((value >= 0).all() for value in kls.values())
+    assert trace.px.log_prob(images()).shape == (ROWS, SLOTS)
+
+
+@every_model
+def test_every_parameter_gets_a_gradient(name):
+    *_, grads = member(name)[2](Sets.of(images()))
+    dead = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if not (g != 0).any()]
+    assert not dead
+
+
+@every_model
+def test_permuting_a_set_permutes_its_images_and_nothing_else(name):
+    program, order = member(name)[2], np.array([2, 0, 3, 1])
+    sets = Sets.of(images())
+    trace, *_ = program(sets)
+    moved, *_ = program(sets.replace(images=sets.images[:, order], slots=sets.slots[:, order]))
+    for a, b in zip(trace.latents, moved.latents):
+        np.testing.assert_allclose(a.value[:, order] if a.plate == IMAGE else a.value, b.value, **CLOSE)
+    np.testing.assert_allclose(trace.px.logits[:, order], moved.px.logits, rtol=2e-3, atol=2e-3)
+
+
+@every_model
+def test_padding_changes_nothing(name):
+    """Three images with padding at the end, or in the middle and of other pixels: the same."""
+    program = member(name)[2]
+    sets = Sets.of(images(), mask(0, 1, 2))
+    order = np.array([0, 3, 1, 2])
+    other = sets.replace(images=images().at[:, 3].set(0.7))
+    other = jax.tree.map(lambda x: x[:, order] if x.ndim > 1 else x, other)
+    trace, _, log_weight, loss, grads = program(sets)
+    padded, _, other_weight, other_loss, other_grads = program(other)
+    np.testing.assert_allclose(log_weight, other_weight, rtol=1e-4)
+    np.testing.assert_allclose(loss, other_loss, rtol=1e-4)
+    chex.assert_trees_all_close(grads, other_grads, rtol=1e-2, atol=1e-2)
+    for a, b in zip(trace.on(SET), padded.on(SET)):
+        np.testing.assert_allclose(a.value, b.value, **CLOSE)
+
+
+@every_model
+def test_pixels_of_an_unobserved_slot_change_nothing(name):
+    program = member(name)[2]
+    sets = Sets.of(images(), mask(0, 1, 2), present=mask(0, 1, 2, 3))
+    changed = sets.replace(images=sets.images.at[:, 3].set(0.7))
+    (trace, kls, *rest), (other, _, *other_rest) = program(sets), program(changed)
+    chex.assert_trees_all_equal(jax.tree.leaves(trace.latents), jax.tree.leaves(other.latents))
+    chex.assert_trees_all_equal(rest[0], other_rest[0])
+    for latent in trace.on(IMAGE):  # drawn from its prior
+        np.testing.assert_array_equal(kls[latent.label][:, 3], 0)
+
+
+@every_model
+def test_what_is_not_context_does_not_reach_a_posterior_of_c(name):
+    program = member(name)[2]
+    sets = Sets.of(images(), context=mask(0, 1, 2))
+    changed = sets.replace(images=sets.images.at[:, 3].set(images(5)[:, 3]))
+    trace, other = program(sets)[0], program(changed)[0]
+    for a, b in zip(trace.on(SET), other.on(SET)):
+        if not trace.prior_sees_images:
+            np.testing.assert_array_equal(a.value, b.value)
+        np.testing.assert_array_equal(a.posterior.loc, b.posterior.loc)
+        np.testing.assert_array_equal(a.posterior.scale, b.posterior.scale)
+
+
+@every_model
+def test_an_empty_context_is_the_prior(name):
+    """Row 0 has no context, row 1 has one: each is treated as it should, in one program."""
+    context = mask(0, 1).at[0].set(False)
+    trace, kls, _, loss, grads = member(name)[2](Sets.of(images(), context=context))
+    chex.assert_tree_all_finite((trace, loss, grads))
+    for latent in trace.on(SET):
+        np.testing.assert_array_equal(kls[latent.label][0], 0)
+        assert kls[latent.label][1] > 0
+        np.testing.assert_array_equal(
+            latent.posterior.loc[0], jnp.broadcast_to(latent.prior.loc, latent.value.shape)[0]
+        )
+        if latent.weights is not None:
+            np.testing.assert_array_equal(latent.weights[0], 0)
+
+
+@every_model
+def test_one_image_is_a_set(name):
+    trace, _, log_weight, loss, grads = member(name)[2](Sets.of(images(), mask(2)))
+    chex.assert_tree_all_finite((trace, log_weight, loss, grads))
+    for latent in trace.on(SET):
+        if latent.weights is not None:
+            np.testing.assert_allclose(latent.weights[:, 2], 1, rtol=1e-6)
+
+
+@every_model
+def test_attention_is_a_distribution_over_the_context(name):
+    trace = member(name)[2](Sets.of(images(), context=mask(0, 2)))[0]
+    weights = [latent.weights for latent in trace.latents if latent.weights is not None]
+    assert bool(weights) == (FAMILY[name].aggregate == "lag")
+    for weight in weights:
+        np.testing.assert_allclose(weight.sum(1), 1, rtol=1e-5)
+        np.testing.assert_array_equal(weight[:, 1], 0)
+
+
+@every_model
+def test_slots_have_noise_of_their_own(name):
+    """Two equal images of a set get different latents; the same seed gives the same ones."""
+    same = images().at[:, 1].set(images()[:, 0])
+    program = member(name)[2]
+    z = program(Sets.of(same))[0].on(IMAGE)[-1]
+    np.testing.assert_allclose(z.posterior.scale[:, 0], z.posterior.scale[:, 1], rtol=2, atol=1)
+    assert not np.allclose(z.value[:, 0], z.value[:, 1])
+    np.testing.assert_array_equal(z.value, program(Sets.of(same))[0].on(IMAGE)[-1].value)
+    assert not np.allclose(z.value, program(Sets.of(same), seed=1)[0].on(IMAGE)[-1].value)
+
+
+ONE_OF_EACH = ("ns_lag", "scha_vae_lag")
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_a_shorter_batch_gives_the_same(name):
+    """N = 3 against N = 4 with one slot of padding: two programs, one answer."""
+    model, variables, program = member(name)
+    short = Sets.of(images()[:, :3])
+    trace = jax.jit(lambda sets: model.apply(variables, sets, Plan(), rngs={"sample": jax.random.key(0)}))(short)
+    padded = program(Sets.of(images(), mask(0, 1, 2)))[0]
+    for a, b in zip(trace.latents, padded.latents):
+        np.testing.assert_allclose(a.value, b.value[:, : a.value.shape[1]], **CLOSE)
+    np.testing.assert_allclose(
+        objectives.log_weight(trace, short), program(Sets.of(images(), mask(0, 1, 2)))[2], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_gradients_are_finite_at_extremes(name):
+    model, variables, _ = member(name)
+    extreme = jax.tree.map(lambda x: 30 * x, variables["params"])
+
+    @jax.jit
+    def grads(params, sets):
+        def loss(params):
+            trace = model.apply({**variables, "params": params}, sets, Plan(), rngs={"sample": jax.random.key(0)})
+            return objectives.weighted_sums(trace, sets)["loss"]
+
+        return jax.value_and_grad(loss)(params)
+
+    chex.assert_tree_all_finite(grads(extreme, Sets.of(images())))
+
+
+def test_jit_is_eager():
+    model, variables, program = member("scha_vae_lag")
+    trace = program(Sets.of(images()))[0]
+    eager = model.apply(variables, Sets.of(images()), Plan(), rngs={"sample": jax.random.key(0)})
+    chex.assert_trees_all_close(jax.tree.leaves(trace), jax.tree.leaves(eager), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ("hfsgm", *SCHA))
+def test_plans_given_values_and_decoded_slots(name):
+    """Shapes are traced only: prior, skip, given, and decoding a part."""
+    model, variables, _ = member(name)
+
+    def run(plan, **kwargs):
+        def apply(key):
+            return model.apply(
+                variables,
+                Sets.of(images(), mask(0, 1, 2), present=mask(0, 1, 2, 3)),
+                plan,
+                rngs={"sample": key},
+                **kwargs,
+            )
+
+        return jax.eval_shape(apply, jax.random.key(0))
+
+    for source in ("prior", "skip"):
+        for plate in (SET, IMAGE):
+            trace = run(Plan(sources=((plate, None, source),)))
+            assert all(latent.weights is None for latent in trace.on(plate))
+    trace = run(Plan(decode="unobserved", num_decoded=1), given={"c1": jnp.zeros(run(Plan())["c1"].value.shape)})
+    assert trace.px.logits.shape == (ROWS, 1, 28, 28, 1)
+    assert trace.decoded.shape == (ROWS, 1)
+    with pytest.raises(KeyError, match="c9"):
+        trace["c9"]

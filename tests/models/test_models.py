@@ -1,0 +1,134 @@
+"""Building models: what is refused, and how they start."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from hfsgm_jax import objectives
+from hfsgm_jax.config import ConfigError
+from hfsgm_jax.models import build_model
+from hfsgm_jax.nn import layers
+from hfsgm_jax.nn.aggregate import Aggregate
+from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
+
+
+def _model_config(**changes):
+    config = base.get_config().model
+    config.update(**changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        (dict(name="scha"), ["model.name='scha'", "did you mean 'scha_vae'"]),
+        (dict(aggregate="attention"), ["model.aggregate", "mean, max, lag"]),
+        (dict(likelihood="normal"), ["model.likelihood='normal'"]),
+        (dict(aggregate="lag", heads=5), ["model.heads=5", "128"]),
+        (dict(width=30), ["model.width=30", "multiple of 4"]),
+        (dict(encoder="32-2,12-2", latents="12-1", decoder="32-1,12-1"), ["model.encoder", "12 does not divide 32"]),
+        (dict(encoder="28-2,14-1"), ["model.encoder", "must start at 32"]),
+        (dict(latents="7-2"), ["model.latents", "no resolution 7"]),
+        (dict(decoder="32-2,16-2"), ["model.decoder", "down to 8"]),
+        (dict(latents="8-0"), ["model.latents", "depth of at least 1"]),
+        (dict(latents="1-2,8-2"), ["model.latents", "high to low"]),
+        (dict(encoder="32x2"), ["model.encoder", "no list of resolution-depth pairs"]),
+        (dict(patch=5), ["model.patch=5", "32"]),
+        (dict(z_channels=0), ["model.z_channels=0"]),
+    ],
+)
+def test_impossible_models_are_refused_with_the_reason(changes, words):
+    with pytest.raises(ConfigError) as error:
+        build_model(_model_config(**changes), (28, 28, 1))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize("shape", [(30, 30, 1), (28, 32, 1), (28, 28, 2)])
+def test_images_that_no_model_takes_are_refused(shape):
+    with pytest.raises(ConfigError, match="28, 32, 64"):
+        build_model(_model_config(), shape)
+
+
+@pytest.mark.parametrize("size,channels", [(28, 1), (32, 3), (64, 3)])
+@pytest.mark.parametrize("name", ["ns", "chfsgm", "scha_vae"])
+@pytest.mark.parametrize("likelihood", ["discretized_normal", "discretized_logistics"])
+def test_sizes_channels_and_likelihoods(size, channels, name, likelihood):
+    config = _model_config(name=name, width=8, likelihood=likelihood, heads=2, patch=size // 28)
+    config.update(encoder="32-1,16-1,8-1,4-1", latents="8-1,4-1", decoder="32-1,16-1,8-1")
+    model = build_model(config, (size, size, channels))
+    sets = Sets.of(jnp.zeros((2, 3, size, size, channels)))
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    trace, _ = jax.eval_shape(lambda: model.init_with_output(keys, sets, Plan()))
+    assert jax.eval_shape(lambda px: px.log_prob(sets.images), trace.px).shape == (2, 3)
+    assert jax.eval_shape(lambda px: px.mean(), trace.px).shape == sets.images.shape
+
+
+def test_scha_vae_starts_with_almost_no_kl():
+    """At initialisation KL < 0.2 nats per image, NELBO about 784 log 2, all finite."""
+    config = _model_config(
+        width=32, aggregate="lag", patch=4, encoder="8-2,4-2,2-2,1-2", latents="8-2,4-2,2-2,1-2", decoder="8-2"
+    )
+    model = build_model(config, (28, 28, 1))
+    sets = Sets.of(jax.random.bernoulli(jax.random.key(2), 0.2, (4, 5, 28, 28, 1)).astype(jnp.float32))
+
+    @jax.jit
+    def start():
+        keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+        trace, _ = model.init_with_output(keys, sets, Plan())
+        return objectives.weighted_sums(trace, sets)
+
+    sums = start()
+    assert (sums["kl_z"] + sums["kl_c"]) / sums["count"] < 0.2
+    np.testing.assert_allclose(sums["nelbo"] / sums["count"], 784 * np.log(2), rtol=0.05)
+
+
+def test_bfloat16_keeps_distributions_in_float32():
+    config = _model_config(width=8, dtype="bfloat16", patch=4, encoder="8-1", latents="8-1", decoder="8-1")
+    model, sets = build_model(config, (28, 28, 1)), Sets.of(jnp.zeros((1, 2, 28, 28, 1)))
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    trace, variables = jax.eval_shape(lambda: model.init_with_output(keys, sets, Plan()))
+    assert {x.dtype for x in jax.tree.leaves(variables["params"])} == {jnp.dtype("float32")}
+    assert {x.dtype for x in jax.tree.leaves((trace.latents, trace.px))} == {jnp.dtype("float32")}
+    assert {x.dtype for x in jax.tree.leaves(trace.decoder_input)} == {jnp.dtype("bfloat16")}
+
+
+def test_attention_in_its_written_order():
+    """Keys and values of every image, as the paper writes it, give what the cheaper order gives."""
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 4, 8))
+    mask = jnp.array([[True, True, False], [True, True, True]])
+    module = Aggregate("lag", heads=2)
+    params = module.init(jax.random.key(1), x, mask)
+    out, weights = module.apply(params, x, mask)
+    p = params["params"]["lag"]
+    key, value = (p[name].reshape(8, 8) for name in ("key", "value"))
+    mean = (x * mask[..., None, None, None]).sum(1) / mask.sum(1)[:, None, None, None]
+    split = lambda a: a.reshape(*a.shape[:-1], 2, 4)  # noqa: E731
+    query, keys = split(mean @ p["query"]["kernel"] + p["query"]["bias"]), split(x @ key)
+    scores = jnp.einsum("bhwad,bnhwad->bna", query, keys) / np.sqrt(4 * 4 * 4)
+    expected = jax.nn.softmax(jnp.where(mask[..., None], scores, -jnp.inf), 1)
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
+    values = jnp.einsum("bna,bnhwad->bhwad", expected, split(x @ value)).reshape(2, 1, 4, 4, 8)
+    np.testing.assert_allclose(out, values + p["value_bias"], rtol=1e-4, atol=1e-5)
+
+
+def test_resizing_layers():
+    x = jnp.arange(2 * 28 * 28, dtype=jnp.float32).reshape(2, 28, 28, 1)
+    padded = layers.add_border(x, "pad")
+    np.testing.assert_array_equal(layers.remove_border(padded, 28, "pad"), x)
+    near = layers.add_border(x, "nearest")
+    np.testing.assert_array_equal(near[0, :, 0, 0], x[0, np.floor(np.arange(32) * 28 / 32).astype(int), 0, 0])
+    kept = [i for i in range(32) if i not in (7, 15, 23, 31)]  # PyTorch's nearest 32 -> 28
+    np.testing.assert_array_equal(layers.remove_border(near, 28, "nearest")[0, :, 0, 0], near[0, kept, 0, 0])
+    np.testing.assert_array_equal(layers.depth_to_space(layers.space_to_depth(padded, 4), 4), padded)
+    np.testing.assert_allclose(layers.average_pool(layers.upsample(x, 56)), x)
+
+
+def test_plans_are_checked():
+    with pytest.raises(ValueError, match="posterior.*guess"):
+        Plan(sources=((SET, None, "guess"),))
+    with pytest.raises(ValueError, match="num_decoded"):
+        Plan(decode="target")
+    plan = Plan(sources=((SET, None, "prior"), (SET, 2, "posterior")))
+    assert (plan.source(SET, 2), plan.source(SET, 1), plan.source(IMAGE, 1)) == ("posterior", "prior", "posterior")
