@@ -127,6 +127,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       ConfigError: names all the problems found, one per line.
     """
     problems = [*_train_problems(config), *_optimizer_problems(config), *_objective_problems(config)]
+    if config.model.likelihood.startswith("discretized") and config.data.binarize != "none":
+        problems.append(
+            f"model.likelihood={config.model.likelihood!r} is of 256 grey levels, and data.binarize="
+            f"{config.data.binarize!r} makes images binary: use data.binarize='none', or model.likelihood='bernoulli'"
+        )
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -15,6 +15,8 @@ import pytest  # noqa: E402
 
 from configs import base  # noqa: E402
 
+jax.config.update("jax_num_cpu_devices", 8)  # only those who ask for a mesh use more than the first
+
 
 def tiny_config():
     """A SCHA-VAE of two layers that compiles in seconds, on procedural characters."""

@@ -241,9 +241,22 @@ def _restore_or_create(checkpoints: Checkpoints, like: TrainState, metrics_like,
 def _load_data(config: ConfigDict) -> tuple[Any, Any]:
     """The training data and the fixed sets of the validation."""
     train_data = data.load_dataset(config.data, "train")
+    _check_range(config, train_data)
     val_data = data.load_dataset(config.data, "val")
     settings = config.data.set_size, config.eval.val_sets, config.eval.seed, config.data.binarize
     return train_data, data.fixed_sets(val_data, *settings)
+
+
+def _check_range(config: ConfigDict, dataset: Any) -> None:
+    """Raises a ConfigError where a Bernoulli likelihood would be given grey pixels."""
+    if config.model.likelihood != "bernoulli" or config.data.binarize != "none":
+        return
+    highest = dataset.images.max()
+    if ((dataset.images != 0) & (dataset.images != highest)).any():
+        raise config_lib.ConfigError(
+            f"model.likelihood='bernoulli' is of binary pixels, and the images of {config.data.source!r} are grey: "
+            "use data.binarize='dynamic', or model.likelihood='discretized_logistics'"
+        )
 
 
 def resolve(config: ConfigDict, dataset: Any) -> ConfigDict:

@@ -34,9 +34,9 @@ def use_cpu_cores(rows: int) -> None:
     """Without an accelerator: one device per core, as far as they divide ``rows`` (of every part).
 
     XLA runs the convolutions of a CPU device on one core. Does nothing where the number of CPU
-    devices was chosen (``JAX_NUM_CPU_DEVICES``) or JAX has already started.
+    devices was chosen (``JAX_NUM_CPU_DEVICES``, or the flag it replaces) or JAX has already started.
     """
-    if jax.config.jax_num_cpu_devices > 0:
+    if jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tiny_training import tiny_config
 
@@ -18,6 +20,7 @@ from hfsgm_jax.config import (
     load_config,
     nearest_key,
 )
+from hfsgm_jax.training.loop import _check_range
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +58,7 @@ def test_unknown_keys_name_the_nearest():
         (dict(optimizer__ema=1.0), r"in \[0, 1\)"),
         (dict(optimizer__learning_rate=0.0), "above 0"),
         (dict(objective__name="vhe"), "drawn apart from the context"),
+        (dict(model__likelihood="discretized_normal", data__binarize="dynamic"), "256 grey levels"),
         (dict(objective__alpha_decay=0.0), "alpha_decay"),
         (dict(train__minutes=-1.0), "time budget"),
         (dict(train__log_every=0), "at least 1"),
@@ -63,6 +67,15 @@ def test_unknown_keys_name_the_nearest():
 def test_impossible_combinations(changes, message):
     with pytest.raises(ConfigError, match=message):
         check_config(tiny_config(**changes))
+
+
+def test_a_bernoulli_likelihood_refuses_grey_pixels():
+    config = tiny_config(model__likelihood="bernoulli", data__binarize="none")
+    images = np.array([[0, 255], [0, 255]], np.uint8)
+    _check_range(config, SimpleNamespace(images=images))
+    images[0, 0] = 7
+    with pytest.raises(ConfigError, match="binary pixels.*grey"):
+        _check_range(config, SimpleNamespace(images=images))
 
 
 def test_the_tiny_config_is_fine():
