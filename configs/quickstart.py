@@ -14,7 +14,6 @@ def get_config():
     config = base.get_config()
     config.data.source = "strokes"
     config.data.set_size = 5
-    config.data.sets_per_batch = 16
 
     config.model.name = "scha_vae"
     config.model.aggregate = "lag"
@@ -26,17 +25,21 @@ def get_config():
     config.model.latents = "8-2,4-2,1-1"
     config.model.decoder = "8-3"
 
-    config.optimizer.learning_rate = 1e-3
+    config.data.sets_per_batch = 8
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.warmup = 50
+    config.optimizer.schedule = "cosine"
+    config.optimizer.decay_factor = 0.02
+    config.optimizer.ema = 0.99
 
-    config.train.minutes = 3.0
+    config.train.minutes = 2.5
     config.train.steps = 2_000
     config.train.log_every = 50
     config.train.eval_every = 500
     config.train.save_every = 500
     config.train.sample_every = 0  # the pictures are those of evaluate.py
 
-    config.eval.max_sets = 160
+    config.eval.max_sets = 100
     config.eval.val_sets = 80
     config.eval.importance_samples = 50
     return config

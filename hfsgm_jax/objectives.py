@@ -33,8 +33,10 @@ def log_ratio(latent: Latent) -> jax.Array:
 
 
 def _sum_event(x: jax.Array, latent: Latent) -> jax.Array:
+    """``[B, N or 1]`` sums over the event; 0 where nothing informed the latent."""
     x = jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, latent.value.shape))
-    return x.sum(tuple(range(2, x.ndim)))
+    x = x.sum(tuple(range(2, x.ndim)))
+    return x if latent.informed is None else jnp.where(latent.informed, x, 0.0)
 
 
 @flax.struct.dataclass

@@ -156,6 +156,8 @@ class Latent:
         N). The posterior equals the prior wherever nothing informs the latent.
       weights: ``[B, N, heads]`` attention of the posterior's aggregator, or None.
       plate, layer, label: ``"set", 3, "c3"``; static.
+      informed: ``[B, N or 1]`` bool, where the posterior saw evidence; None: everywhere. Elsewhere the
+        posterior is the prior, and KL and log p - log q are exactly 0 (whatever rounding makes of them).
     """
 
     value: jax.Array
@@ -165,6 +167,7 @@ class Latent:
     plate: str = flax.struct.field(pytree_node=False)
     layer: int = flax.struct.field(pytree_node=False)
     label: str = flax.struct.field(pytree_node=False)
+    informed: jax.Array | None = None
 
 
 @flax.struct.dataclass

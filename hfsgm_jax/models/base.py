@@ -157,10 +157,12 @@ def _visit(node, state, features, sets, source, train, noise, temperature, value
     state = node.enter(state, sets)
     prior, residual = node.prior(state, sets, train)
     posterior, weights = prior, None
+    informed = sets.observed if node.plate == IMAGE else sets.context[node.plate].any(1, keepdims=True)
     if source == "posterior":
         posterior, weights = node.posterior(state, features, sets, train)
-        informed = sets.observed if node.plate == IMAGE else sets.context[node.plate].any(1, keepdims=True)
         posterior = select(informed, posterior, prior)
+    else:
+        informed = jnp.zeros_like(informed)
     if value is None:
         value = posterior.at(noise, temperature)
     if source == "skip":
@@ -168,7 +170,7 @@ def _visit(node, state, features, sets, source, train, noise, temperature, value
         state = node.skip(state, value)
     else:
         state = node.update(state, value, residual)
-    return state, Latent(value, prior, posterior, weights, node.plate, node.layer, node.label)
+    return state, Latent(value, prior, posterior, weights, node.plate, node.layer, node.label, informed)
 
 
 def _decoded_slots(sets: Sets, plan: Plan) -> jax.Array | None:

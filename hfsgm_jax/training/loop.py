@@ -24,7 +24,7 @@ from hfsgm_jax.training.step import make_train_step, summarize, to_sets, zero_me
 from hfsgm_jax.training.stop import StopSignal
 from hfsgm_jax.training.validation import make_validation
 
-INIT_KEY, PICTURE_KEY = 2**31 - 1, 2**31 - 2  # folded into the root key; steps take the numbers below
+PICTURE_KEY = 2**31 - 2  # folded into the root key; steps take the numbers below
 PICTURE_ROWS = 8
 
 
@@ -103,7 +103,9 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     table = jax.device_put(train_data.on_device(), whole)
     root = jax.device_put(jax.random.key(config.seed), whole)
     example = jax.eval_shape(lambda table, key: to_sets(sample(table, key)), table, root)
-    init, init_key = init_function(model, optimizer, config.optimizer.ema, example), jax.random.fold_in(root, INIT_KEY)
+    init = init_function(model, optimizer, config.optimizer.ema, example)
+    # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
+    init_key = jax.device_put(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     like = abstract_state(init, init_key, whole)
     metrics_like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), zero_metrics())
     config_lib.dump_config(config, workdir)

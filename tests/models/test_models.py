@@ -90,7 +90,7 @@ def test_bfloat16_keeps_distributions_in_float32():
     keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
     trace, variables = jax.eval_shape(lambda: model.init_with_output(keys, sets, Plan()))
     assert {x.dtype for x in jax.tree.leaves(variables["params"])} == {jnp.dtype("float32")}
-    assert {x.dtype for x in jax.tree.leaves((trace.latents, trace.px))} == {jnp.dtype("float32")}
+    assert {x.dtype for x in jax.tree.leaves((trace.latents, trace.px))} == {jnp.dtype("float32"), jnp.dtype("bool")}
     assert {x.dtype for x in jax.tree.leaves(trace.decoder_input)} == {jnp.dtype("bfloat16")}
 
 
