@@ -18,9 +18,9 @@ def get_config():
     config.model.decoder = "8-4"
     config.data.sets_per_batch = 8
     config.optimizer.ema = 0.998
-    config.train.steps = 6_800
+    config.train.steps = 4_600
     config.train.log_every = 50
-    config.train.eval_every = 850
-    config.train.save_every = 850
-    config.train.sample_every = 3_400
+    config.train.eval_every = 500
+    config.train.save_every = 500
+    config.train.sample_every = 0
     return config

@@ -32,11 +32,11 @@ def get_config():
     config.optimizer.decay_factor = 0.02
     config.optimizer.ema = 0.99
 
-    config.train.minutes = 2.5
-    config.train.steps = 2_000
+    config.train.minutes = 3.0
+    config.train.steps = 1_400
     config.train.log_every = 50
-    config.train.eval_every = 500
-    config.train.save_every = 500
+    config.train.eval_every = 700
+    config.train.save_every = 700
     config.train.sample_every = 0  # the pictures are those of evaluate.py
 
     config.eval.max_sets = 100
