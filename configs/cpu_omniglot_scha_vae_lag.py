@@ -44,4 +44,5 @@ def get_config():
     config.train.save_every = 400
     config.train.sample_every = 1_400
     config.eval.max_sets = 640
+    config.eval.importance_samples = 10  # more take a CPU hours
     return config

@@ -69,6 +69,9 @@ def row(folder: Path) -> str:
     data = f"{nelbo['source']} {nelbo['scheme']}, {nelbo['resize']}, sets of {nelbo['set_size']}"
     machine_name = f"{where['cpu']}, {where['cores']} cores" if where["device"] == "cpu" else where["device"]
     pixels = f"{records['independent_pixels']['value']:.1f}" if "independent_pixels" in records else ""
+    sample = folder / "sample.json"
+    named = [r for r in json.loads(sample.read_text()) if r["name"] == "recognised"] if sample.exists() else []
+    samples = f"{named[-1]['value']:.0%} of {named[-1]['ways']}-way" if named else ""
     cells = [
         f"`{folder.name}`",
         data,
@@ -78,6 +81,7 @@ def row(folder: Path) -> str:
         error(nelbo),
         f"{error(nll)} (K={nll['importance_samples']})",
         pixels,
+        samples,
         machine_name,
     ]
     return "| " + " | ".join(cells) + " |"
@@ -86,8 +90,9 @@ def row(folder: Path) -> str:
 def table() -> str:
     """All kept results as Markdown; nats per image, ± standard error over sets."""
     lines = [
-        "| run | test data | batch, optimizer | images seen | minutes | NELBO | NLL | independent pixels | machine |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| run | test data | batch, optimizer | images seen | minutes | NELBO | NLL | independent pixels | recognised "
+        "| machine |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [row(folder) for folder in kept() if (folder / "likelihood.json").exists()])
 
