@@ -8,10 +8,7 @@ median over dispatches and their quartiles), peak memory, and what it ran on. No
 
 import functools
 import json
-import os
-import platform
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,13 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs and hfsgm_jax, from a clone that is not installed
 
 from hfsgm_jax import data  # noqa: E402
-from hfsgm_jax.config import check_config  # noqa: E402
+from hfsgm_jax.config import FREE_KEYS, check_config  # noqa: E402
 from hfsgm_jax.models import build_model  # noqa: E402
 from hfsgm_jax.training import mesh as mesh_lib  # noqa: E402
 from hfsgm_jax.training.loop import resolve  # noqa: E402
 from hfsgm_jax.training.optimizer import make_optimizer  # noqa: E402
 from hfsgm_jax.training.state import create_state, init_function  # noqa: E402
 from hfsgm_jax.training.step import make_train_step, summarize, to_sets, zero_metrics  # noqa: E402
+from scripts.machine import machine  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "file of the configuration")
 _STEPS = flags.DEFINE_integer("steps", 50, "optimizer steps that are timed, after one dispatch that is not", 1)
@@ -103,45 +101,13 @@ def _memory(device: jax.Device) -> dict[str, float]:
     return peak
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "device": jax.devices()[0].device_kind,
-        "platform": jax.default_backend(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "commit": _commit(),
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """The commit of this clone, ``+`` where files have been changed; None outside of one."""
-    git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
-    try:
-        found = git(["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"])
-    except OSError:
-        return None
-    return found.stdout.strip() or None
-
-
 def main(argv: list[str]) -> None:
     del argv
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is one of the things measured
     flag = flags.FLAGS["config"]
     named = {
         "config": config_flags.get_config_filename(flag),
-        "overrides": config_flags.get_override_values(flag),
+        "overrides": {k: v for k, v in config_flags.get_override_values(flag).items() if k not in FREE_KEYS},
     }
     result = {**named, **measure(_CONFIG.value, _STEPS.value), **machine()}
     text = json.dumps(result, indent=2)

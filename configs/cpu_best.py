@@ -1,11 +1,11 @@
-"""A SCHA-VAE-LAG on patches of 4x4 pixels: Omniglot in 20 minutes on two CPU cores.
+"""A SCHA-VAE-LAG on patches of 4x4 pixels: Omniglot in 15 minutes on two CPU cores.
 
     python train.py --config=configs/cpu_best.py --workdir=runs/cpu_best
 
 The model of `cpu_omniglot_scha_vae_lag.py`, conditions included, but its encoder and decoder begin and end with
 patches of 4x4 pixels: no convolution works on maps of 32 or 16 pixels.
 
-Measured with this library: not yet.
+Measured with this library (results/cpu_best, two cores): test NELBO 102.9 after 15 minutes and 184,000 images.
 """
 
 from configs import cpu_omniglot_scha_vae_lag

@@ -5,18 +5,14 @@ python -m scripts.results                              # render what is kept
 """
 
 import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import jax
 import matplotlib
 
 from hfsgm_jax.training.log import METRICS_FILE, read_metrics
+from scripts.machine import machine
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -25,22 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, CURVES, README = ROOT / "results", ROOT / "docs" / "curves.png", ROOT / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 KEPT = ("config.json", METRICS_FILE, "eval/likelihood.json", "eval/sample.json", "eval/sample.png")
-
-
-def machine() -> dict[str, Any]:
-    """What the results were made on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return {
-        "commit": commit.stdout.strip(),
-        "device": jax.devices()[0].device_kind,
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-    }
 
 
 def keep(run: Path) -> None:
