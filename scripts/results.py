@@ -45,7 +45,7 @@ def row(folder: Path) -> str:
     records = {r["name"]: r for r in json.loads((folder / "likelihood.json").read_text())}
     nelbo, nll, optimizer = records["nelbo"], records["nll"], config["optimizer"]
     error = lambda record: f"{record['value']:.1f} ± {record['standard_error']:.1f}"  # noqa: E731
-    last = lines[-1]
+    last = [line for line in lines if line["step"] <= nelbo["step"]][-1]
     data = f"{nelbo['source']} {nelbo['scheme']}, {nelbo['resize']}, sets of {nelbo['set_size']}"
     machine_name = f"{where['cpu']}, {where['cores']} cores" if where["device"] == "cpu" else where["device"]
     pixels = f"{records['independent_pixels']['value']:.1f}" if "independent_pixels" in records else ""
