@@ -6,6 +6,7 @@ python -m scripts.results                              # render what is kept
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,7 +31,14 @@ def keep(run: Path) -> None:
     for name in KEPT:
         if (run / name).exists():
             shutil.copyfile(run / name, folder / Path(name).name)
-    (folder / "machine.json").write_text(json.dumps(machine(), indent=1) + "\n")
+    (folder / "machine.json").write_text(json.dumps({**machine(), "commit": _trained_at(run)}, indent=1) + "\n")
+
+
+def _trained_at(run: Path) -> str:
+    """The last commit before training wrote the run's config, which it does when it starts."""
+    started = f"--before={int((run / 'config.json').stat().st_mtime)}"
+    found = subprocess.run(["git", "rev-list", "-1", started, "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return found.stdout.strip()[:12]
 
 
 def kept() -> list[Path]:

@@ -86,7 +86,8 @@ def likelihood(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     A model without set latents (VAE) is evaluated image by image.
     """
     options, sets = evaluation.options, evaluation.sets()
-    if all(node.plate == IMAGE for node in evaluation.model.nodes):
+    one_by_one = all(node.plate == IMAGE for node in evaluation.model.nodes)
+    if one_by_one:
         sets = Sets.of(sets.images[np.asarray(sets.observed)][:, None])
     results = evaluate_sets(
         evaluation.model,
@@ -102,6 +103,8 @@ def likelihood(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     def record(totals: np.ndarray, **conditions) -> Record:
         value = float(totals.sum() / sizes.sum())
         out = {"value": value, "unit": "nats/image", "standard_error": bootstrap_error(totals, sizes), **conditions}
+        if one_by_one:
+            out["images_one_by_one"] = True  # a bound per image, whatever the set size
         if sets.images.shape[-1] == 3:
             out["bits_per_dim"] = bits_per_dim(value, sets.images.shape[2:])
         return out

@@ -127,9 +127,8 @@ class PyramidDecoder(nn.Module):
         xz, xc = decoder_input
         if self.context == "top_left":
             xc = jnp.broadcast_to(xc[..., :1, :1, :], xc.shape)
-        x = Conv(self.width, dtype=self.dtype, name="from_z")(xz) + Conv(self.width, dtype=self.dtype, name="from_c")(
-            xc
-        )
+        x = Conv(self.width, dtype=self.dtype, name="from_z")(xz)
+        x = x + Conv(self.width, dtype=self.dtype, name="from_c")(xc)
         scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
         for resolution, depth in self.levels:
             for i in range(depth):
