@@ -3,7 +3,7 @@
   python evaluate.py --workdir=runs/x --tasks=likelihood,sample
   python evaluate.py --workdir=runs/x --tasks=all --eval.set_size=10 --data.data_dir=/data/tfds
 
-Results go to WORKDIR/eval/. Exit status: 0, 1 if a task failed, 2 if something must be changed first.
+Results go to WORKDIR/eval/. Exit status: 0, 1 if a task failed or was refused, 2 if something must be changed before any can begin.
 """
 
 import sys
@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     # Imported late: flags are checked before JAX starts.
+    from hfsgm_jax import mesh
     from hfsgm_jax.evaluation import Evaluation
     from hfsgm_jax.evaluation.run import evaluate, parse_tasks
     from hfsgm_jax.run_folder import open_run
@@ -61,15 +62,15 @@ def main(argv: list[str]) -> int:
                 f"{fixed[0]} belongs to the trained model; only {', '.join(f'data.{key}' for key in DATA_KEYS)} may "
                 "differ in an evaluation (eval.source, eval.split and eval.set_size choose other sets)"
             )
-        tasks = parse_tasks(_TASKS.value)
+        tasks, everything = parse_tasks(_TASKS.value)
         defaults = {f"eval.{key}": value for key, value in _DEFAULTS.eval.items()}
+        mesh.use_cpu_cores()
         run = open_run(_WORKDIR.value, overrides=given, defaults=defaults)
         evaluation = Evaluation(Path(_WORKDIR.value), run.config, run.model, run.variables, run.step)
-        results = evaluate(evaluation, tasks)
+        return evaluate(evaluation, tasks, skip_inapplicable=everything).status
     except ValueError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
-    return 0 if len(results) == len(tasks) else 1
 
 
 if __name__ == "__main__":

@@ -111,11 +111,23 @@ def get_config() -> ml_collections.ConfigDict:
             set_size=0,  # images per set (0: the training size, its upper end)
             max_sets=640,  # sets evaluated
             val_sets=320,  # sets of the validation during training
-            sets_per_batch=16,  # sets evaluated at once
-            estimator="joint",  # joint, nested
-            importance_samples=1000,  # K
+            sets_per_batch=16,  # sets (of the training size) evaluated at once: memory against speed, not the result
+            estimator="joint",  # joint, nested (not where the prior of c sees images)
+            importance_samples=1000,  # K, or K over c (nested)
             importance_samples_z=10,  # K over z, nested
             chunk=10,  # importance samples at once: memory against speed, not the result
+            set_sizes=(1, 2, 5, 10, 20),  # cardinality and transfer: images per set
+            transfer=("mnist", "double_mnist", "triple_mnist"),  # sources of other images (transfer, classify, sample)
+            episodes=20,  # classify: episodes per setting
+            ways=20,  # classify: classes per episode
+            shots=(1, 5),  # classify: images per class
+            queries=1,  # classify: queries per class and episode
+            class_samples_c=20,  # classify: samples of c
+            class_samples_z=10,  # classify: importance samples of z
+            kl_layers="c1",  # classify: the context posteriors compared, c1 or all
+            temperature=1.0,  # sample: factor on the noise of the latents
+            iterations=20,  # sample: of refinement
+            samples=20,  # sample: new images per class that numbers are computed from
             seed=0,
             step="best",  # best, last, or a number
         )

@@ -67,7 +67,7 @@ def open_run(
     """
     from hfsgm_jax.models import build_model
     from hfsgm_jax.training.checkpoint import load_variables
-    from hfsgm_jax.training.mesh import use_compilation_cache
+    from hfsgm_jax.mesh import use_compilation_cache
 
     config = run_config(workdir, overrides, defaults)
     if "image_shape" not in config:

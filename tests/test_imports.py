@@ -17,9 +17,11 @@ ALLOWED = {
     "sampling": {"distributions", "trace"},
     "data": set(),
     "images": {"data"},
-    "evaluation": {"config", "distributions", "trace", "objectives", "sampling", "data"},
-    "training": {"config", "distributions", "trace", "nn", "models", "objectives", "sampling", "data", "evaluation"},
-    "run_folder": {"config", "models", "training"},
+    "mesh": {"config"},
+    "classification": {"distributions", "trace", "objectives"},
+    "evaluation": {"config", "distributions", "trace", "objectives", "sampling", "classification", "data", "mesh"},
+    "training": {"config", "distributions", "trace", "nn", "models", "objectives", "sampling", "data", "mesh", "evaluation"},
+    "run_folder": {"config", "models", "mesh", "training"},
 }
 PROGRAMS = {"__init__", "api"}  # what a user imports: they see all, and no other part sees them
 REFUSED = {"tensorflow", "torch", "tensorflow_probability", "distrax", "clu", "configs", "scripts"}

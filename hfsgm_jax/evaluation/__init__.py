@@ -1,16 +1,33 @@
 """Evaluations of a trained run: each a generator of (name, record) in a file of its own.
 
-To add one, write a function ``(Evaluation) -> Iterator[(name, Record)]`` and name it in `TASKS`.
+To add one, write ``NAME(Evaluation) -> Iterator[(name, Record)]`` and ``check(Evaluation)``, which raises
+before any computation if it cannot be done, and name both in `TASKS`.
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from hfsgm_jax.evaluation import likelihood, sample
-from hfsgm_jax.evaluation.context import Evaluation, EvaluationError
+from hfsgm_jax.evaluation.context import Evaluation, EvaluationError, NotApplicable
 from hfsgm_jax.evaluation.records import Record
 
-Task = Callable[[Evaluation], Iterator[tuple[str, Record]]]
 
-TASKS: dict[str, Task] = {"likelihood": likelihood.likelihood, "sample": sample.sample}
+class Task(NamedTuple):
+    """One evaluation.
 
-__all__ = ["TASKS", "Evaluation", "EvaluationError", "Record", "Task"]
+    Attributes:
+      run: yields (name, record); each record is written when it is yielded.
+      check: raises EvaluationError or DataError where options or data do not allow it, NotApplicable
+        where the model does not.
+    """
+
+    run: Callable[[Evaluation], Iterator[tuple[str, Record]]]
+    check: Callable[[Evaluation], None]
+
+
+TASKS: dict[str, Task] = {
+    "likelihood": Task(likelihood.likelihood, likelihood.check),
+    "sample": Task(sample.sample, sample.check),
+}
+
+__all__ = ["TASKS", "Evaluation", "EvaluationError", "NotApplicable", "Record", "Task"]

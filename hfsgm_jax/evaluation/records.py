@@ -54,29 +54,24 @@ def _dump(records: list[Record]) -> str:
 
 
 def table(records: Iterable[Mapping[str, Any]]) -> str:
-    """The records as aligned lines: name, value, standard error, unit, and what tells them apart."""
-    rows = [("", "value", "± s.e.", "unit", "bits/dim", "K", "set size", "sets")]
+    """The records as aligned lines: name, value, standard error, unit, and the conditions that tell them apart."""
+    records = [record for record in records if record.get("value") is not None]
+    varying = [key for key in _conditions_of(records) if len({str(record.get(key, "")) for record in records}) > 1]
+    rows = [["", "value", "± s.e.", "unit", "bits/dim", *(key.replace("_", " ") for key in varying)]]
     for record in records:
-        if record.get("value") is None:
-            continue
-        bits = record.get("bits_per_dim")
-        error = record.get("standard_error")
-        rows.append(
-            (
-                str(record["name"]),
-                f"{record['value']:.2f}",
-                "" if error is None else f"{error:.2f}",
-                str(record.get("unit", "")),
-                "" if bits is None else f"{bits:.4f}",
-                str(record.get("importance_samples", "")),
-                str(record.get("set_size", "")),
-                str(record.get("num_sets", "")),
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        bits, error = record.get("bits_per_dim"), record.get("standard_error")
+        cells = [record["name"], f"{record['value']:.3f}", "" if error is None else f"{error:.3f}"]
+        cells += [record.get("unit", ""), "" if bits is None else f"{bits:.4f}"]
+        rows.append([str(cell) for cell in (*cells, *(record.get(key, "") for key in varying))])
     keep = [i for i in range(len(rows[0])) if i < 2 or any(row[i] for row in rows[1:])]
-    lines = []
-    for row in rows:
-        cells = [row[i].ljust(widths[i]) if i in (0, 3) else row[i].rjust(widths[i]) for i in keep]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    widths = {i: max(len(row[i]) for row in rows) for i in keep}
+    left = 0, 3
+    pad = lambda i, cell: cell.ljust(widths[i]) if i in left else cell.rjust(widths[i])  # noqa: E731
+    return "\n".join("  ".join(pad(i, row[i]) for i in keep).rstrip() for row in rows)
+
+
+def _conditions_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the conditions that a line can show, in order of appearance."""
+    hidden = {"name", "unit", "sha256", *MEASURED}
+    simple = lambda value: isinstance(value, str | int | float | bool)  # noqa: E731
+    return list(dict.fromkeys(key for r in records for key, value in r.items() if key not in hidden and simple(value)))

@@ -13,6 +13,11 @@ from hfsgm_jax.evaluation.records import Record
 KINDS = ("reconstruction", "conditional", "one_pass", "refined", "unconditional")
 
 
+def check(evaluation: Evaluation) -> None:
+    """Raises where the contexts cannot be drawn."""
+    evaluation.check_sets()
+
+
 def sample(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     """Writes one grid per kind of sample beside its context, and yields where they are.
 
@@ -24,9 +29,9 @@ def sample(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     if "draws" in samples:
         record = recognised(evaluation.dataset, evaluation.all_sets, samples.pop("draws"))
         if record:
-            yield "recognised", record
+            yield "recognised", record | evaluation.data_conditions(evaluation.dataset, evaluation.all_sets)
     sets, samples = jax.tree.map(lambda x: x[: pictures.ROWS], (sets, samples))
-    folder = evaluation.workdir / "eval"
+    folder = evaluation.folder
     context, mask = np.asarray(sets.images), np.asarray(sets.observed)
     blocks, titles, masks = [context], ["context"], [mask]
     for kind in KINDS:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from hfsgm_jax import config as config_lib
 from hfsgm_jax import data
 from hfsgm_jax.models import build_model, check_model
-from hfsgm_jax.training import mesh as mesh_lib
+from hfsgm_jax import mesh as mesh_lib
 from hfsgm_jax.training.checkpoint import Checkpoints
 from hfsgm_jax.training.log import Clock, Log
 from hfsgm_jax.training.optimizer import make_optimizer

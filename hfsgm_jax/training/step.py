@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from hfsgm_jax import objectives
 from hfsgm_jax.trace import Plan, Sets
-from hfsgm_jax.training import mesh as mesh_lib
+from hfsgm_jax import mesh as mesh_lib
 from hfsgm_jax.training.optimizer import Optimizer
 from hfsgm_jax.training.state import TrainState
 

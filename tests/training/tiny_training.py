@@ -119,7 +119,7 @@ class Setup:
 def make_setup(config, mesh, **model) -> Setup:
     import functools
 
-    from hfsgm_jax.training import mesh as mesh_lib
+    from hfsgm_jax import mesh as mesh_lib
     from hfsgm_jax.training.optimizer import make_optimizer
     from hfsgm_jax.training.state import create_state, init_function
     from hfsgm_jax.training.step import make_train_step, to_sets

@@ -30,8 +30,8 @@ def make_mesh(num_devices: int = 0) -> Mesh:
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
-def use_cpu_cores(rows: int) -> None:
-    """Without an accelerator: one device per core, as far as they divide ``rows`` (of every part).
+def use_cpu_cores(rows: int = 0) -> None:
+    """Without an accelerator: one device per core, as far as they divide ``rows`` (0: all cores).
 
     XLA runs the convolutions of a CPU device on one core. Does nothing where the number of CPU
     devices was chosen (``JAX_NUM_CPU_DEVICES``, or the flag it replaces) or JAX has already started.
