@@ -20,9 +20,8 @@ help:  ## list the targets
 quickstart: $(VENV)/.requirements  ## install, train a small SCHA-VAE on procedural characters, evaluate, write pictures
 	@echo "Training configs/quickstart.py into $(WORKDIR)"
 	@$(RUN) train.py --config=configs/quickstart.py --workdir=$(WORKDIR)
-	@$(RUN) evaluate.py --workdir=$(WORKDIR) --tasks=likelihood,sample
-	@echo "Pictures of unseen classes: $(WORKDIR)/eval/*.png (start with sample.png)"
-	@echo "Numbers: $(WORKDIR)/eval/*.json; training curves: $(WORKDIR)/metrics.jsonl"
+	@$(RUN) evaluate.py --workdir=$(WORKDIR) --tasks=likelihood,sample,report
+	@echo "All of it in a browser: $(WORKDIR)/report.html"
 
 test: lint  ## lint, then the test suite
 	@JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(RUN) -m pytest -q

@@ -2,8 +2,10 @@
 
   python evaluate.py --workdir=runs/x --tasks=likelihood,sample
   python evaluate.py --workdir=runs/x --tasks=all --eval.set_size=10 --data.data_dir=/data/tfds
+  python evaluate.py --compare=runs/x,runs/y --out=comparison.html
 
-Results go to WORKDIR/eval/. Exit status: 0, 1 if a task failed or was refused, 2 if something must be changed before any can begin.
+Results go to WORKDIR/eval/; the task `report` writes WORKDIR/report.html of all that is there. Exit
+status: 0, 1 if a task failed or was refused, 2 if something must be changed before any can begin.
 """
 
 import sys
@@ -15,8 +17,12 @@ from ml_collections import config_flags
 from configs import base
 from hfsgm_jax.config import check_keys, flatten
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, as written by train.py.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, as written by train.py.")
 _TASKS = flags.DEFINE_string("tasks", "likelihood,sample", "Comma-separated tasks, or all.")
+_COMPARE = flags.DEFINE_list(
+    "compare", None, "Comma-separated folders of evaluated runs: writes a page and prints tables of them side by side."
+)
+_OUT = flags.DEFINE_string("out", None, "With --compare: the page. Default: compare.html in the first folder.")
 _DEFAULTS = base.get_config()
 SECTIONS = ("eval", "data")
 DATA_KEYS = ("data_dir", "path", "cache_dir")
@@ -43,31 +49,79 @@ def overrides() -> dict:
     return {f"{section}.{key}": value for section in SECTIONS for key, value in given[section].items()}
 
 
-def main(argv: list[str]) -> int:
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
-    # Imported late: flags are checked before JAX starts.
+def defaults() -> dict:
+    """``"section.key"`` -> value of what the config of a run of an older version may lack."""
+    return {
+        f"{section}.{key}": value for section in ("data", "eval", "model") for key, value in _DEFAULTS[section].items()
+    }
+
+
+def check_flags(argv: list[str], given: dict) -> None:
+    """Raises ValueError where flags do not go together."""
+    if argv[1:]:
+        raise ValueError(f"unknown argument {argv[1]!r}; options look like --tasks=likelihood")
+    fixed = [key for key in given if key.startswith("data.") and key.split(".")[1] not in DATA_KEYS]
+    if fixed:
+        raise ValueError(
+            f"{fixed[0]} belongs to the trained model; only {', '.join(f'data.{key}' for key in DATA_KEYS)} may "
+            "differ in an evaluation (eval.source, eval.split and eval.set_size choose other sets)"
+        )
+    if _COMPARE.value is None:
+        if _OUT.value is not None:
+            raise ValueError("--out is the page of --compare; results of --workdir go into its folder")
+        if _WORKDIR.value is None:
+            raise ValueError("--workdir=DIR, the folder of a run, is needed (or --compare=DIR,DIR,...)")
+        return
+    needless = [name for name in ("workdir", "tasks") if flags.FLAGS[name].present] + list(given)
+    if needless:
+        raise ValueError(
+            f"--compare reads results that are there already, and takes no --{needless[0]}; "
+            "evaluate the runs first, each with --workdir"
+        )
+    if _OUT.value is not None and (not _OUT.value or Path(_OUT.value).is_dir()):
+        raise ValueError(f"--out={_OUT.value} is no file name; give one such as --out=comparison.html")
+
+
+# What follows imports late: flags are checked before JAX starts.
+
+
+def compare_runs() -> int:
+    """Compares the runs of --compare; the exit status."""
+    from hfsgm_jax.evaluation.compare import compare
+    from hfsgm_jax.models import build_model
+    from hfsgm_jax.run_folder import run_config
+
+    def open_model(folder):
+        config = run_config(folder, defaults=defaults())
+        return build_model(config.model, tuple(config.image_shape))
+
+    folders = [Path(name.strip()) for name in _COMPARE.value if name.strip()]
+    path, tables = compare(folders, open_model, Path(_OUT.value) if _OUT.value else None)
+    print(f"{tables}\n\n  -> {path}")
+    return 0
+
+
+def evaluate_run(given: dict) -> int:
+    """Evaluates the run of --workdir with these values over its config; the exit status."""
     from hfsgm_jax import mesh
     from hfsgm_jax.evaluation import Evaluation
     from hfsgm_jax.evaluation.run import evaluate, parse_tasks
     from hfsgm_jax.run_folder import open_run
 
+    tasks, everything = parse_tasks(_TASKS.value)
+    mesh.use_cpu_cores()
+    run = open_run(_WORKDIR.value, overrides=given, defaults=defaults())
+    evaluation = Evaluation(Path(_WORKDIR.value), run.config, run.model, run.variables, run.step)
+    return evaluate(evaluation, tasks, skip_inapplicable=everything).status
+
+
+def main(argv: list[str]) -> int:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
     try:
-        if argv[1:]:
-            raise ValueError(f"unknown argument {argv[1]!r}; options look like --tasks=likelihood")
         given = overrides()
-        fixed = [key for key in given if key.startswith("data.") and key.split(".")[1] not in DATA_KEYS]
-        if fixed:
-            raise ValueError(
-                f"{fixed[0]} belongs to the trained model; only {', '.join(f'data.{key}' for key in DATA_KEYS)} may "
-                "differ in an evaluation (eval.source, eval.split and eval.set_size choose other sets)"
-            )
-        tasks, everything = parse_tasks(_TASKS.value)
-        defaults = {f"eval.{key}": value for key, value in _DEFAULTS.eval.items()}
-        mesh.use_cpu_cores()
-        run = open_run(_WORKDIR.value, overrides=given, defaults=defaults)
-        evaluation = Evaluation(Path(_WORKDIR.value), run.config, run.model, run.variables, run.step)
-        return evaluate(evaluation, tasks, skip_inapplicable=everything).status
+        check_flags(argv, given)
+        return evaluate_run(given) if _COMPARE.value is None else compare_runs()
     except ValueError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2

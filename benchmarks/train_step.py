@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs and hfsgm_jax, from a clone that is not installed
 
 from hfsgm_jax import data  # noqa: E402
+from hfsgm_jax import mesh as mesh_lib  # noqa: E402
 from hfsgm_jax.config import FREE_KEYS, check_config  # noqa: E402
 from hfsgm_jax.models import build_model  # noqa: E402
-from hfsgm_jax import mesh as mesh_lib  # noqa: E402
 from hfsgm_jax.training.loop import resolve  # noqa: E402
 from hfsgm_jax.training.optimizer import make_optimizer  # noqa: E402
 from hfsgm_jax.training.state import create_state, init_function  # noqa: E402

@@ -10,20 +10,26 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict(
         dict(
-            source="strokes",  # omniglot, mnist, strokes, npz, folder
-            split="back_eval",  # classes of train/val/test: ns, back_eval, alphabet, random
+            source="strokes",  # omniglot, mnist, double_, triple_mnist, cifar100, celeba, strokes, one_dim, npz, folder
+            split="back_eval",  # classes of train/val/test: back_eval, official, ns, alphabet, random
             resize="box",  # gmn, box: how an image becomes image_size; recorded in every result
             image_size=28,  # pixels, height and width
             channels=1,  # 1 or 3
             data_dir=placeholder(str),  # tfds data directory; None: TFDS_DATA_DIR or tfds's default
+            family="gaussian",  # one_dim: gaussian, gaussian_mixture, von_mises, gamma, discrete
             path=placeholder(str),  # npz: the file; folder: the folder with one folder per class
             cache_dir=placeholder(str),  # resized arrays; None: ~/.cache/hfsgm_jax
             set_size=FieldReference(
                 5, field_type=object
             ),  # images per set, |D|: an integer, or (low, high) drawn per set
+            group_size=0,  # images of the class's group (alphabet) beside each set, |D^a|: hierarchical_vhe
+            styles=0,  # random coloured pens that grey images are drawn in, each in its own (factorial_vhe)
+            style_size=0,  # images of the target's style beside each set, |D^s|: factorial_vhe
+            copies=1,  # images that each image counts for in |X|, where affine warps are new instances
             sets_per_batch=16,  # rows of the global batch
             heldout=0,  # images per training class kept out of training (in-distribution test)
             binarize="dynamic",  # none, dynamic (train: anew each time; evaluation: once, by eval.seed)
+            stream=False,  # training sets from disk, not all images in memory (omniglot, mnist, cifar100, celeba)
             corrupt="refuse",  # folder: refuse or skip images that cannot be read
             flip=False,  # random horizontal and vertical flips, per set
             rotate=0.0,  # degrees: largest random rotation, per set
@@ -35,12 +41,15 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.model = ml_collections.ConfigDict(
         dict(
-            name="scha_vae",  # vae, bns, ns, hfsgm, cns, chfsgm, scha_vae
+            # vae, bns, ns, cns, hfsgm, chfsgm, scha_vae, pixelcnn_vhe, factorial_vhe, hierarchical_vhe, one_dim
+            name="scha_vae",
             width=128,  # features of every hidden layer
             c_channels=32,  # size of a shared latent (per position)
             z_channels=32,  # size of an image latent (per position)
+            a_channels=64,  # hierarchical_vhe: size of a group's latent
+            style_channels=6,  # factorial_vhe: size of a style's latent
             layers=3,  # stochastic layers L (scha_vae: given by `latents`)
-            blocks=3,  # residual layers inside a latent block (scha_vae: not used)
+            blocks=3,  # residual layers inside a latent block; VHE: convolutions of its decoder (scha_vae: not used)
             aggregate="mean",  # mean, max, lag: how a set's images become one feature
             heads=4,  # attention heads of lag
             condition="bias",  # bias, film: how c enters the image latents (ns to chfsgm)
@@ -51,7 +60,14 @@ def get_config() -> ml_collections.ConfigDict:
             patch=1,  # scha_vae: side of the pixel patches the encoder starts from (1: pixels)
             border="pad",  # scha_vae, 28 pixels: pad (by 2, and crop) or nearest (resize to 32)
             decoder_context="full",  # scha_vae: full resolution of c, or top_left (reference code)
-            likelihood="bernoulli",  # bernoulli, discretized_normal, discretized_logistics
+            context_kernel=0,  # pixelcnn_vhe: side of the convolution of q(c; D) (0: as large as the images)
+            context_prior="stacks",  # pixelcnn_vhe: p(c): normal, or a PixelCNN in one of pixelcnn_form's forms
+            prior_width=64,  # pixelcnn_vhe: features of that PixelCNN
+            pixelcnn_layers=0,  # of an autoregressive decoder on top of the model's own (0: independent pixels)
+            pixelcnn_width=64,  # its features
+            pixelcnn_form="stacks",  # stacks (no blind spot), or masked (the VHE paper's)
+            likelihood="bernoulli",  # bernoulli, discretized_normal, discretized_logistics; one_dim: as data.family
+            known=(),  # one_dim: values of the last parameters of the likelihood; none: all are linear in c
             dtype="float32",  # float32 or bfloat16 compute; parameters and heads stay float32
         )
     )
@@ -60,6 +76,8 @@ def get_config() -> ml_collections.ConfigDict:
         dict(
             name="ns",  # ns, resample, rescale, vhe
             targets=placeholder(int),  # independent target images per set; None: as the context
+            tightened=False,  # vhe: learn which images made the context (eq. 21); draws contexts with replacement
+            embedding=32,  # tightened: numbers per training image
             alpha=0.0,  # loss = (1 + a) reconstruction + KL / (1 + a), a starts here
             alpha_decay=1.0,  # factor of a per epoch (train.steps_per_epoch)
             kl_warmup=0,  # steps over which the KL's weight grows from 0 to 1
@@ -121,6 +139,7 @@ def get_config() -> ml_collections.ConfigDict:
             episodes=20,  # classify: episodes per setting
             ways=20,  # classify: classes per episode
             shots=(1, 5),  # classify: images per class
+            within_alphabet=True,  # classify: also Lake's runs, where the data are Omniglot's evaluation characters
             queries=1,  # classify: queries per class and episode
             class_samples_c=20,  # classify: samples of c
             class_samples_z=10,  # classify: importance samples of z

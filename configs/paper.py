@@ -1,6 +1,6 @@
-"""What the Omniglot experiments of the SCHA-VAE paper share; the files beside this one name a model each.
+"""What the experiments of the SCHA-VAE paper share; the files beside this one name a model each.
 
-Two schemes of classes, chosen by the argument of a config (`--config=configs/omniglot_ns.py:ns`):
+Omniglot has two schemes of classes, chosen by the argument of a config (`--config=configs/omniglot_ns.py:ns`):
 
 * `back_eval` (default): 867 background characters to train, 97 to validate, the 659 evaluation characters to test;
   images resized as the paper's (`gmn`: thin, binary strokes).
@@ -25,33 +25,42 @@ DRAWINGS = 20  # images per class
 EPOCHS = 600
 
 
+def set_split(config: ml_collections.ConfigDict, split: str, *others: str) -> None:
+    """Omniglot by a scheme of classes; ``others`` are what else the argument of the config may be, for the message."""
+    if split not in TRAIN_CLASSES:
+        valid = sorted({*TRAIN_CLASSES, *others})
+        raise ValueError(f"the argument of an Omniglot config is one of {valid}, not {split!r}")
+    config.data.update(source="omniglot", split=split, resize="gmn" if split == "back_eval" else "box")
+
+
 def omniglot(split: str, set_size: int, sets_per_batch: int) -> ml_collections.ConfigDict:
     """Data, objective, optimizer and schedule of the paper; the model is base's."""
-    if split not in TRAIN_CLASSES:
-        raise ValueError(f"the argument of an Omniglot config is one of {sorted(TRAIN_CLASSES)}, not {split!r}")
     config = base.get_config()
-    config.data.source = "omniglot"
-    config.data.split = split
-    config.data.resize = "gmn" if split == "back_eval" else "box"
+    set_split(config, split)
     config.data.set_size = set_size
     config.data.sets_per_batch = sets_per_batch
 
+    epoch = 10 * round(2 * TRAIN_CLASSES[split] * DRAWINGS / (set_size * sets_per_batch) / 10)
+    optimise(config, epoch, learning_rate=1e-3)
+    return config
+
+
+def optimise(config: ml_collections.ConfigDict, epoch: int, learning_rate: float) -> None:
+    """Objective, optimizer and schedule of the paper; ``epoch`` is in steps."""
     config.objective.alpha = 2.0
     config.objective.alpha_decay = 0.98
 
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = learning_rate
     config.optimizer.schedule = "plateau"
     config.optimizer.weight_decay = 1e-5
     config.optimizer.clip = "value"
     config.optimizer.clip_at = 1.0
 
-    epoch = 10 * round(2 * TRAIN_CLASSES[split] * DRAWINGS / (set_size * sets_per_batch) / 10)
     config.train.steps = EPOCHS * epoch
     config.train.steps_per_epoch = epoch
     config.train.eval_every = epoch  # the plateau counts epochs
     config.train.save_every = 5 * epoch
     config.train.sample_every = 20 * epoch
-    return config
 
 
 def baseline(split: str, name: str, width: int, *, set_size: int = 5, **model) -> ml_collections.ConfigDict:
@@ -67,4 +76,37 @@ def scha_vae(split: str, **model) -> ml_collections.ConfigDict:
     config.model.update(name="scha_vae", **model)
     config.objective.alpha_decay = 0.9
     config.optimizer.learning_rate = 2e-4
+    return config
+
+
+def photographs(source: str, image_size: int, sets_per_batch: int, epoch: int) -> ml_collections.ConfigDict:
+    """Colour images in sets of 5 with a mixture of 10 discretised logistics; ``epoch`` is in steps."""
+    config = base.get_config()
+    config.data.update(source=source, split="official", resize="box", image_size=image_size, channels=3)
+    config.data.update(binarize="none", set_size=5, sets_per_batch=sets_per_batch)
+    config.model.likelihood = "discretized_logistics"
+    optimise(config, epoch, learning_rate=2e-4)
+    return config
+
+
+def homoencoder(argument: str, sets_per_batch: int) -> ml_collections.ConfigDict:
+    """Data, objective and optimizer of the VHE papers (supplement 6.4); the model is base's.
+
+    Args:
+      argument: ``OBJECTIVE`` (ns, resample, rescale, vhe), as in Table 3, or ``OBJECTIVE,augmented``, as in Table 1:
+        the 8 flips and quarter turns of a character are 8 characters, and 20 small affine warps of an image are
+        instances, so that |X| is 400.
+    """
+    objective, _, augmented = argument.partition(",")
+    if augmented not in ("", "augmented"):
+        raise ValueError(f"the argument of a VHE config is OBJECTIVE or OBJECTIVE,augmented, not {argument!r}")
+    config = base.get_config()
+    config.data.update(source="omniglot", split="back_eval", resize="gmn", set_size=5, sets_per_batch=sets_per_batch)
+    config.objective.name = objective
+    if augmented:
+        config.data.update(dihedral=True, affine=0.1, copies=20)
+    epoch = 10 * round(TRAIN_CLASSES["back_eval"] * DRAWINGS / (5 * sets_per_batch) / 10)
+    config.optimizer.learning_rate = 1e-3
+    config.train.update(steps=100 * epoch, steps_per_epoch=epoch, eval_every=epoch, save_every=epoch)
+    config.train.sample_every = 10 * epoch
     return config

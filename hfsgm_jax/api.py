@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfsgm_jax import sampling
-from hfsgm_jax.images import model_images
+from hfsgm_jax import classification, sampling
+from hfsgm_jax.images import ImageError, model_images
 from hfsgm_jax.run_folder import Run, open_run
 from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
 
@@ -122,6 +122,45 @@ class FewShotModel:
         self._require_context("embed")
         return np.asarray(self._program("embed")(self._variables, self._sets(images, resize)), np.float32)
 
+    def classify(
+        self,
+        supports: Mapping[str, np.ndarray],
+        queries: np.ndarray,
+        num_samples: int = 20,
+        num_samples_z: int = 10,
+        seed: int = 0,
+        *,
+        resize: bool = False,
+    ) -> tuple[list[str], np.ndarray]:
+        """Names the class of every query, given a few images of each class.
+
+        The score of a class is the log of the mean over c ~ q(c | its images) of p(query | c) (Variational
+        Homoencoder, section 4); classes are equally likely beforehand. Queries do not see each other.
+
+        Args:
+          supports: name -> images of that class, 1 or more; 2 classes or more, not necessarily of one size.
+          queries: images.
+          num_samples: samples of c.
+          num_samples_z: importance samples of an image's own latents, for each of c.
+
+        Returns:
+          The likeliest name of each query, and log-probabilities ``[queries, classes]`` float32 (nats, the classes
+          in the order of ``supports``): of ``supports``' classes against each other, not of being any of them.
+        """
+        self._require_context("classify")
+        if not isinstance(supports, Mapping) or len(supports) < 2:
+            given = f"{len(supports)} class" if isinstance(supports, Mapping) else type(supports).__name__
+            raise ValueError(f"classify needs images of 2 or more classes, as {{name: images}}, not {given}")
+        if num_samples < 1 or num_samples_z < 1:
+            raise ValueError(f"num_samples and num_samples_z are at least 1, not {num_samples} and {num_samples_z}")
+        static = dict(num_samples=num_samples, num_samples_z=num_samples_z)
+        images = [self._named_images(f"class {name!r}", value, resize) for name, value in supports.items()]
+        queries = self._named_images("queries", queries, resize)
+        scores = self._program("classify", **static)(self._variables, _ragged(images), queries, jax.random.key(seed))
+        log_probs = np.asarray(jax.nn.log_softmax(scores, axis=1), np.float32)
+        names = list(supports)
+        return [names[best] for best in log_probs.argmax(1)], log_probs
+
     @functools.cached_property
     def _plates(self) -> tuple[str, ...]:
         """The shared plates of the model; () for a VAE. Traces, computes nothing."""
@@ -145,6 +184,12 @@ class FewShotModel:
 
     def _sets(self, images: np.ndarray, resize: bool) -> Sets:
         return Sets.of(jnp.asarray(model_images(images, self.image_shape, resize))[None])
+
+    def _named_images(self, name: str, images: np.ndarray, resize: bool) -> np.ndarray:
+        try:
+            return model_images(images, self.image_shape, resize)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
 
     def _program(self, name: str, **static: Any) -> Callable:
         """The jitted method ``_NAME(variables, ...)`` with its static arguments; compiled once per shape."""
@@ -171,9 +216,16 @@ class FewShotModel:
         return sampling.unconditional(apply, num, 1, self.image_shape, key, **settings)[:, 0]
 
     def _likelihood(self, variables, sets, keys, num_samples):
-        from hfsgm_jax.evaluation.likelihood import set_likelihoods
+        from hfsgm_jax.evaluation.likelihood import set_likelihood
 
-        return -set_likelihoods(self._model, variables, sets, keys, num_samples)["nll"]
+        apply, encode = sampling.bind(self._model, variables)
+        one = functools.partial(set_likelihood, apply, encode, samples=(num_samples,))
+        return -jax.vmap(one)(sets, keys)["nll"][:, 0]
+
+    def _classify(self, variables, supports, queries, key, **static):
+        apply, encode = sampling.bind(self._model, variables)
+        name = "log_mean"
+        return classification.scores(apply, encode, supports, queries, key, classifiers=(name,), **static)[name]
 
     def _embed(self, variables, sets):
         apply, _ = sampling.bind(self._model, variables)
@@ -181,6 +233,15 @@ class FewShotModel:
         trace = apply(sets, Plan(), jax.random.key(0), temperature=plates)
         means = [latent.posterior.mean() for latent in trace.latents if latent.plate != IMAGE]
         return jnp.concatenate([mean[0].ravel() for mean in means])
+
+
+def _ragged(images: list[np.ndarray]) -> Sets:
+    """Sets of different sizes as one batch, a row each."""
+    sizes = np.array([len(x) for x in images])
+    padded = np.zeros((len(images), sizes.max(), *images[0].shape[1:]), np.float32)
+    for row, x in zip(padded, images):
+        row[: len(x)] = x
+    return Sets.of(jnp.asarray(padded), np.arange(sizes.max()) < sizes[:, None])
 
 
 def _temperature(value: float | Mapping[str, float] | None) -> dict[str, jax.Array]:

@@ -12,7 +12,31 @@ import ml_collections
 CONFIG_FILE = "config.json"
 # What may differ when a run is resumed: how long and where it runs, not what it computes.
 FREE_SECTIONS = ("train", "eval")
-FREE_KEYS = ("data.data_dir", "data.path", "data.cache_dir", "image_shape")
+FREE_KEYS = ("data.data_dir", "data.path", "data.cache_dir", "data.stream", "image_shape")
+
+
+# Keys that the config.json of an older run may lack -> the value that means what such a run did.
+ADDED = {
+    "data.copies": 1,
+    "data.family": "gaussian",
+    "data.group_size": 0,
+    "data.stream": False,
+    "data.style_size": 0,
+    "data.styles": 0,
+    "model.a_channels": 64,
+    "model.context_kernel": 0,
+    "model.context_prior": "stacks",
+    "model.known": (),
+    "model.pixelcnn_form": "stacks",
+    "model.pixelcnn_layers": 0,
+    "model.pixelcnn_width": 64,
+    "model.prior_width": 64,
+    "model.style_channels": 6,
+    "objective.embedding": 32,
+    "objective.tightened": False,
+}
+# Objectives whose target images are drawn apart from the context.
+APART = ("resample", "vhe")
 
 
 class ConfigError(ValueError):
@@ -43,7 +67,7 @@ def dump_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -
 
 
 def load_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
-    """Reads the ``config.json`` of a run; lists become tuples.
+    """Reads the ``config.json`` of a run; lists become tuples, and keys newer than the run are filled in.
 
     Raises:
       ConfigError: there is none, or it is not JSON.
@@ -63,7 +87,12 @@ def load_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
             return {key: tuples(item) for key, item in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    return ml_collections.ConfigDict(tuples(values))
+    config = ml_collections.ConfigDict(tuples(values))
+    for key, value in ADDED.items():
+        section, name = key.split(".")
+        if section in config and name not in config[section]:
+            config[section][name] = value
+    return config
 
 
 def config_diff(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
@@ -120,6 +149,14 @@ def check_keys(keys: Iterable[str], valid: Iterable[str]) -> None:
         raise ConfigError("\n".join(messages))
 
 
+def num_targets(config: ml_collections.ConfigDict) -> int:
+    """Target images per set that are drawn apart from the context: as many as it may have, unless set; 0: none."""
+    if config.objective.name not in APART:
+        return 0
+    size = config.data.set_size
+    return config.objective.targets or (max(size) if isinstance(size, tuple | list) else size)
+
+
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Checks what concerns training; models and data check their own sections.
 
@@ -127,6 +164,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       ConfigError: names all the problems found, one per line.
     """
     problems = [*_train_problems(config), *_optimizer_problems(config), *_objective_problems(config)]
+    problems += _plate_problems(config)
     if config.model.likelihood.startswith("discretized") and config.data.binarize != "none":
         problems.append(
             f"model.likelihood={config.model.likelihood!r} is of 256 grey levels, and data.binarize="
@@ -134,6 +172,25 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _plate_problems(config) -> Iterable[str]:
+    """Models with more plates than that of the set need images that inform these; others have no use for them."""
+    name = config.model.name
+    for key, model, what in (
+        ("group_size", "hierarchical_vhe", "images of the class's group"),
+        ("style_size", "factorial_vhe", "images of the target's style (and data.styles, how many there are)"),
+    ):
+        size = config.data[key]
+        if name == model and size < 1:
+            yield f"model.name={name!r} needs data.{key}, {what}; it is {size}"
+        elif name != model and size:
+            yield f"data.{key} is {size}, and only model.name={model!r} has latents that these images inform: use 0"
+    if config.data.styles and not config.model.likelihood.startswith("discretized"):
+        yield (
+            f"data.styles={config.data.styles} makes images of 256 levels, and model.likelihood is "
+            f"{config.model.likelihood!r}: use discretized_logistics or discretized_normal"
+        )
 
 
 def _choice(config, key: str, choices: tuple[str, ...]) -> Iterable[str]:
@@ -197,11 +254,25 @@ def _optimizer_problems(config) -> Iterable[str]:
 def _objective_problems(config) -> Iterable[str]:
     objective = config.objective
     yield from _choice(config, "objective.name", ("ns", "resample", "rescale", "vhe"))
-    if objective.name in ("resample", "vhe") or objective.targets is not None:
+    if objective.targets is not None and objective.name not in APART:
         yield (
-            f"objective.name={objective.name!r} with objective.targets={objective.targets} needs target images drawn "
-            "apart from the context, which training does not draw yet; 'ns' and 'rescale' without targets do not"
+            f"objective.targets={objective.targets} is of objectives that score other images than the context "
+            f"({', '.join(APART)}); objective.name={objective.name!r} scores the context itself"
         )
+    if objective.targets is not None and objective.targets < 1:
+        yield f"objective.targets is {objective.targets}; it is a number of images, at least 1 (None: as the context)"
+    if objective.name in APART and config.model.prior_sees_images:
+        yield (
+            f"objective.name={objective.name!r} is a bound on log p(x) only if the prior of c does not see the images: "
+            "set model.prior_sees_images=False, or objective.name='ns'"
+        )
+    if objective.tightened and (objective.name != "vhe" or config.data.dihedral or config.data.copies != 1):
+        yield (
+            "objective.tightened=True goes with objective.name='vhe', data.dihedral=False and data.copies=1: every "
+            "training image has an embedding of its own"
+        )
+    if objective.embedding < 1:
+        yield f"objective.embedding is {objective.embedding}; it is at least 1"
     if objective.alpha < 0 or not 0 < objective.alpha_decay <= 1:
         yield "objective.alpha is at least 0 and objective.alpha_decay in (0, 1]"
     if objective.kl_warmup < 0 or objective.free_bits < 0:

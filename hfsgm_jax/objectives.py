@@ -3,28 +3,35 @@
 All values are float32 nats. M is the number of decoded slots, N of all slots.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from hfsgm_jax.distributions import Normal, kl
-from hfsgm_jax.trace import IMAGE, Latent, Sets, Trace, take_slots
+from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, Trace, take_slots
 
+Apply = Callable[..., Trace]  # (sets, plan, key, given=None, features=None, temperature=None)
 OBJECTIVES = ("ns", "resample", "rescale", "vhe")
 WHOLE_CLASS = ("rescale", "vhe")  # KL_c is shared by |X| images instead of |D|
 
 
 def latent_kl(latent: Latent) -> jax.Array:
-    """KL(q || p) per row and slot ``[B, N or 1]``.
+    """KL(q || p) per row and slot ``[B, N or 1]``: the sum of `unit_kl` over the event."""
+    return _sum_event(unit_kl(latent), latent)
+
+
+def unit_kl(latent: Latent) -> jax.Array:
+    """KL(q || p) of every element of a latent, ``[B, N or 1, ...]``; only to be read where it is ``informed``.
 
     Analytic between Normals; otherwise log q - log p at the latent's value, which is an unbiased
     estimate when the value was drawn from q.
     """
     if isinstance(latent.posterior, Normal) and isinstance(latent.prior, Normal):
-        return _sum_event(kl(latent.posterior, latent.prior), latent)
-    return -log_ratio(latent)
+        return kl(latent.posterior, latent.prior)
+    return latent.posterior.log_prob(latent.value) - latent.prior.log_prob(latent.value)
 
 
 def log_ratio(latent: Latent) -> jax.Array:
@@ -83,7 +90,7 @@ def set_weight(sets: Sets, plate: str, objective: str) -> jax.Array:
 
     1/|D| for ``ns`` and ``resample``, 1/|X| for ``rescale`` and ``vhe`` (VHE, table of section 3).
     """
-    size = sets.sizes[plate] if objective in WHOLE_CLASS else sets.context[plate].sum(1)
+    size = sets.size_of(plate) if objective in WHOLE_CLASS else sets.context_of(plate).sum(1)
     return 1.0 / jnp.maximum(size.astype(jnp.float32), 1.0)
 
 
@@ -95,6 +102,7 @@ def weighted_sums(
     alpha: jax.Array | float = 0.0,
     kl_weight: jax.Array | float = 1.0,
     free_bits: float = 0.0,
+    gain: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Sums over target images of the loss and its parts; divide by ``count`` for nats per image.
 
@@ -106,9 +114,10 @@ def weighted_sums(
       objective: one of `OBJECTIVES`; decides the weight of KL_c.
       alpha, kl_weight: traced scalars.
       free_bits: nats per image of every shared latent below which its KL costs nothing.
+      gain: ``[B]`` nats by which a tightened bound exceeds this one for the whole class (`tightening.gain`).
 
     Returns:
-      ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c``, ``kl_z``, ``count``: scalars.
+      ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c`` (less the gain), ``kl_z``, ``count``: scalars.
     """
     parts = terms(trace, sets)
     targets = sets.target.sum(1).astype(jnp.float32)
@@ -118,9 +127,32 @@ def weighted_sums(
     charged = kl_c
     if free_bits:
         charged = sum(((targets * jnp.maximum(value, free_bits)).sum() for value in per_image), jnp.float32(0))
+    if gain is not None:
+        gained = (targets * set_weight(sets, SET, objective) * gain).sum()
+        kl_c, charged = kl_c - gained, charged - gained
     loss = -(1 + alpha) * log_px + kl_weight * (kl_z + charged) / (1 + alpha)
     nelbo = kl_z + kl_c - log_px
     return dict(loss=loss, nelbo=nelbo, log_px=log_px, kl_c=kl_c, kl_z=kl_z, count=targets.sum())
+
+
+def image_log_weights(trace: Trace, sets: Sets) -> jax.Array:
+    """``[B, N]`` log p(x_s, z_s | c) - log q(z_s | x_s, c) of the slots that count, 0 elsewhere; all are decoded."""
+    if trace.decoded is not None:
+        raise ValueError("the weights of images need a plan with decode='all'")
+    return _log_px(trace, sets) + _image_log_ratio(trace, sets)
+
+
+def _image_log_ratio(trace: Trace, sets: Sets) -> jax.Array:
+    """``[B, N]`` log p - log q of z, all layers, of the slots that count."""
+    counted = counted_slots(trace, sets)
+    ratios = (jnp.where(counted, log_ratio(latent), 0.0) for latent in trace.on(IMAGE))
+    return sum(ratios, jnp.zeros(counted.shape, jnp.float32))
+
+
+def shared_log_ratio(trace: Trace, sets: Sets) -> jax.Array:
+    """``[B]`` log p(c) - log q(c | ...) of all shared latents at their values."""
+    ratios = (log_ratio(latent)[:, 0] for latent in trace.latents if latent.plate != IMAGE)
+    return sum(ratios, jnp.zeros(sets.num_rows, jnp.float32))
 
 
 def log_weight(trace: Trace, sets: Sets) -> jax.Array:
@@ -128,41 +160,114 @@ def log_weight(trace: Trace, sets: Sets) -> jax.Array:
 
     Its mean over traces is the ELBO of the set, its log-mean-exp the importance-weighted bound.
     """
-    counted = counted_slots(trace, sets)
-    total = _log_px(trace, sets).sum(1)
-    for latent in trace.latents:
-        ratio = log_ratio(latent)
-        total += jnp.where(counted, ratio, 0.0).sum(1) if latent.plate == IMAGE else ratio[:, 0]
-    return total
+    images = _log_px(trace, sets).sum(1) + _image_log_ratio(trace, sets).sum(1)
+    return images + shared_log_ratio(trace, sets)
 
 
 def importance_bound(
     sample_log_weight: Callable[[jax.Array], jax.Array], key: jax.Array, num_samples: int, chunk: int = 10
 ) -> jax.Array:
-    """log 1/K sum_k w_k by a streaming logsumexp; memory does not grow with K.
+    """log 1/K sum_k w_k by a streaming logsumexp; see `importance_bounds`, of which this is one K."""
+    return importance_bounds(sample_log_weight, key, (num_samples,), chunk)[0]
+
+
+def importance_bounds(
+    sample_log_weight: Callable[[jax.Array], jax.Array], key: jax.Array, samples: Sequence[int], chunk: int = 10
+) -> jax.Array:
+    """log 1/K sum_{k <= K} w_k for several K from one pass; memory does not grow with any K.
 
     Args:
-      sample_log_weight: key -> ``[B]`` log-weights of one sample, from features encoded once.
-      key: sample k draws from ``fold_in(key, k)``, so the chunk does not change the result.
-      num_samples: K.
+      sample_log_weight: key -> ``[...]`` log-weights of one sample, from features encoded once.
+      key: sample k draws from ``fold_in(key, k)``, so neither chunk nor the other K change a result.
+      samples: the K; all of them use the first ones of the same samples.
       chunk: samples computed at once (vmap); the chunks follow one another (scan).
 
     Returns:
-      ``[B]`` the bound in nats; its expectation grows with K towards log p(X).
+      ``[len(samples), ...]`` the bounds in nats; their expectations grow with K towards log p.
     """
-    chunk = min(chunk, num_samples)
-    num_chunks = -(-num_samples // chunk)
+    most = max(samples)
+    chunk = min(chunk, most)
+    shape = jax.eval_shape(sample_log_weight, key).shape
+    limits = jnp.array(samples).reshape(-1, 1, *[1] * len(shape))
 
     def body(carry, first):
         index = first + jnp.arange(chunk)
         weights = jax.vmap(lambda k: sample_log_weight(jax.random.fold_in(key, k)))(index)
-        weights = jnp.where((index < num_samples)[:, None], weights, -jnp.inf)
-        return jnp.logaddexp(carry, jax.scipy.special.logsumexp(weights, 0)), None
+        counts = index.reshape(-1, *[1] * len(shape)) < limits
+        total = jax.scipy.special.logsumexp(jnp.where(counts, weights, -jnp.inf), 1)
+        return jnp.logaddexp(carry, total), None
 
-    shape = jax.eval_shape(sample_log_weight, key)
-    start = jnp.full(shape.shape, -jnp.inf, jnp.float32)
-    total, _ = jax.lax.scan(body, start, jnp.arange(num_chunks) * chunk)
-    return total - jnp.log(jnp.float32(num_samples))
+    start = jnp.full((len(samples), *shape), -jnp.inf, jnp.float32)
+    totals, _ = jax.lax.scan(body, start, jnp.arange(-(-most // chunk)) * chunk)
+    return totals - jnp.log(limits[:, 0].astype(jnp.float32))
+
+
+def joint_bounds(
+    apply: Apply, sets: Sets, key: jax.Array, samples: Sequence[int], *, features: Any = None, chunk: int = 10
+) -> jax.Array:
+    """log 1/K sum_k p(X, Z_k, c_k) / q(Z_k, c_k | X), the papers' estimator of log p(X).
+
+    Args:
+      apply: as `sampling.bind` makes it.
+      samples: the K, see `importance_bounds`.
+      features: of the images, encoded once.
+
+    Returns:
+      ``[len(samples), B]`` nats per set.
+    """
+
+    def sample(key):
+        return log_weight(apply(sets, Plan(), key, features=features), sets)
+
+    return importance_bounds(sample, key, samples, chunk)
+
+
+def nested_bounds(
+    apply: Apply,
+    sets: Sets,
+    key: jax.Array,
+    samples: Sequence[int],
+    samples_z: int,
+    *,
+    features: Any = None,
+    chunk: int = 10,
+) -> jax.Array:
+    """log 1/K sum_i p(c_i) / q(c_i | ...) prod_s [1/Kz sum_j p(x_s, z_j | c_i) / q(z_j | x_s, c_i)].
+
+    Given c the images are independent, so that every image averages over its own z: the variance of
+    the log-weights does not add up over the set, as it does in `joint_bounds`. Where q(c_l) sees the
+    z of layers above, these are drawn from q as usual and then dropped; with q(z | x, c) as the
+    auxiliary density of an extended target they cancel, and what is left is unbiased for p(X).
+
+    Args:
+      samples: K over c, several at once.
+      samples_z: Kz, of every image and c.
+      chunk: pairs of samples computed at once. Other arguments as `joint_bounds`.
+
+    Returns:
+      ``[len(samples), B]`` nats per set.
+
+    Raises:
+      ValueError: the prior of c depends on the latents of images, which are then not independent.
+    """
+    chunk_z = min(chunk, samples_z)
+
+    def sample(key):
+        key_c, key_z = jax.random.split(key)
+        trace = apply(sets, Plan(), key_c, features=features)
+        if trace.prior_sees_images:
+            raise ValueError("nested importance sampling needs images that are independent given c")
+        shared = [latent for latent in trace.latents if latent.plate != IMAGE]
+        given = {latent.label: latent.value for latent in shared}
+        # Priors as sources: no aggregator runs again for values that are given.
+        plan = Plan(sources=tuple((plate, None, "prior") for plate in {latent.plate: 0 for latent in shared}))
+
+        def images(key):
+            return image_log_weights(apply(sets, plan, key, given=given, features=features), sets)
+
+        return shared_log_ratio(trace, sets) + importance_bound(images, key_z, samples_z, chunk_z).sum(1)
+
+    return importance_bounds(sample, key, samples, max(1, chunk // chunk_z))
 
 
 def kl_per_layer(trace: Trace, sets: Sets) -> dict[str, jax.Array]:

@@ -65,9 +65,9 @@ def open_run(
     Raises:
       ConfigError, CheckpointError: what is missing, and where.
     """
+    from hfsgm_jax.mesh import use_compilation_cache
     from hfsgm_jax.models import build_model
     from hfsgm_jax.training.checkpoint import load_variables
-    from hfsgm_jax.mesh import use_compilation_cache
 
     config = run_config(workdir, overrides, defaults)
     if "image_shape" not in config:

@@ -1,9 +1,10 @@
 """Every way to draw images, as plain functions of traces.
 
-They are handed ``apply(sets, plan, key, given=None, features=None, temperature=None) -> Trace``
+They are handed ``apply(sets, plan, key, given=None, features=None, temperature=None, ...) -> Trace``
 (`bind` makes one of a module and its variables) and know nothing else of a model: what differs
 between samplers is where each latent takes its value from. All are pure and can be jitted, with
-counts static. They return the means of p(x | latents), or draws from it with ``draw=True``.
+counts static. They return the means of p(x | latents), draws from it with ``draw=True``, and a pair of
+means and draws of the same images with ``draw="both"``.
 
 ``temperature`` maps a plate to the factor of the standard deviation of its latents' noise (1: as
 trained, 0: means); plates it does not name keep 1. ``encode(sets) -> features`` is optional and only
@@ -11,7 +12,7 @@ saves work: with it each image is encoded once. Its leaves are ``[B, N, ...]``.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +22,15 @@ from hfsgm_jax.trace import IMAGE, PRIOR, SET, Plan, Sets, Trace
 Apply = Callable[..., Trace]
 Encode = Callable[[Sets], Any]
 Temperature = Mapping[str, jax.Array | float] | None
+Draw = bool | Literal["both"]
+Images = jax.Array | tuple[jax.Array, jax.Array]  # two with draw="both"
 
 
 def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
     """``apply`` and ``encode`` of a Flax module (in inference mode) with its variables."""
 
-    def apply(sets, plan, key, given=None, features=None, temperature=None):
-        settings = dict(given=given, features=features, temperature=temperature)
+    def apply(sets, plan, key, given=None, features=None, temperature=None, row_sources=None):
+        settings = dict(given=given, features=features, temperature=temperature, row_sources=row_sources)
         return model.apply(variables, sets, plan, **settings, rngs={"sample": key})
 
     def encode(sets):
@@ -43,8 +46,8 @@ def blank_sets(num_rows: int, num: int, image_shape: tuple[int, int, int]) -> Se
 
 
 def reconstruct(
-    apply: Apply, sets: Sets, key: jax.Array, *, temperature: Temperature = None, draw: bool = False
-) -> jax.Array:
+    apply: Apply, sets: Sets, key: jax.Array, *, temperature: Temperature = None, draw: Draw = False
+) -> Images:
     """Images from the posterior of all their latents: ``[B, N, H, W, C]``; padding holds anything."""
     trace_key, pixel_key = jax.random.split(key)
     trace = apply(sets, Plan(), trace_key, temperature=temperature)
@@ -59,9 +62,9 @@ def conditional(
     *,
     encode: Encode | None = None,
     temperature: Temperature = None,
-    draw: bool = False,
+    draw: Draw = False,
     chunk: int = 64,
-) -> jax.Array:
+) -> Images:
     """New images of every row's class: shared latents from their posterior given the context.
 
     The latents of the new images come from their prior, in the same traversal as the posterior of
@@ -101,9 +104,9 @@ def one_pass(
     key: jax.Array,
     *,
     temperature: Temperature = None,
-    draw: bool = False,
+    draw: Draw = False,
     chunk: int = 64,
-) -> jax.Array:
+) -> Images:
     """The paper's eq. 6: c_L from q(c_L | X), all below it from the prior: ``[B, num, H, W, C]``.
 
     Arguments as `conditional`.
@@ -134,9 +137,10 @@ def refine(
     encode: Encode | None = None,
     start: jax.Array | None = None,
     temperature: Temperature = None,
-    draw: bool = False,
+    draw: Draw = False,
+    trajectory: bool = False,
     chunk: int = 64,
-) -> jax.Array:
+) -> Images:
     """Refined samples (Algorithms 1 and 3): a Markov chain [X, x_m] for every new image.
 
     Each iteration draws all latents from their posterior given the context and the image itself,
@@ -146,10 +150,11 @@ def refine(
     Args:
       sets: the contexts; chains are rows, so that they do not see each other.
       start: ``[B, num, H, W, C]`` images the chains start from; default: `one_pass` draws.
+      trajectory: return the images of all iterations, not only of the last.
       chunk: chains per row that run at once; bounds the memory.
 
     Returns:
-      ``[B, num, H, W, C]``.
+      ``[B, num, H, W, C]``, or ``[B, num, num_iterations, H, W, C]`` with ``trajectory``.
     """
     start_key, chain_key = jax.random.split(key)
     if start is None:
@@ -165,7 +170,8 @@ def refine(
         sets = rows.replace(images=_append(rows.images[:, :-1], x))
         features = None if encode is None else jax.tree.map(_append, context, encode(Sets.of(x)))
         px = apply(sets, plan, trace_key, features=features, temperature=temperature).px
-        return (px.sample(pixel_key), px.mean()), None
+        shown = px.sample(pixel_key), px.mean()
+        return shown, shown if trajectory else None
 
     start = _pad_slots(start, -num % chunk)
 
@@ -173,8 +179,10 @@ def refine(
         x = jax.lax.dynamic_slice_in_dim(start, index * chunk, chunk, axis=1)
         x = x.reshape(-1, 1, *x.shape[2:])
         keys = jax.random.split(jax.random.fold_in(chain_key, index), num_iterations)
-        (drawn, mean), _ = jax.lax.scan(step, (x, x), keys)
-        return (drawn if draw else mean).reshape(sets.num_rows, chunk, *x.shape[2:])
+        last, every = jax.lax.scan(step, (x, x), keys)  # [chains, 1, H, W, C]; [T, chains, 1, H, W, C]
+        images = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1)[:, :, 0], every) if trajectory else last
+        drawn, mean = (x.reshape(sets.num_rows, chunk, *x.shape[1 if trajectory else 2 :]) for x in images)
+        return (mean, drawn) if draw == "both" else drawn if draw else mean
 
     return _in_chunks(part, num, chunk)
 
@@ -187,8 +195,8 @@ def unconditional(
     key: jax.Array,
     *,
     temperature: Temperature = None,
-    draw: bool = False,
-) -> jax.Array:
+    draw: Draw = False,
+) -> Images:
     """``num_rows`` imagined classes with ``num`` images each, all from the prior: ``[B, num, H, W, C]``."""
     trace_key, pixel_key = jax.random.split(key)
     trace = apply(blank_sets(num_rows, num, image_shape), PRIOR, trace_key, temperature=temperature)
@@ -205,7 +213,9 @@ def _require_context(trace: Trace) -> None:
         raise ValueError("this model has no latent shared by a set: it cannot be conditioned on images")
 
 
-def _show(px: Any, key: jax.Array, draw: bool) -> jax.Array:
+def _show(px: Any, key: jax.Array, draw: Draw) -> Images:
+    if draw == "both":
+        return px.mean(), px.sample(key)
     return px.sample(key) if draw else px.mean()
 
 
@@ -217,13 +227,17 @@ def _append(x: jax.Array, slot: jax.Array) -> jax.Array:
     return jnp.concatenate([x, slot], 1)
 
 
-def _in_chunks(part: Callable[[jax.Array], jax.Array], num: int, chunk: int) -> jax.Array:
-    """``part(i)`` ``[B, chunk, ...]`` for as many i as give ``[B, num, ...]``, one after another."""
+def _in_chunks(part: Callable[[jax.Array], Any], num: int, chunk: int) -> Any:
+    """``part(i)``, arrays ``[B, chunk, ...]``, for as many i as give ``[B, num, ...]``, one after another."""
     count = -(-num // chunk)
     if count == 1:
-        return part(0)[:, :num]
-    parts = jnp.moveaxis(jax.lax.map(part, jnp.arange(count)), 0, 1)
-    return parts.reshape(parts.shape[0], count * chunk, *parts.shape[3:])[:, :num]
+        return jax.tree.map(lambda x: x[:, :num], part(0))
+
+    def join(parts):
+        parts = jnp.moveaxis(parts, 0, 1)
+        return parts.reshape(parts.shape[0], count * chunk, *parts.shape[3:])[:, :num]
+
+    return jax.tree.map(join, jax.lax.map(part, jnp.arange(count)))
 
 
 def _chain_rows(sets: Sets, num: int) -> Sets:

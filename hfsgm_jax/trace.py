@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 IMAGE = "image"  # the plate of the latents z: one per slot and layer
 SET = "set"  # the plate of the latents c: one per row and layer
+GROUP = "group"  # the plate of latents that the classes of a group (an alphabet) share
+STYLE = "style"  # the plate of latents that images of one style share
 SOURCES = ("posterior", "prior", "skip")
 DECODED = ("all", "target", "unobserved")
 
@@ -53,6 +55,14 @@ class Sets:
     @property
     def num_slots(self) -> int:
         return self.images.shape[1]
+
+    def context_of(self, plate: str) -> jax.Array:
+        """``[B, N]`` the images that inform the latents of a shared plate; those of the set, if none are named."""
+        return self.context.get(plate, self.context[SET])
+
+    def size_of(self, plate: str) -> jax.Array:
+        """``[B]`` how many images share a latent of this plate; as many as share the set's, if not known."""
+        return self.sizes.get(plate, self.sizes[SET])
 
     @classmethod
     def of(
@@ -200,6 +210,7 @@ class Trace:
 
 
 Given = Mapping[str, jax.Array]
+RowSources = Mapping[str, jax.Array]  # label -> [B] int32 index into SOURCES
 
 
 def take_slots(x: jax.Array, index: jax.Array | None) -> jax.Array:

@@ -58,7 +58,8 @@ def row(folder: Path) -> str:
     machine_name = f"{where['cpu']}, {where['cores']} cores" if where["device"] == "cpu" else where["device"]
     pixels = f"{records['independent_pixels']['value']:.1f}" if "independent_pixels" in records else ""
     sample = folder / "sample.json"
-    named = [r for r in json.loads(sample.read_text()) if r["name"] == "recognised"] if sample.exists() else []
+    named = json.loads(sample.read_text()) if sample.exists() else []
+    named = [r for r in named if r["name"] == "recognised" and r.get("kind", "conditional") == "conditional"]
     samples = f"{named[-1]['value']:.0%} of {named[-1]['ways']}-way" if named else ""
     cells = [
         f"`{folder.name}`",

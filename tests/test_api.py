@@ -53,6 +53,31 @@ def test_log_likelihood_and_embed(few, images):
     assert few.embed(images[:1]).shape == embedding.shape
 
 
+def test_classify(few, images):
+    few_images = {"dense": np.ones((1, 28, 28)), "as given": images}
+    settings = dict(num_samples=2, num_samples_z=2)
+    labels, log_probs = few.classify(few_images, images, **settings)
+    assert log_probs.shape == (3, 2) and log_probs.dtype == np.float32
+    np.testing.assert_allclose(np.exp(log_probs).sum(1), 1, rtol=1e-5)
+    assert labels == [list(few_images)[best] for best in log_probs.argmax(1)]
+    again = few.classify(dict(reversed(few_images.items())), images / 255.0, **settings)[1]
+    np.testing.assert_allclose(again[:, ::-1], log_probs, rtol=1e-4, atol=1e-4)
+    assert np.abs(few.classify(few_images, images, **settings, seed=1)[1] - log_probs).max() > 0
+
+
+def test_classify_says_what_it_needs(few, images):
+    for supports, queries, settings, message in [
+        ({"a": images}, images, {}, "2 or more classes, as {name: images}, not 1 class"),
+        ([images, images], images, {}, "not list"),
+        ({"a": images, "b": images[:, :9]}, images, {}, r"class 'b': images of shape \[3, 9, 28\].*resize=True"),
+        ({"a": images, "b": images[:0]}, images, {}, "class 'b': .*N at least 1"),
+        ({"a": images, "b": images}, images[0], {}, r"queries: images of shape \[28, 28\]"),
+        ({"a": images, "b": images}, images, dict(num_samples=0), "at least 1, not 0 and 10"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            few.classify(supports, queries, **settings)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -101,6 +126,7 @@ def test_a_model_without_context_says_so(tiny_vae, images):
     vae = FewShotModel(Run(config, model, variables, 1))
     for call in (
         lambda: vae.embed(images),
+        lambda: vae.classify({"a": images, "b": images}, images),
         *(lambda m=m: vae.generate(images, mode=m) for m in ("conditional", "refined")),
     ):
         with pytest.raises(ValueError, match="needs a context, and a model 'vae' has none"):

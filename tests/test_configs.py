@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import base
-from hfsgm_jax.config import check_config, flatten
+from hfsgm_jax.config import ADDED, check_config, flatten, load_config
 from scripts import parameters
 
 EXPERIMENTS = parameters.experiments()
@@ -42,10 +42,17 @@ def test_unknown_split_is_refused():
 
 def test_every_experiment_says_how_to_run_it():
     for name in EXPERIMENTS:
-        text = (parameters.ROOT / "configs" / f"{name}.py").read_text()
+        text = (parameters.parameters.ROOT / "configs" / f"{name}.py").read_text()
         assert f"python train.py --config=configs/{name}.py" in text, name
 
 
 def test_tables_are_up_to_date():
     assert sorted(RECORDED) == EXPERIMENTS, RERUN
     assert parameters.between_markers(parameters.README.read_text()) == parameters.table(RECORDED), RERUN
+
+
+def test_runs_of_older_versions_have_every_key():
+    """The oldest results kept here, and what `load_config` fills in, make all of base's keys."""
+    old, new = flatten(load_config(parameters.ROOT / "results" / "cpu_best_gmn")), flatten(base.get_config())
+    assert {key for key in new if not key.startswith("eval.")} <= old.keys()
+    assert all(new[key] == (list(value) if isinstance(value, tuple) else value) for key, value in ADDED.items())

@@ -1,4 +1,6 @@
-"""Estimators against exact values on a linear-Gaussian set model; the reductions under masks."""
+"""Estimators against exact values on linear-Gaussian set models; the reductions under masks."""
+
+import functools
 
 import chex
 import flax.struct
@@ -10,7 +12,7 @@ from jax.scipy.stats import multivariate_normal
 
 from hfsgm_jax import objectives
 from hfsgm_jax.distributions import Normal
-from hfsgm_jax.trace import IMAGE, SET, Latent, Sets, Trace
+from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, Trace
 
 NOISE = 0.5  # standard deviation of x given z
 
@@ -139,3 +141,112 @@ def test_alpha_warmup_and_free_bits_reweight_the_loss_alone():
     kl = plain["kl_z"] + 100.0 * plain["count"]  # every row is below the free bits
     np.testing.assert_allclose(sums["loss"], -3 * plain["log_px"] + 0.5 * kl / 3, rtol=1e-5)
     chex.assert_trees_all_close(sums["nelbo"], plain["nelbo"])
+
+
+# --- joint and nested importance sampling ---------------------------------------------------------
+# Two layers: c2 ~ N(0, 1); z2_s ~ N(c2, 1); c1 ~ N(c2, 1); z1_s ~ N(c1 + z2_s, 1); x_s ~ N(z1_s, NOISE^2).
+
+
+def _hierarchy(sets, plan, key, given=None, features=None, temperature=None, sees_images=False, wider=1.3):
+    """A traversal of the model above; q(c1) sees the images' z2, as SCHA-VAE's does; q(z) is not exact."""
+    x, b, n = sets.images[..., 0, 0], sets.num_rows, sets.num_slots
+    keys = iter(jax.random.split(key, 4))
+    latents = []
+
+    def add(label, plate, prior, observation, variance, gain=1.0):
+        """The value of a latent whose q is the posterior given ``observation`` ~ N(gain value, variance)."""
+        count = sets.context[SET].sum(1)[:, None, None] if plate == SET else 1
+        shape = (b, 1 if plate == SET else n, 1)
+        prior = Normal(jnp.broadcast_to(prior, shape), jnp.ones(shape))
+        precision = 1 + gain**2 * count / variance
+        if plate == SET:
+            observation = jnp.where(sets.context[SET][..., None], observation, 0).sum(1, keepdims=True)
+        posterior = Normal((prior.loc + gain * observation / variance) / precision, precision**-0.5 * prior.scale)
+        if plate == IMAGE:
+            posterior = posterior.replace(scale=wider * posterior.scale)
+        if plan.source(plate, int(label[1])) == "prior":
+            posterior = prior
+        value = posterior.sample(next(keys))
+        value = (given or {}).get(label, value)
+        latents.append(Latent(value, prior, posterior, None, plate, int(label[1]), label))
+        return value
+
+    rest = 1 + NOISE**2  # of x given c1 and z2
+    c2 = add("c2", SET, 0.0, x, rest + 1 + n, 2.0)
+    z2 = add("z2", IMAGE, c2, x - c2, rest + 1)
+    c1 = add("c1", SET, c2, x - z2, rest)
+    z1 = add("z1", IMAGE, c1 + z2, x, NOISE**2)
+    return Trace(tuple(latents), None, Pixels(z1[..., 0]), None, sees_images)
+
+
+def _exact_hierarchy(x):
+    n = x.shape[1]
+    covariance = jnp.eye(n) * (2 + NOISE**2) + jnp.ones((n, n)) * 5.0
+    return multivariate_normal.logpdf(x[..., 0, 0, 0], jnp.zeros(n), covariance)
+
+
+def _sets_of_the_hierarchy(rows, slots, seed=3):
+    key_c, key_x = jax.random.split(jax.random.key(seed))
+    x = 5**0.5 * jax.random.normal(key_c, (rows, 1)) + 1.5 * jax.random.normal(key_x, (rows, slots))
+    return Sets.of(x[..., None, None, None])
+
+
+@pytest.mark.parametrize("estimator", ["joint", "nested"])
+def test_estimators_are_unbiased(estimator):
+    sets, runs = _sets_of_the_hierarchy(3, 3), 4000
+    exact = _exact_hierarchy(sets.images)
+
+    def once(key):
+        if estimator == "joint":
+            return objectives.joint_bounds(_hierarchy, sets, key, (4,))[0]
+        return objectives.nested_bounds(_hierarchy, sets, key, (2,), 3, chunk=6)[0]
+
+    ratios = jnp.exp(jax.jit(jax.vmap(once))(jax.random.split(jax.random.key(0), runs)) - exact)
+    error = ratios.std(0) / np.sqrt(runs)
+    assert (error < 0.1).all()  # or the next line would mean little
+    assert (jnp.abs(ratios.mean(0) - 1) < 5 * error).all(), (ratios.mean(0), error)
+
+
+def test_nested_is_closer_to_the_truth_than_joint_at_equal_cost():
+    sets, apply = _sets_of_the_hierarchy(16, 20), functools.partial(_hierarchy, wider=2.0)
+    exact, key = _exact_hierarchy(sets.images), jax.random.key(1)
+    joint = jax.jit(lambda key: objectives.joint_bounds(apply, sets, key, (1000,), chunk=100)[0])(key)
+    nested = jax.jit(lambda key: objectives.nested_bounds(apply, sets, key, (50,), 20, chunk=100)[0])(key)
+    gap_joint, gap_nested = float((exact - joint).mean()), float((exact - nested).mean())
+    assert gap_joint > 5 and abs(gap_nested) < 1, (gap_joint, gap_nested)  # the images' variances add up in one
+
+
+@pytest.mark.parametrize("estimator", ["joint", "nested"])
+def test_several_k_from_one_pass_are_those_of_passes_of_their_own(estimator):
+    sets, key = _sets_of_the_hierarchy(2, 3), jax.random.key(2)
+
+    def bounds(samples, chunk):
+        if estimator == "joint":
+            return objectives.joint_bounds(_hierarchy, sets, key, samples, chunk=chunk)
+        return objectives.nested_bounds(_hierarchy, sets, key, samples, 4, chunk=chunk)
+
+    together = bounds((5, 12), 5)
+    alone = jnp.stack([bounds((k,), chunk)[0] for k, chunk in ((5, 3), (12, 100))])
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_nested_leaves_padding_out_and_refuses_a_prior_that_sees_images():
+    sets, key = _sets_of_the_hierarchy(2, 3), jax.random.key(2)
+    mask = jnp.array([[True, True, False]] * 2)
+    padded = Sets.of(sets.images.at[:, 2].set(9.0), mask)
+    other = Sets.of(sets.images.at[:, 2].set(-9.0), mask)
+    bounds = [objectives.nested_bounds(_hierarchy, some, key, (3,), 2) for some in (padded, other)]
+    np.testing.assert_allclose(*bounds, rtol=1e-6)
+    seeing = functools.partial(_hierarchy, sees_images=True)
+    with pytest.raises(ValueError, match="independent given c"):
+        objectives.nested_bounds(seeing, sets, key, (3,), 2)
+
+
+def test_weights_of_images_and_of_c_make_up_the_weight_of_the_set():
+    sets = _sets_of_the_hierarchy(2, 3)
+    trace = _hierarchy(sets, Plan(), jax.random.key(0))
+    images, shared = objectives.image_log_weights(trace, sets), objectives.shared_log_ratio(trace, sets)
+    assert images.shape == (2, 3) and (shared != 0).all()
+    np.testing.assert_allclose(images.sum(1) + shared, objectives.log_weight(trace, sets), rtol=1e-5)
+    with pytest.raises(ValueError, match="decode='all'"):
+        objectives.image_log_weights(trace.replace(decoded=jnp.zeros((2, 1), jnp.int32)), sets)

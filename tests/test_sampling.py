@@ -1,7 +1,9 @@
 """Samplers: shapes for any sizes, where latents come from, and what does not change the result."""
 
+import functools
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,6 +99,34 @@ def test_refinement_feeds_back_draws_and_sees_the_context():
         apply, sets, 3, jax.random.key(0), num_iterations=4, start=jnp.zeros((2, 3, 4, 4, 1)), chunk=2
     )
     np.testing.assert_allclose(out.mean((2, 3, 4)), np.repeat(levels[:, None], 3, 1))
+
+
+def test_means_and_draws_of_the_same_images(tiny):
+    """``draw="both"`` is both of what ``draw`` chooses between."""
+    apply, _ = sampling.bind(*tiny)
+    call = lambda draw: sampling.conditional(apply, sets_of(2, 2), 3, jax.random.key(1), draw=draw, chunk=2)  # noqa: E731
+    both, mean, drawn = jax.jit(lambda: (call("both"), call(False), call(True)))()
+    chex.assert_trees_all_equal(both, (mean, drawn))
+    assert set(np.unique(drawn)) == {0, 1} and not np.isin(mean, (0, 1)).all()
+
+
+def test_the_trajectory_of_a_refinement():
+    """A stub that adds 1 to the image: iterations are in order, and the last is what is returned without them."""
+
+    def apply(sets, plan, key, given=None, features=None, temperature=None):
+        x = sets.images[:, -1:] + 1
+        return types.SimpleNamespace(px=types.SimpleNamespace(mean=lambda: x + 0.5, sample=lambda key: x))
+
+    start = jnp.arange(3.0).reshape(1, 3, 1, 1, 1) * jnp.ones((2, 3, 4, 4, 1))
+    run = functools.partial(sampling.refine, apply, sets_of(2, 2).replace(images=jnp.zeros((2, 2, 4, 4, 1))), 3)
+    settings = dict(num_iterations=4, start=start, chunk=2)
+    mean, drawn = run(jax.random.key(0), draw="both", trajectory=True, **settings)
+    assert mean.shape == drawn.shape == (2, 3, 4, 4, 4, 1)
+    expected = jnp.arange(3.0)[:, None] + jnp.arange(1.0, 5.0)  # [chain, iteration]
+    np.testing.assert_array_equal(drawn, jnp.broadcast_to(expected[None, :, :, None, None, None], drawn.shape))
+    np.testing.assert_array_equal(mean, drawn + 0.5)
+    np.testing.assert_array_equal(run(jax.random.key(0), **settings), mean[:, :, -1])
+    np.testing.assert_array_equal(run(jax.random.key(0), draw=True, **settings), drawn[:, :, -1])
 
 
 def test_without_shared_latents_there_is_no_conditioning(tiny_vae):

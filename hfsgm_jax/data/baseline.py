@@ -4,6 +4,8 @@ import numpy as np
 
 from hfsgm_jax.data.dataset import Dataset
 
+_CHUNK = 4096  # images at once
+
 
 def independent_pixel_nll(train: Dataset, test_images: np.ndarray) -> float:
     """NLL of the model that draws each pixel by itself, with its mean over the training images.
@@ -15,7 +17,8 @@ def independent_pixel_nll(train: Dataset, test_images: np.ndarray) -> float:
     Returns:
       Nats per image.
     """
-    ones = train.images.sum(0, dtype=np.float64) / _top(train.images)
+    parts = (train.images[start : start + _CHUNK] for start in range(0, len(train.images), _CHUNK))
+    ones = sum(part.sum(0, dtype=np.float64) for part in parts) / _top(train.images)
     probability = (ones + 0.5) / (len(train.images) + 1)
     test_images = np.asarray(test_images)
     mean = test_images.reshape(-1, *train.image_shape).mean(0, dtype=np.float64) / _top(test_images)

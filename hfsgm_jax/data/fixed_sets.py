@@ -1,10 +1,14 @@
 """Sets for evaluation: the same ones each time."""
 
+from typing import Any
+
 import numpy as np
 
+from hfsgm_jax.data import styles
 from hfsgm_jax.data.dataset import Dataset
 from hfsgm_jax.data.errors import DataError, check_choice
 from hfsgm_jax.data.sets import BINARIZE, Batch, set_size_range
+from hfsgm_jax.data.streamed import StreamedImages
 
 
 def fixed_sets(
@@ -15,7 +19,8 @@ def fixed_sets(
     The images of a class are permuted and cut into consecutive sets (a class with fewer images than a set gives
     one set of all of them, the other slots masked); the classes, shuffled, give their first set each, then their
     second, and so on until ``max_sets`` (0: all there are). An image's binarisation does not depend on the set
-    size nor on its set.
+    size nor on its set. Where images have styles, a set is drawn in one, that of its first image: all its images then
+    share the latents of every plate, and its bound is one on log p of the set.
 
     Args:
       set_size: images per set; of a pair, the upper end.
@@ -34,7 +39,8 @@ def fixed_sets(
     classes, members = _cut(dataset.size, set_size, max_sets, seed)
     mask = members >= 0
     index = dataset.start[classes][:, None] + np.where(mask, members, 0)
-    images = _pixels(dataset.images, index, seed, binarize)
+    style = None if dataset.style is None else np.broadcast_to(dataset.style[index[:, :1]], index.shape)
+    images = np.array(pixels_of(dataset, index, seed, binarize, style))
     images[~mask] = 0
     return Batch(
         images=images,
@@ -43,7 +49,33 @@ def fixed_sets(
         group=dataset.group[classes],
         class_size=dataset.size[classes].astype(np.float32),
         member=members,
+        sizes=_sizes(dataset, classes, style),
+        style=None if style is None else style[:, 0],
     )
+
+
+def _sizes(dataset: Dataset, classes: np.ndarray, style: np.ndarray | None) -> dict[str, Any] | None:
+    """Images of each set's class, group and style; None where images are grouped by class alone."""
+    group, number = np.unique(dataset.group, return_inverse=True)
+    if len(group) < 2 and style is None:
+        return None
+    sizes = {"set": dataset.size[classes]}
+    if len(group) > 1:
+        sizes["group"] = np.bincount(number, dataset.size)[number[classes]]
+    if style is not None:
+        sizes["style"] = np.bincount(dataset.style)[style[:, 0]]
+    return {plate: size.astype(np.float32) for plate, size in sizes.items()}
+
+
+def pixels_of(
+    dataset: Dataset, index: np.ndarray, seed: int, binarize: str, style: np.ndarray | None = None
+) -> np.ndarray:
+    """`pixels` of a data set, in the images' own styles where they have styles (or in ``style``, as ``index``)."""
+    images = pixels(dataset.images, index, seed, binarize)
+    if dataset.style is None:
+        return images
+    style = dataset.style[index] if style is None else style
+    return np.asarray(styles.render(images, style, dataset.info["styles"]))
 
 
 def _cut(size: np.ndarray, set_size: int, max_sets: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,13 +93,21 @@ def _cut(size: np.ndarray, set_size: int, max_sets: int, seed: int) -> tuple[np.
     return np.array([c for c, _ in turns]), members
 
 
-def _pixels(images: np.ndarray, index: np.ndarray, seed: int, binarize: str) -> np.ndarray:
-    """Images ``[sets, N, H, W, C]`` float32 in [0, 1]."""
+def pixels(images: np.ndarray | StreamedImages, index: np.ndarray, seed: int, binarize: str) -> np.ndarray:
+    """The images at ``index``, ``[*index.shape, H, W, C]`` float32 in [0, 1], binarised as `fixed_sets` says."""
     chosen = images[index]
     if binarize == "none":
         return chosen.astype(np.float32) / 255 if images.dtype == np.uint8 else chosen.astype(np.float32)
     if images.dtype != np.uint8:
         raise DataError(f"data.binarize='dynamic' needs 8-bit images, these are {images.dtype}: use 'none'.")
-    # Uniform over 0..254: a pixel of value v is 1 with probability v / 255 exactly.
-    threshold = np.random.default_rng([seed, 1]).integers(0, 255, images.shape, np.uint8)
-    return (chosen > threshold[index]).astype(np.float32)
+    return (chosen > _threshold(images, index, seed)).astype(np.float32)
+
+
+def _threshold(images: np.ndarray | StreamedImages, index: np.ndarray, seed: int) -> np.ndarray:
+    """Uniform over 0..254: a pixel of value v is 1 with probability v / 255 exactly. A function of image and seed."""
+    if not isinstance(images, StreamedImages):
+        return np.random.default_rng([seed, 1]).integers(0, 255, images.shape, np.uint8)[index]
+    # Streamed data are too large for thresholds of all of them: each image has its own generator.
+    shape = images.shape[1:]
+    draws = [np.random.default_rng([seed, 1, place]).integers(0, 255, shape, np.uint8) for place in index.ravel()]
+    return np.stack(draws).reshape(*index.shape, *shape)

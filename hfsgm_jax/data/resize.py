@@ -12,9 +12,14 @@ _RAW = 105  # pixels, side of Omniglot's drawings
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow
 
 
+def resize_for(resize: str, source: str, transfer: bool) -> str:
+    """The resize of ``source``: where ``gmn`` cannot be, a model trained on it sees other sources by ``box``."""
+    return "box" if transfer and resize == "gmn" and source not in ("omniglot", "npz") else resize
+
+
 def check_resize(resize: str, source: str, image_size: int) -> None:
     """Raises a DataError where the config alone shows that ``gmn`` is impossible."""
-    if resize == "gmn" and source in ("strokes", "mnist", "folder"):
+    if resize == "gmn" and source not in ("omniglot", "npz"):
         raise DataError(f"data.resize='gmn' samples the 105x105 drawings of Omniglot; use 'box' for {source!r}.")
     if resize == "gmn" and image_size != 28:
         raise DataError(f"data.resize='gmn' gives 28x28 images, data.image_size is {image_size}: use 28, or 'box'.")
@@ -38,6 +43,9 @@ def resize_images(images: Sequence[np.ndarray], resize: str, image_size: int, ch
     out = np.empty((len(images), image_size, image_size, channels), np.uint8)
     for i, image in enumerate(images):
         image = convert_channels(image, channels)
+        if image.shape[:2] == (image_size, image_size):
+            out[i] = image
+            continue
         pil = Image.fromarray(image[..., 0] if channels == 1 else image)
         out[i] = np.asarray(square(pil, image_size)).reshape(out.shape[1:])
     return out
@@ -69,7 +77,7 @@ def _sample_gmn(images: Sequence[np.ndarray]) -> np.ndarray:
         height, width = images[0].shape[:2]
         raise DataError(f"data.resize='gmn' needs Omniglot's 105x105 images, these are {height}x{width}: use 'box'.")
     index = np.floor(3.75 * np.arange(28)).astype(int)
-    sampled = np.asarray(images)[:, index][:, :, index]
+    sampled = np.stack([image[index][:, index] for image in images])
     if not np.isin(sampled, (0, 255)).all():
         raise DataError("data.resize='gmn' needs Omniglot's binary images, these have grey levels: use 'box'.")
     return sampled

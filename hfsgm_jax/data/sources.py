@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hfsgm_jax.data import folder, strokes, tfds_sources
+from hfsgm_jax.data import folder, multi_digit, one_dim, strokes, tfds_sources
 from hfsgm_jax.data.errors import DataError
 from hfsgm_jax.data.raw import Raw
 
@@ -19,18 +19,22 @@ class Source:
     """One source.
 
     Attributes:
-      read: config.data -> Raw.
+      read: config.data -> Raw; with ``by_part``: (config.data, official part 0..2) -> Raw.
       fingerprint: config.data -> what the raw data are, a short string that names the cache file;
         None where they are not at hand and only a cache can serve.
       identity: config.data -> the part of the cache's name that is known without the raw data.
       schemes: values of data.split that the source supports; the first is used when another
         source's config evaluates this one.
+      open: config.data -> random access to the raw images (`TfdsImages`), for data.stream; None: not to be streamed.
+      by_part: an official part is read and cached without the others.
     """
 
-    read: Callable[[Any], Raw]
+    read: Callable[..., Raw]
     fingerprint: Callable[[Any], str | None]
     identity: Callable[[Any], str]
     schemes: Sequence[str]
+    open: Callable[[Any], Sequence[np.ndarray]] | None = None
+    by_part: bool = False
 
 
 def read_npz(config: Any) -> Raw:
@@ -131,25 +135,48 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+def _multi_digit(digits: int) -> Source:
+    def fingerprint(config: Any) -> str | None:
+        mnist = tfds_sources.MNIST.fingerprint(config)
+        return mnist and f"{multi_digit.VERSION}-{mnist}"
+
+    return Source(
+        read=lambda config, part: multi_digit.read(config, digits, part),
+        fingerprint=fingerprint,
+        identity=lambda config: f"seed{config.seed}",
+        schemes=("official",),
+        by_part=True,
+    )
+
+
+def _tfds(source: tfds_sources.TfdsSource, *schemes: str, **changed: Any) -> Source:
+    entry = dict(read=source.read, fingerprint=source.fingerprint, identity=lambda config: "tfds", open=source.open)
+    return Source(**{**entry, **changed}, schemes=schemes)
+
+
 _OWN = ("random",)
 SOURCES: dict[str, Source] = {
-    "omniglot": Source(
-        read=tfds_sources.read_omniglot,
+    "omniglot": _tfds(
+        tfds_sources.OMNIGLOT,
+        *("back_eval", "ns", "alphabet", "official", "random"),
         fingerprint=lambda config: tfds_sources.OMNIGLOT_VERSION,
-        identity=lambda config: "tfds",
-        schemes=("back_eval", "ns", "alphabet", "random"),
     ),
-    "mnist": Source(
-        read=tfds_sources.read_mnist,
-        fingerprint=tfds_sources.mnist_fingerprint,
-        identity=lambda config: "tfds",
-        schemes=("back_eval", "random"),
-    ),
+    "mnist": _tfds(tfds_sources.MNIST, "back_eval", "official", "random"),
+    "double_mnist": _multi_digit(2),
+    "triple_mnist": _multi_digit(3),
+    "cifar100": _tfds(tfds_sources.CIFAR100, "official", "random"),
+    "celeba": _tfds(tfds_sources.CELEBA, "official", "random"),
     "strokes": Source(
         read=read_strokes,
         fingerprint=lambda config: strokes.VERSION,
         identity=lambda config: f"seed{config.seed}",
-        schemes=("back_eval", "random"),
+        schemes=("back_eval", "official", "random"),
+    ),
+    "one_dim": Source(
+        read=one_dim.read,
+        fingerprint=lambda config: one_dim.VERSION,
+        identity=lambda config: f"{config.family}-seed{config.seed}",
+        schemes=("official", "random"),
     ),
     "npz": Source(read=read_npz, fingerprint=_npz_fingerprint, identity=_path_identity, schemes=_OWN),
     "folder": Source(read=read_folder, fingerprint=_folder_fingerprint, identity=_path_identity, schemes=_OWN),

@@ -10,7 +10,7 @@ import numpy as np
 
 from hfsgm_jax.data.errors import DataError, check_choice
 
-SCHEMES = ("back_eval", "ns", "alphabet", "random")
+SCHEMES = ("back_eval", "official", "ns", "alphabet", "random")
 SPLITS = ("train", "heldout", "val", "test")
 _NS = (1000, 200, 423)  # classes of train, val, test
 
@@ -23,9 +23,11 @@ def split_classes(
     Args:
       source: name of the source.
       scheme: `ns`: Omniglot's 1,623 characters, mixed, 1000/200/423 (the same for every seed).
-        `back_eval`: the source's official parts; Omniglot: the first nine tenths of the background characters
+        `official`, `back_eval`: the source's own parts; Omniglot: the first nine tenths of the background characters
         by label (867) / the others (97) / the evaluation characters (659); strokes: 600/50/100; MNIST: all test.
         `alphabet`: as back_eval, but a sixth (5 of 30) of the background alphabets are validation.
+        `official` alone: double_mnist, triple_mnist: 64/16/20 %; cifar100: 60/20/20 of FS-CIFAR100; celeba: 70/10/20 %
+        of the identities in ascending order.
         `random`: 10 % (at least one) val, 20 % (at least one) test, the others train, shuffled by ``seed``.
       label, group, part: ``[classes]``; part is 0 for official training, 1 validation, 2 test classes. A label
         may occur twice, with the training and the test images of one class.

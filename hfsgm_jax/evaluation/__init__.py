@@ -7,7 +7,18 @@ before any computation if it cannot be done, and name both in `TASKS`.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hfsgm_jax.evaluation import likelihood, sample
+from hfsgm_jax.evaluation import (
+    attention,
+    cardinality,
+    classify,
+    context_bypass,
+    kl_layers,
+    likelihood,
+    report,
+    sample,
+    shared,
+    transfer,
+)
 from hfsgm_jax.evaluation.context import Evaluation, EvaluationError, NotApplicable
 from hfsgm_jax.evaluation.records import Record
 
@@ -27,7 +38,15 @@ class Task(NamedTuple):
 
 TASKS: dict[str, Task] = {
     "likelihood": Task(likelihood.likelihood, likelihood.check),
+    "cardinality": Task(cardinality.cardinality, cardinality.check),
+    "transfer": Task(transfer.transfer, transfer.check),
+    "kl_layers": Task(kl_layers.kl_layers, kl_layers.check),
+    "context_bypass": Task(context_bypass.context_bypass, context_bypass.check),
+    "classify": Task(classify.classify, classify.check),
+    "attention": Task(attention.attention, attention.check),
     "sample": Task(sample.sample, sample.check),
+    "shared": Task(shared.shared, shared.check),
+    "report": Task(report.report, report.check),  # last: of what the others left
 }
 
 __all__ = ["TASKS", "Evaluation", "EvaluationError", "NotApplicable", "Record", "Task"]

@@ -24,7 +24,7 @@ AT_LEAST_ONE = (
     "iterations samples"
 ).split()
 # Facts about a data set that some sources add to its `info`, and that give a number its meaning.
-OPTIONAL_INFO = ("tfds_splits", "composed_from")
+OPTIONAL_INFO = ("tfds_splits", "composed_of", "styles")
 
 
 class EvaluationError(ValueError):

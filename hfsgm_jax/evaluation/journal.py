@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Journal:
         try:
             with np.load(path, allow_pickle=False) as file:
                 result = dict(file)
-        except (OSError, ValueError):  # none, or cut short by a full disk
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile):  # none, or cut short by a full disk
             return None
         self._used.add(path)
         return result
@@ -54,6 +55,10 @@ class Journal:
             np.savez(file, **result)
         os.replace(partial, path)
         self._used.add(path)
+
+    def release(self) -> None:
+        """Leaves what was recalled or kept since the last call for a rerun: its task has failed."""
+        self._used.clear()
 
     def forget(self) -> None:
         """Drops what was recalled or kept since the last call: its task has ended."""

@@ -12,18 +12,22 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hfsgm_jax import sampling
-from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.evaluation.draws import draw_set
+from hfsgm_jax.trace import Sets
 
 PAGE, GUTTER, TEXT = 255, 225, 70  # grey levels
+RIGHT, WRONG = (34, 136, 85), (204, 85, 68)  # colours of frames
 MARGIN = 8  # pixels around the page, and between blocks
 ROWS, NEW = 8, 8  # rows and new images per row of a sample grid
-ITERATIONS = 10  # of refinement
+ITERATIONS = 10  # of refinement, in the pictures of a training run
+KINDS = "reconstruction", "conditional", "refined", "unconditional"  # that a training run draws
 
 
 def grid(
     blocks: Sequence[np.ndarray],
     titles: Sequence[str] = (),
     masks: Sequence[np.ndarray | None] = (),
+    frames: Sequence[np.ndarray | None] = (),
     scale: int = 2,
 ) -> Image.Image:
     """Blocks of images side by side, a set per row.
@@ -33,10 +37,12 @@ def grid(
         is shown as dark ink (1) on white (0), three as they are.
       titles: one per block, written above it.
       masks: one per block, ``[rows, columns]`` bool or None; where False the place stays empty.
+      frames: one per block, ``[rows, columns]`` bool (a green frame where True, else a red one) or None: no frames.
       scale: pixels per pixel.
     """
-    masks = list(masks) or [None] * len(blocks)
-    tiles = [_block(np.asarray(block), mask, scale) for block, mask in zip(blocks, masks, strict=True)]
+    masks, frames = (list(given) or [None] * len(blocks) for given in (masks, frames))
+    framed = any(frame is not None for frame in frames)
+    tiles = [_block(np.asarray(b), m, f, scale, framed) for b, m, f in zip(blocks, masks, frames, strict=True)]
     font = ImageFont.load_default(size=12)
     header = 16 if titles else 0
     label_widths = [int(np.ceil(font.getlength(title))) for title in titles] or [0] * len(tiles)
@@ -52,9 +58,11 @@ def grid(
     return page
 
 
-def _block(images: np.ndarray, mask: np.ndarray | None, scale: int) -> np.ndarray:
-    """``[rows, columns, H, W, C]`` -> uint8 ``[height, width, 3]`` with gutters between images."""
-    rows, columns, h, w, channels = images.shape
+def _block(
+    images: np.ndarray, mask: np.ndarray | None, frame: np.ndarray | None, scale: int, framed: bool
+) -> np.ndarray:
+    """``[rows, columns, H, W, C]`` -> uint8 ``[height, width, 3]`` with gutters between images, and room for frames."""
+    rows, columns, _, _, channels = images.shape
     pixels = np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1)
     if channels == 1:
         pixels = np.repeat(1 - pixels, 3, -1)
@@ -62,9 +70,16 @@ def _block(images: np.ndarray, mask: np.ndarray | None, scale: int) -> np.ndarra
     if mask is not None:
         pixels = np.where(np.asarray(mask, bool)[..., None, None, None], pixels, PAGE).astype(np.uint8)
     pixels = pixels.repeat(scale, 2).repeat(scale, 3)
+    h, w = pixels.shape[2:4]
+    if framed:
+        colours = np.full((rows, columns, 3), PAGE) if frame is None else np.where(frame[..., None], RIGHT, WRONG)
+        border = np.tile(colours[:, :, None, None], (1, 1, h + 2 * scale, w + 2 * scale, 1)).astype(np.uint8)
+        border[:, :, scale:-scale, scale:-scale] = pixels
+        pixels = border
     gap = ((0, 0), (0, 0), (scale, 0), (scale, 0), (0, 0))
     pixels = np.pad(pixels, gap, constant_values=GUTTER)
-    flat = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * (h + 1) * scale, columns * (w + 1) * scale, 3)
+    h, w = pixels.shape[2:4]
+    flat = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, 3)
     return np.pad(flat, ((0, scale), (0, scale), (0, 0)), constant_values=GUTTER)
 
 
@@ -78,44 +93,37 @@ def save(page: Image.Image, path: str | os.PathLike) -> Path:
     return path
 
 
-@functools.partial(jax.jit, static_argnames=("model", "num", "num_iterations", "one_pass"))
-def _draw_samples(model, variables, sets: Sets, key: jax.Array, num: int, num_iterations: int, one_pass: bool):
-    """All kinds of samples in one program of as few traversals as can be (compiling them takes time)."""
+def animate(pages: Sequence[Image.Image], path: str | os.PathLike, milliseconds: int = 250, pause: int = 2000) -> Path:
+    """Writes pages of one size as a GIF that repeats, atomically; ``pause`` is for the last."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    pages = [page.quantize(64) for page in pages]
+    durations = [milliseconds] * (len(pages) - 1) + [pause]
+    pages[0].save(partial, format="GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
+    os.replace(partial, path)
+    return path
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num", "num_iterations"))
+def _draw_samples(model, variables, sets: Sets, key: jax.Array, num: int, num_iterations: int):
     apply, encode = sampling.bind(model, variables)
-    keys = jax.random.split(key, 5)
-    # Reconstruction and conditional sampling are one traversal: both decode from the same latents.
-    trace = apply(sets.with_unobserved(num), Plan(), keys[0])
-    means, draws = trace.px.mean(), trace.px.sample(keys[1])
-    n = sets.num_slots
-    shape = sets.images.shape[2:]
-    out = {"reconstruction": means[:, :n]}
-    if sampling.has_context(trace):
-        settings = dict(num_iterations=num_iterations, encode=encode, start=draws[:, n:])
-        out["conditional"], out["draws"] = means[:, n:], draws[:, n:]
-        out["refined"] = sampling.refine(apply, sets, num, keys[2], **settings)
-        if one_pass:
-            out["one_pass"] = sampling.one_pass(apply, sets, num, keys[4])
-    out["unconditional"] = sampling.unconditional(apply, sets.num_rows, num, shape, keys[3])
-    return out
+    static = dict(num=num, chains=num, shown=num, num_iterations=num_iterations)
+    keys = jax.random.split(key, sets.num_rows)
+    out = jax.vmap(lambda row, key: draw_set(apply, encode, row, key, **static))(sets, keys)
+    return {kind: images for kind, images in out.items() if kind in KINDS}
 
 
 def draw_samples(
-    model: Any,
-    variables: Any,
-    sets: Sets,
-    key: jax.Array,
-    num: int = NEW,
-    num_iterations: int = ITERATIONS,
-    one_pass: bool = False,
+    model: Any, variables: Any, sets: Sets, key: jax.Array, num: int = NEW, num_iterations: int = ITERATIONS
 ) -> dict[str, np.ndarray]:
-    """Means of reconstructions ``[B, N, H, W, C]`` and of ``num`` samples per row of every kind.
+    """Means in [0, 1] of reconstructions ``[B, N, H, W, C]`` and of ``num`` samples per row of some of `KINDS`.
 
-    Keys: ``reconstruction``, ``conditional``, ``refined`` (chains that start from the conditional
-    draws), ``one_pass`` (if asked for), ``unconditional``, and ``draws``: the conditional samples
-    not as means; a model without context has only the first and ``unconditional``.
+    A model without context has only ``reconstruction`` and ``unconditional``.
     """
     sets = sets.replace(images=jnp.asarray(sets.images, jnp.float32))
-    return jax.device_get(_draw_samples(model, variables, sets, key, num, num_iterations, one_pass))
+    samples = jax.device_get(_draw_samples(model, variables, sets, key, num, num_iterations))
+    return {kind: images / 255 for kind, images in samples.items()}
 
 
 def write_sample_grids(
@@ -131,7 +139,6 @@ def write_sample_grids(
     """
     few = jax.tree.map(lambda x: x[:ROWS], sets)
     samples = draw_samples(model, variables, few, key)
-    samples.pop("draws", None)
     context = np.asarray(few.images)
     mask = np.asarray(few.observed)
     pages = {"context": grid([context], ["context"], [mask])}

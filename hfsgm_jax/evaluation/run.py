@@ -73,6 +73,7 @@ def evaluate(evaluation: Evaluation, tasks: Sequence[str], skip_inapplicable: bo
         try:
             outcome.results[task] = _run_task(evaluation, task)
         except Exception as error:  # noqa: BLE001  one task's failure is not the others'
+            evaluation.journal.release()
             traceback.print_exc()
             outcome.failed[task] = str(error)
             print(f"evaluate: {task} failed (above)", file=sys.stderr)

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax.distributions import Normal, likelihood, select
-from hfsgm_jax.trace import IMAGE, Given, Latent, Plan, Sets, Trace, take_slots
+from hfsgm_jax.trace import GROUP, IMAGE, SET, SOURCES, STYLE, Given, Latent, Plan, RowSources, Sets, Trace, take_slots
 
+LETTERS = {IMAGE: "z", SET: "c", GROUP: "a", STYLE: "s"}  # of the labels of latents
 State = Any  # what a family of nodes hands down: a pytree of arrays ``[B, N or 1, ...]``
 
 
@@ -35,7 +36,7 @@ class Node(nn.Module):
 
     @property
     def label(self) -> str:
-        return f"{'z' if self.plate == IMAGE else 'c'}{self.layer}"
+        return f"{LETTERS[self.plate]}{self.layer}"
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -91,6 +92,7 @@ class SetModel(nn.Module):
       finish: the state after the last node -> decoder input.
       decoder: (decoder input, images, observed, train) -> parameters of the likelihood.
       likelihood: see `distributions.likelihood`.
+      head: decoder output -> p(x | latents), if pixels follow one another; None: independent pixels.
       channels: of the images.
       prior_sees_images: p(c_l) sees the mean of Z_{l+1} (eq. 3).
     """
@@ -103,10 +105,20 @@ class SetModel(nn.Module):
     likelihood: str
     channels: int
     prior_sees_images: bool = False
+    head: nn.Module | None = None
 
     def encode(self, sets: Sets, train: bool = False) -> Any:
         """Bottom-up features of the images, no noise: once per set, not once per sample."""
         return self.encoder(sets.images, sets.observed, train)
+
+    def _encode_apart(self, sets: Sets, num_targets: int) -> Any:
+        """Features in training where the last ``num_targets`` slots are targets: normalised apart from the context,
+        as in a posterior of c that never meets them."""
+        cut = sets.num_slots - num_targets
+        parts = [
+            self.encoder(sets.images[:, part], sets.observed[:, part], True) for part in (slice(cut), slice(cut, None))
+        ]
+        return jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts)
 
     def decode(self, decoder_input: Any, images: jax.Array | None = None) -> Any:
         """p(x | latents), batch shape ``[B, M]``; images matter only to an autoregressive decoder."""
@@ -117,6 +129,8 @@ class SetModel(nn.Module):
 
     def _decode(self, decoder_input, images, observed, train):
         params = self.decoder(decoder_input, images, observed, train)
+        if self.head is not None:
+            return self.head(params)
         return likelihood(self.likelihood, params, self.channels)
 
     def __call__(
@@ -126,6 +140,7 @@ class SetModel(nn.Module):
         given: Given | None = None,
         features: Any = None,
         temperature: dict[str, jax.Array] | None = None,
+        row_sources: RowSources | None = None,
     ) -> Trace:
         """Draws every latent, top first, and decodes.
 
@@ -135,16 +150,25 @@ class SetModel(nn.Module):
           given: label -> value ``[B, N or 1, ...]`` that the node takes.
           features: what `encode` returned for these sets; computed where needed if None.
           temperature: plate -> factor on the noise; the distributions stay untempered.
+          row_sources: label -> ``[B]`` int32 index into `SOURCES`: where this latent of each row comes from,
+            instead of the plan's ``posterior``. Traced, so that one program serves any choice of layers.
+
+        Raises:
+          ValueError: ``row_sources`` names a latent that the plan does not draw from its posterior.
         """
         sources = [plan.source(node.plate, node.layer) for node in self.nodes]
+        drawn = [node.label for node, source in zip(self.nodes, sources) if source == "posterior"]
+        if wrong := [label for label in row_sources or () if label not in drawn]:
+            raise ValueError(f"row_sources of {', '.join(wrong)}: the plan draws {', '.join(drawn)} from a posterior")
         if features is None and "posterior" in sources:
-            features = self.encode(sets, plan.train)
+            apart = plan.train and plan.decode == "target" and "batch_stats" in self.variables
+            features = self._encode_apart(sets, plan.num_decoded) if apart else self.encode(sets, plan.train)
         noises = standard_noise(self.make_rng("sample"), sets, self.nodes)
         state, latents = self.start(sets), []
         for node, source, noise in zip(self.nodes, sources, noises):
             factor = (temperature or {}).get(node.plate)
-            value = (given or {}).get(node.label)
-            state, latent = _visit(node, state, features, sets, source, plan.train, noise, factor, value)
+            value, choice = (given or {}).get(node.label), (row_sources or {}).get(node.label)
+            state, latent = _visit(node, state, features, sets, source, choice, plan.train, noise, factor, value)
             latents.append(latent)
         index = _decoded_slots(sets, plan)
         decoder_input = jax.tree.map(lambda x: take_slots(x, index), self.finish(state))
@@ -152,24 +176,35 @@ class SetModel(nn.Module):
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
 
 
-def _visit(node, state, features, sets, source, train, noise, temperature, value) -> tuple[State, Latent]:
+def _visit(node, state, features, sets, source, choice, train, noise, temperature, value) -> tuple[State, Latent]:
     """One node of the traversal: its distributions, its value, the state after it."""
     state = node.enter(state, sets)
     prior, residual = node.prior(state, sets, train)
     posterior, weights = prior, None
-    informed = sets.observed if node.plate == IMAGE else sets.context[node.plate].any(1, keepdims=True)
+    informed = sets.observed if node.plate == IMAGE else sets.context_of(node.plate).any(1, keepdims=True)
     if source == "posterior":
         posterior, weights = node.posterior(state, features, sets, train)
-        posterior = select(informed, posterior, prior)
+        if choice is not None:
+            informed = informed & (choice == SOURCES.index("posterior"))[:, None]
+        if isinstance(prior, Normal):
+            posterior = select(informed, posterior, prior)
     else:
         informed = jnp.zeros_like(informed)
     if value is None:
         value = posterior.at(noise, temperature)
+        if source == "posterior" and not isinstance(prior, Normal):  # it cannot be selected parameter by parameter
+            # Drawing from it takes a loop: only where a row has no context. Gradients do not pass through that draw.
+            fixed = jax.tree.map(jax.lax.stop_gradient, prior)
+            value = select(informed, value, fixed.at(noise, temperature, wanted=~informed.all()))
+    zeros = jnp.zeros_like(value)
     if source == "skip":
-        value = jnp.zeros_like(value)
-        state = node.skip(state, value)
-    else:
+        value, state = zeros, node.skip(state, zeros)
+    elif choice is None:
         state = node.update(state, value, residual)
+    else:
+        skipped = (choice == SOURCES.index("skip"))[:, None]
+        state = select(skipped, node.skip(state, zeros), node.update(state, value, residual))
+        value = select(skipped, zeros, value)
     return state, Latent(value, prior, posterior, weights, node.plate, node.layer, node.label, informed)
 
 

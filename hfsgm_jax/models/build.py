@@ -7,12 +7,16 @@ import jax.numpy as jnp
 
 from hfsgm_jax.config import ConfigError
 from hfsgm_jax.distributions import likelihood_params
-from hfsgm_jax.models import scha_vae, statistician
+from hfsgm_jax.models import one_dim, scha_vae, statistician, vhe
 from hfsgm_jax.models.base import SetModel
 from hfsgm_jax.nn.aggregate import AGGREGATORS
+from hfsgm_jax.nn.autoregressive import PixelHead
 from hfsgm_jax.nn.baseline import ConvDecoder, ConvEncoder
 from hfsgm_jax.nn.bottleneck import PyramidDecoder, PyramidEncoder, parse_levels
+from hfsgm_jax.nn.families import FAMILIES
 from hfsgm_jax.nn.layers import padded_size
+from hfsgm_jax.nn.pixelcnn import FORMS
+from hfsgm_jax.nn.vhe import HomoencoderDecoder, HomoencoderFeatures
 
 IMAGE_SIZES = (28, 32, 64)
 # name -> (latents are maps, set latents as a function of L, image latents as a function of L)
@@ -23,15 +27,19 @@ STATISTICIANS = {
     "hfsgm": (False, lambda layers: layers, lambda layers: layers),
     "cns": (True, lambda layers: 1, lambda layers: layers),
     "chfsgm": (True, lambda layers: layers, lambda layers: layers),
+    "hierarchical_vhe": (False, lambda layers: 1, lambda layers: layers),
 }
-NAMES = (*STATISTICIANS, "scha_vae")
+HOMOENCODERS = ("pixelcnn_vhe", "factorial_vhe")  # c is a map as large as the images
+NAMES = (*STATISTICIANS, "scha_vae", *HOMOENCODERS, "one_dim")
 CHOICES = {
     "name": NAMES,
     "aggregate": AGGREGATORS,
     "condition": ("bias", "film"),
-    "likelihood": ("bernoulli", "discretized_normal", "discretized_logistics"),
+    "likelihood": ("bernoulli", "discretized_normal", "discretized_logistics", *FAMILIES),
     "border": ("pad", "nearest"),
     "decoder_context": ("full", "top_left"),
+    "context_prior": ("normal", *FORMS),
+    "pixelcnn_form": FORMS,
     "dtype": ("float32", "bfloat16"),
 }
 
@@ -96,15 +104,34 @@ def check_model(config: Any, image_shape: tuple[int, int, int]) -> None:
     """
     for key in CHOICES:
         _choice(config, key)
+    if config.name == "one_dim":
+        return one_dim.check(config, image_shape)
+    if config.likelihood in FAMILIES:
+        raise ConfigError(f"model.likelihood={config.likelihood!r} is of single numbers, of model.name='one_dim' alone")
     height, width, channels = image_shape
     if height != width or height not in IMAGE_SIZES or channels not in (1, 3):
         raise ConfigError(
             f"images of {height}x{width}x{channels}: models take square images of {', '.join(map(str, IMAGE_SIZES))} "
             "pixels with 1 or 3 channels (set data.image_size, data.channels)"
         )
-    for key in ("width", "c_channels", "z_channels", "layers", "blocks", "heads", "patch"):
+    for key in (
+        "width",
+        "c_channels",
+        "z_channels",
+        "a_channels",
+        "style_channels",
+        "layers",
+        "blocks",
+        "heads",
+        "patch",
+    ):
         if config[key] < 1:
             raise ConfigError(f"model.{key}={config[key]} must be at least 1")
+    for key in ("pixelcnn_layers", "context_kernel"):
+        if config[key] < 0:
+            raise ConfigError(f"model.{key}={config[key]} must not be negative")
+    if config.name == "pixelcnn_vhe" and not config.pixelcnn_layers:
+        raise ConfigError("model.name='pixelcnn_vhe' needs model.pixelcnn_layers of at least 1")
     if config.aggregate == "lag" and config.width % config.heads:
         raise ConfigError(f"model.heads={config.heads} does not divide model.width={config.width}")
     if config.name == "scha_vae":
@@ -127,33 +154,65 @@ def build_model(config: Any, image_shape: tuple[int, int, int]) -> SetModel:
       ConfigError: an impossible combination.
     """
     check_model(config, image_shape)
+    if config.name == "one_dim":
+        return one_dim.build(config)
     size, _, channels = image_shape
     dtype = jnp.dtype(config.dtype)
-    out_channels = likelihood_params(config.likelihood, channels)
-    common = dict(likelihood=config.likelihood, channels=channels)
+    common = dict(likelihood=config.likelihood, channels=channels, head=_head(config, channels, dtype))
+    # What the decoder puts out: the likelihood's parameters, or what the autoregressive head is conditioned on.
+    out_channels = config.pixelcnn_width if config.pixelcnn_layers else likelihood_params(config.likelihood, channels)
     if config.name == "scha_vae":
-        look = dict(width=config.width, patch=config.patch, border=config.border, dtype=dtype)
-        low_to_high = {key: tuple(reversed(parse_levels(config[key]))) for key in ("latents", "decoder")}
-        return SetModel(
-            encoder=PyramidEncoder(parse_levels(config.encoder), **look),
-            nodes=scha_vae.nodes(config, low_to_high["latents"], dtype),
-            start=scha_vae.Start(config.width, dtype),
-            finish=scha_vae.Finish(),
-            decoder=PyramidDecoder(
-                low_to_high["decoder"],
-                image_size=size,
-                out_channels=out_channels,
-                context=config.decoder_context,
-                **look,
-            ),
-            prior_sees_images=config.prior_sees_images,
-            **common,
-        )
+        return _scha_vae(config, size, out_channels, dtype, common)
+    if config.name in HOMOENCODERS:
+        return _homoencoder(config, size, out_channels, dtype, common)
+    return _statistician(config, size, out_channels, dtype, common)
+
+
+def _head(config: Any, channels: int, dtype: Any) -> PixelHead | None:
+    if not config.pixelcnn_layers:
+        return None
+    form = dict(layers=config.pixelcnn_layers, form=config.pixelcnn_form)
+    return PixelHead(config.likelihood, channels, config.pixelcnn_width, **form, dtype=dtype)
+
+
+def _scha_vae(config: Any, size: int, out_channels: int, dtype: Any, common: dict[str, Any]) -> SetModel:
+    look = dict(width=config.width, patch=config.patch, border=config.border, dtype=dtype)
+    low_to_high = {key: tuple(reversed(parse_levels(config[key]))) for key in ("latents", "decoder")}
+    shape = dict(image_size=size, out_channels=out_channels, context=config.decoder_context)
+    return SetModel(
+        encoder=PyramidEncoder(parse_levels(config.encoder), **look),
+        nodes=scha_vae.nodes(config, low_to_high["latents"], dtype),
+        start=scha_vae.Start(config.width, dtype),
+        finish=scha_vae.Finish(),
+        decoder=PyramidDecoder(low_to_high["decoder"], **shape, **look),
+        prior_sees_images=config.prior_sees_images,
+        **common,
+    )
+
+
+def _homoencoder(config: Any, size: int, out_channels: int, dtype: Any, common: dict[str, Any]) -> SetModel:
+    styled = config.name == "factorial_vhe"
+    features = dict(align_features=config.width // 4, features=config.width // 2)
+    return SetModel(
+        encoder=HomoencoderFeatures(config.z_channels, **features, styled=styled, dtype=dtype),
+        nodes=vhe.nodes(config, size, styled),
+        start=vhe.Start(),
+        finish=vhe.Finish(),
+        decoder=HomoencoderDecoder(
+            config.width, None if config.pixelcnn_layers else out_channels, config.blocks, dtype
+        ),
+        **common,
+    )
+
+
+def _statistician(config: Any, size: int, out_channels: int, dtype: Any, common: dict[str, Any]) -> SetModel:
     spatial, num_c, num_z = STATISTICIANS[config.name]
     num_c, num_z = num_c(config.layers), num_z(config.layers)
+    groups = config.name == "hierarchical_vhe"
+    kind = dict(spatial=spatial, num_c=num_c, num_z=num_z, groups=groups, dtype=dtype)
     return SetModel(
         encoder=ConvEncoder(config.width, spatial, dtype),
-        nodes=statistician.nodes(config, spatial=spatial, num_c=num_c, num_z=num_z, dtype=dtype),
+        nodes=statistician.nodes(config, **kind),
         start=statistician.Start(),
         finish=statistician.Finish(),
         decoder=ConvDecoder(config.width, size, out_channels, spatial, dtype),

@@ -130,7 +130,7 @@ class SetNode(PathNode):
         evidence = state.xc + features[self.resolution]
         if not self.top:
             evidence = evidence + self.from_z(state.xz)
-        pooled, weights = self.pool(evidence, sets.context[self.plate])
+        pooled, weights = self.pool(evidence, sets.context_of(self.plate))
         return moments(self.posterior_block(pooled)), weights
 
     def update(self, state, value, residual):

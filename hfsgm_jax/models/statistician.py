@@ -1,4 +1,4 @@
-"""VAE, bNS, NS, CNS, HFSGM and CHFSGM, with mean, max or LAG (spec 1.2, 1.3).
+"""VAE, bNS, NS, CNS, HFSGM, CHFSGM (SCHA-VAE paper, section 3) and the hierarchical VHE, with mean, max or LAG.
 
 One kind of set node and one of image node; the members of the family differ in how many of each
 there are (`nodes`) and in whether latents are vectors or 4x4 maps.
@@ -16,7 +16,7 @@ from hfsgm_jax.models.base import Node
 from hfsgm_jax.nn.aggregate import Aggregate
 from hfsgm_jax.nn.baseline import GRID, Head, Merge, PostPool, ResidualNet
 from hfsgm_jax.nn.layers import Dense
-from hfsgm_jax.trace import SET, Sets
+from hfsgm_jax.trace import GROUP, SET, Sets
 
 
 @flax.struct.dataclass
@@ -83,6 +83,7 @@ class SetNode(StatisticianNode):
       aggregate, heads: pooling of q; p pools by `prior_aggregate`.
       pre_pool: a residual net on every image before pooling (vectors without LAG).
       prior_sees_images: p(c_l) pools z_{l+1} over the present slots (eq. 3); else it sees c_{l+1}.
+      below_images: there are latents of images above this one (not below the latent of a group).
     """
 
     plate: str = SET
@@ -91,6 +92,7 @@ class SetNode(StatisticianNode):
     heads: int = 4
     pre_pool: bool = False
     prior_sees_images: bool = False
+    below_images: bool = True
 
     def setup(self):
         head = dict(width=self.width, channels=self.channels, blocks=self.blocks, dtype=self.dtype)
@@ -99,7 +101,8 @@ class SetNode(StatisticianNode):
         if self.top:
             return
         linear = lambda: Dense(self.width, dtype=self.dtype)  # noqa: E731
-        self.q_from_h, self.q_from_z, self.q_from_c = linear(), linear(), linear()
+        self.q_from_h, self.q_from_c = linear(), linear()
+        self.q_from_z = linear() if self.below_images else None
         self.p_from_c, self.p_head = linear(), PostPool(**head)
         if self.prior_sees_images:
             self.p_from_z = linear()
@@ -129,18 +132,27 @@ class SetNode(StatisticianNode):
         return moments(self.p_head(self._after_pool(x, from_c), sets.observed, train)), None
 
     def posterior(self, state, features, sets, train):
-        context = sets.context[self.plate]
+        context = sets.context_of(self.plate)
         if self.top:
             pooled, weights = self.q_pool(features, context)
         else:
             from_c = self.q_from_c(state.c[-1])
-            x = self.q_from_h(features) + self.q_from_z(state.z[-1]) + from_c
+            x = self.q_from_h(features) + from_c
+            if self.below_images:
+                x = x + self.q_from_z(state.z[-1])
             pooled, weights = self.q_pool(self._per_image(x, "q_net", sets, train), context)
             pooled = self._after_pool(pooled, from_c)
         return moments(self.q_head(pooled, sets.observed, train)), weights
 
     def update(self, state, value, residual):
         return state.replace(c=(*state.c, value.astype(self.dtype)))
+
+
+class GroupNode(SetNode):
+    """a of the hierarchical VHE: shared by the classes of a group, such as an alphabet (VHE eq. 20)."""
+
+    plate: str = GROUP
+    top: bool = True
 
 
 class ImageNode(StatisticianNode):
@@ -175,7 +187,7 @@ class ImageNode(StatisticianNode):
         return state.replace(z=(*state.z, value.astype(self.dtype)))
 
 
-def nodes(config: Any, *, spatial: bool, num_c: int, num_z: int, dtype: Any) -> tuple[Node, ...]:
+def nodes(config: Any, *, spatial: bool, num_c: int, num_z: int, dtype: Any, groups: bool = False) -> tuple[Node, ...]:
     """The latents of one member of the family in traversal order.
 
     Args:
@@ -184,10 +196,12 @@ def nodes(config: Any, *, spatial: bool, num_c: int, num_z: int, dtype: Any) -> 
       num_c: 0 (VAE), 1 (NS) or ``num_z`` (HFSGM) set latents.
       num_z: L image latents.
       dtype: of the hidden layers.
+      groups: above c there is a latent of the group (hierarchical VHE).
     """
     lag = config.aggregate == "lag"
     common = dict(width=config.width, spatial=spatial, blocks=config.blocks, dtype=dtype)
-    out = []
+    pool = dict(aggregate=config.aggregate, heads=config.heads)
+    out = [GroupNode(channels=config.a_channels, **pool, **common)] if groups else []
     for layer in range(num_z, 0, -1):
         top = layer == num_z
         if num_c and (top or num_c > 1):
@@ -195,12 +209,12 @@ def nodes(config: Any, *, spatial: bool, num_c: int, num_z: int, dtype: Any) -> 
                 SetNode(
                     layer=layer if num_c > 1 else 1,
                     channels=config.c_channels,
-                    top=top,
-                    aggregate=config.aggregate,
+                    top=top and not groups,
                     prior_aggregate="mean" if spatial else config.aggregate,
-                    heads=config.heads,
-                    pre_pool=not spatial and not lag and not top,
-                    prior_sees_images=config.prior_sees_images,
+                    pre_pool=not spatial and not lag and (groups or not top),
+                    prior_sees_images=config.prior_sees_images and num_c > 1,
+                    below_images=not top,
+                    **pool,
                     **common,
                 )
             )

@@ -1,5 +1,6 @@
 """The training run: check, load, restore, then dispatch, log, evaluate, draw, save, until the end."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -13,10 +14,11 @@ import jax
 from ml_collections import ConfigDict
 
 from hfsgm_jax import config as config_lib
-from hfsgm_jax import data
-from hfsgm_jax.models import build_model, check_model
+from hfsgm_jax import data, tightening
 from hfsgm_jax import mesh as mesh_lib
+from hfsgm_jax.models import build_model, check_model
 from hfsgm_jax.training.checkpoint import Checkpoints
+from hfsgm_jax.training.feed import check_feed, make_feed
 from hfsgm_jax.training.log import Clock, Log
 from hfsgm_jax.training.optimizer import make_optimizer
 from hfsgm_jax.training.state import TrainState, abstract_state, create_state, init_function
@@ -26,6 +28,7 @@ from hfsgm_jax.training.validation import make_validation
 
 PICTURE_KEY = 2**31 - 2  # folded into the root key; steps take the numbers below
 PICTURE_ROWS = 8
+STREAM_LOOK = 256  # images looked at where not all are in memory
 
 
 class NonFiniteError(RuntimeError):
@@ -87,6 +90,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     workdir = Path(workdir)
     config_lib.check_config(config)
     config_lib.check_same_run(workdir, config)
+    check_feed(config)
     check_model(config.model, data.image_shape(config.data))
     mesh_lib.use_compilation_cache()
     mesh_lib.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate)
@@ -99,11 +103,10 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     whole = mesh_lib.replicated(mesh)
     model = build_model(config.model, config.image_shape)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    sample = functools.partial(data.sample_sets, spec=data.SetSpec.from_config(config.data))
-    table = jax.device_put(train_data.on_device(), whole)
+    feed = make_feed(train_data, config, mesh)
     root = jax.device_put(jax.random.key(config.seed), whole)
-    example = jax.eval_shape(lambda table, key: to_sets(sample(table, key)), table, root)
-    init = init_function(model, optimizer, config.optimizer.ema, example)
+    example = jax.eval_shape(lambda sets, key: to_sets(feed.sample(sets, key)), feed.like, root)
+    init = init_function(model, optimizer, config.optimizer.ema, example, _auxiliary(config, model, train_data))
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
     init_key = jax.device_put(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     like = abstract_state(init, init_key, whole)
@@ -118,24 +121,35 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
             if run.step and ended_by:  # a new run does a step, whatever its time budget
                 log.say(f"nothing left to do: the run is at step {run.step} after {run.clock.seconds / 60:.1f} minutes")
                 return _summary(run, ended_by)
-            step = make_train_step(model, config, optimizer, sample, mesh)
+            step = make_train_step(model, config, optimizer, feed.sample, mesh, feed.sharding)
             with run.clock:
                 start = time.monotonic()
-                compiled = step.lower(like, metrics_like, table, root).compile()
+                compiled = step.lower(like, metrics_like, feed.like, root).compile()
                 run.compile_seconds = time.monotonic() - start
             log.say(f"compiled in {run.compile_seconds:.1f} s")
+            arguments = feed.start(run.step)
             programs = Programs(
                 config=config,
-                step=lambda state, metrics: compiled(state, metrics, table, root),
+                step=lambda state, metrics: compiled(state, metrics, next(arguments), root),
                 validate=make_validation(model, config, val_batch, mesh),
                 draw=_picture_function(model, val_batch, root, workdir / "samples"),
                 observe=jax.jit(optimizer.observe, out_shardings=whole),
                 zero_metrics=lambda: jax.device_put(zero_metrics(), whole),
             )
-            ended_by = _train_until_end(run, programs, checkpoints, log, stop)
+            with contextlib.closing(arguments):
+                ended_by = _train_until_end(run, programs, checkpoints, log, stop)
             checkpoints.wait()
             log.say(_farewell(run, ended_by, workdir))
             return _summary(run, ended_by)
+
+
+def _auxiliary(config: ConfigDict, model: Any, dataset: Any) -> Callable[[jax.Array], Any] | None:
+    """The parameters of the tightened bound, of which every training image has some."""
+    if not config.objective.tightened:
+        return None
+    sizes = dict(labels=int(dataset.label.max()) + 1, members=int(dataset.size.max()))
+    latent_size = tightening.latent_size(model)
+    return functools.partial(tightening.init, **sizes, latent_size=latent_size, size=config.objective.embedding)
 
 
 def _train_until_end(run: Run, programs: Programs, checkpoints: Checkpoints, log: Log, stop: StopSignal) -> str:
@@ -253,8 +267,8 @@ def _check_range(config: ConfigDict, dataset: Any) -> None:
     """Raises a ConfigError where a Bernoulli likelihood would be given grey pixels."""
     if config.model.likelihood != "bernoulli" or config.data.binarize != "none":
         return
-    highest = dataset.images.max()
-    if ((dataset.images != 0) & (dataset.images != highest)).any():
+    images = dataset.images[:STREAM_LOOK] if config.data.stream else dataset.images
+    if ((images != 0) & (images != images.max())).any():
         raise config_lib.ConfigError(
             f"model.likelihood='bernoulli' is of binary pixels, and the images of {config.data.source!r} are grey: "
             "use data.binarize='dynamic', or model.likelihood='discretized_logistics'"
@@ -269,8 +283,8 @@ def resolve(config: ConfigDict, dataset: Any) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     copies = 8 if config.data.dihedral else 2 if config.data.flip or config.data.rotate or config.data.affine else 1
-    spec = data.SetSpec.from_config(config.data)
-    images_per_step = spec.rows * (spec.low + spec.high) / 2
+    spec = data.SetSpec.from_config(config.data, config_lib.num_targets(config))
+    images_per_step = spec.rows * (spec.targets or (spec.low + spec.high) / 2)
     with config.unlocked():
         config.image_shape = tuple(int(side) for side in dataset.images.shape[1:])
         if not config.train.steps_per_epoch:

@@ -1,5 +1,6 @@
 """The state of a training run: all that a step changes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -11,6 +12,8 @@ from hfsgm_jax.config import ConfigError
 from hfsgm_jax.trace import Plan, Sets
 from hfsgm_jax.training.optimizer import Optimizer, OptimizerState
 
+AUXILIARY = "objective"  # where the parameters of an objective lie, beside the model's
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -18,7 +21,7 @@ class TrainState:
 
     Attributes:
       step: int32, optimizer steps done, skipped ones included.
-      params: of the model.
+      params: of the model, and under `AUXILIARY` of its objective.
       ema_params: their running average, or None.
       opt_state: see ``optimizer.OptimizerState``.
       model_state: ``{"batch_stats": ...}`` of models with batch normalisation, otherwise ``{}``.
@@ -44,14 +47,27 @@ class TrainState:
         return {"params": self.eval_params, **self.model_state}
 
 
-def init_function(model: Any, optimizer: Optimizer, ema: float, sets: Sets):
-    """A function ``key -> TrainState``; ``sets`` (shapes suffice) is an example batch."""
+def init_function(
+    model: Any,
+    optimizer: Optimizer,
+    ema: float,
+    sets: Sets,
+    auxiliary: Callable[[jax.Array], Any] | None = None,
+) -> Callable[[jax.Array], TrainState]:
+    """A function ``key -> TrainState``.
+
+    Args:
+      sets: an example batch; shapes suffice.
+      auxiliary: key -> parameters of the objective, if it has any.
+    """
 
     def init(key: jax.Array) -> TrainState:
         examples = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sets)
         keys = {"params": jax.random.fold_in(key, 0), "sample": jax.random.fold_in(key, 1)}
         variables = dict(model.init(keys, examples, Plan(train=True)))
-        params = variables.pop("params")
+        params = dict(variables.pop("params"))
+        if auxiliary is not None:
+            params[AUXILIARY] = auxiliary(jax.random.fold_in(key, 2))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,

@@ -10,14 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 from ml_collections import ConfigDict
 
-from hfsgm_jax import objectives
-from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax import config as config_lib
 from hfsgm_jax import mesh as mesh_lib
+from hfsgm_jax import objectives, tightening
+from hfsgm_jax.trace import Plan, Sets
 from hfsgm_jax.training.optimizer import Optimizer
-from hfsgm_jax.training.state import TrainState
+from hfsgm_jax.training.state import AUXILIARY, TrainState
 
 SUMS = ("loss", "nelbo", "log_px", "kl_c", "kl_z", "count")
 BATCH_KEY, MODEL_KEY = 0, 1
@@ -26,8 +27,8 @@ Metrics = dict[str, jax.Array]
 
 
 def to_sets(batch: Any) -> Sets:
-    """A batch of the data pipeline as sets whose every image is context and target."""
-    return Sets.of(
+    """A batch of the data pipeline as sets; unless it says otherwise, every image is context and target."""
+    sets = Sets.of(
         batch.images.astype(jnp.float32),
         batch.mask,
         class_size=batch.class_size,
@@ -35,6 +36,15 @@ def to_sets(batch: Any) -> Sets:
         group=batch.group,
         member=batch.member,
     )
+    if batch.target is None:
+        return sets if batch.sizes is None else sets.replace(sizes=batch.sizes)
+    return sets.replace(context=batch.context, target=batch.target, sizes=batch.sizes)
+
+
+def training_plan(config: ConfigDict) -> Plan:
+    """All slots are decoded, or the targets alone where they were drawn apart from the context."""
+    targets = config_lib.num_targets(config)
+    return Plan(decode="target", num_decoded=targets, train=True) if targets else Plan(train=True)
 
 
 def zero_metrics() -> Metrics:
@@ -68,6 +78,7 @@ def make_train_step(
     optimizer: Optimizer,
     sample: Callable[[Any, jax.Array], Any],
     mesh: Mesh,
+    data_sharding: Sharding | None = None,
 ) -> Callable:
     """The jitted ``(state, metrics, table, root) -> (state, metrics, step)``.
 
@@ -77,6 +88,7 @@ def make_train_step(
       optimizer: see ``make_optimizer``.
       sample: ``(table, key) -> Batch``, the global batch.
       mesh: the devices.
+      data_sharding: of the arrays of ``table``; default: on every device.
 
     State and metrics are donated. One call does ``train.steps_per_dispatch`` steps. The third
     result is the step reached, to wait for. After ``train.max_skipped`` non-finite steps in a row
@@ -121,7 +133,8 @@ def make_train_step(
             )
         return state, metrics, state.step
 
-    return jax.jit(dispatch, in_shardings=(whole,) * 4, out_shardings=(whole,) * 3, donate_argnums=(0, 1))
+    shardings = whole, whole, data_sharding or whole, whole
+    return jax.jit(dispatch, in_shardings=shardings, out_shardings=(whole,) * 3, donate_argnums=(0, 1))
 
 
 def _updated(state: TrainState, grads, model_state, optimizer: Optimizer, ema: float) -> TrainState:
@@ -137,19 +150,19 @@ def _updated(state: TrainState, grads, model_state, optimizer: Optimizer, ema: f
 
 def _gradients_function(model: Any, config: ConfigDict, mesh: Mesh) -> Callable:
     """``(params, model_state, sets, key, weights) -> (gradients, sums, model_state)`` of one batch."""
-    parts = config.optimizer.accumulate
+    parts, plan = config.optimizer.accumulate, training_plan(config)
 
     def loss_sum(params, model_state, sets, key, weights):
         trace, updated = model.apply(
             {"params": params, **model_state},
             sets,
-            Plan(train=True),
+            plan,
             rngs={"sample": key},
             mutable=["batch_stats"],
         )
-        sums = objectives.weighted_sums(
-            trace, sets, objective=config.objective.name, free_bits=config.objective.free_bits, **weights
-        )
+        gain = tightening.gain(params[AUXILIARY], trace, sets) if AUXILIARY in params else None
+        settings = dict(objective=config.objective.name, free_bits=config.objective.free_bits, gain=gain)
+        sums = objectives.weighted_sums(trace, sets, **settings, **weights)
         sums = {name: jnp.asarray(sums[name], jnp.float32) for name in SUMS}
         return sums["loss"], (sums, dict(updated))
 

@@ -9,9 +9,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from hfsgm_jax import mesh as mesh_lib
 from hfsgm_jax import objectives
 from hfsgm_jax.trace import Plan
-from hfsgm_jax import mesh as mesh_lib
 from hfsgm_jax.training.step import to_sets
 
 

@@ -5,9 +5,11 @@ import pathlib
 
 import numpy as np
 import pytest
+import tiny_tfds
 from PIL import Image
 
 from configs.base import get_config
+from hfsgm_jax.data import prepare
 
 _SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -59,3 +61,22 @@ def real_data():
     if not (path / "tfds" / "omniglot").is_dir():
         pytest.skip(f"no real data at {path}: set HFSGM_TEST_DATA to a folder with tfds/omniglot and tfds/mnist")
     return path
+
+
+@pytest.fixture(scope="session")
+def cifar_dir(tmp_path_factory):
+    """A tfds directory with a CIFAR100 of 5 images per class (see tiny_tfds)."""
+    pytest.importorskip("tensorflow_datasets", reason="tfds is not installed")
+    folder = tmp_path_factory.mktemp("cifar")
+    tiny_tfds.write_cifar_archive(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_tfds.download_from(patch, folder)
+        prepare.ensure_prepared("cifar100", str(folder / "tfds"))
+    return str(folder / "tfds")
+
+
+@pytest.fixture
+def cifar(config, cifar_dir):
+    config.update(source="cifar100", split="official", data_dir=cifar_dir, image_size=32, channels=3)
+    config.update(binarize="none", set_size=3, sets_per_batch=8)
+    return config

@@ -10,8 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_tfds import download_from
 
-from hfsgm_jax.data import DataError, fixed_sets, independent_pixel_nll, load_dataset, prepare, tfds_sources
+from hfsgm_jax.data import DataError, fixed_sets, independent_pixel_nll, lake_runs, load_dataset, prepare, tfds_sources
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="tfds is not installed")
 
@@ -34,6 +35,8 @@ def test_real_omniglot_has_the_known_statistics(omniglot, resize, train_nll, tes
     entropy = -(grey * np.log(grey) + (1 - grey) * np.log1p(-grey)).sum() / len(test.images)
     assert entropy == pytest.approx(43.8 if resize == "box" else 0, abs=0.1)
     assert fixed_sets(test, 5, 640, 0).images.shape == (640, 5, 28, 28, 1)
+    support, query, answer = lake_runs(test)  # checks that these are the recorded images
+    assert support.shape == query.shape == (20, 20, 28, 28, 1) and answer.shape == (20, 20)
 
 
 def test_real_omniglot_splits(omniglot):
@@ -50,20 +53,6 @@ def test_real_mnist_as_a_test_of_transfer(omniglot):
     assert test.info["tfds_splits"] == ["test"] and test.info["scheme"] == "back_eval"
     with pytest.raises(DataError, match="no train classes"):
         load_dataset(omniglot, "train", source="mnist")
-
-
-def _download_from(monkeypatch, folder):
-    """Lets the download manager of tfds find every URL's file in ``folder``."""
-
-    def find(self, urls):
-        if isinstance(urls, dict):
-            return {key: find(self, url) for key, url in urls.items()}
-        if isinstance(urls, list):
-            return [find(self, url) for url in urls]
-        return folder / urls.rsplit("/", 1)[-1]
-
-    monkeypatch.setattr(tfds.download.DownloadManager, "download", find)
-    monkeypatch.setattr(prepare, "_check_online", lambda url: None)
 
 
 def _write_omniglot(folder):
@@ -93,12 +82,13 @@ def _write_omniglot(folder):
 
 def test_omniglot_is_prepared_without_tensorflow(config, tmp_path, monkeypatch):
     _write_omniglot(tmp_path)
-    _download_from(monkeypatch, tmp_path)
+    download_from(monkeypatch, tmp_path)
     config.update(source="omniglot", data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path), resize="gmn")
     config.update(split="back_eval", set_size=1)
-    raw = tfds_sources.read_omniglot(config)
-    assert raw.images.shape == (1623, 105, 105, 1) and (raw.images.sum((1, 2, 3)) == 255).all()
-    np.testing.assert_array_equal(raw.images[:, 0].argmax(1)[:, 0], raw.labels % 105)
+    raw = tfds_sources.OMNIGLOT.read(config)
+    images = np.stack(list(raw.images))
+    assert images.shape == (1623, 105, 105, 1) and (images.sum((1, 2, 3)) == 255).all()
+    np.testing.assert_array_equal(images[:, 0].argmax(1)[:, 0], raw.labels % 105)
     assert (raw.parts == 2).sum() == 659 and len(np.unique(raw.groups)) == 50
     assert load_dataset(config, "train").num_classes == 867
     assert "tensorflow" not in sys.modules
@@ -116,7 +106,7 @@ def test_mnist_is_prepared_without_tensorflow(config, tmp_path, monkeypatch):
             header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             with gzip.open(tmp_path / f"{name}-{kind}-ubyte.gz", "wb") as file:
                 file.write(header + array.tobytes())
-    _download_from(monkeypatch, tmp_path)
+    download_from(monkeypatch, tmp_path)
     config.update(source="mnist", data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path))
     train = load_dataset(config, "train")
     assert (train.num_classes, train.info["tfds_splits"]) == (7, ["train", "test"]) and (train.size == 8).all()

@@ -36,12 +36,36 @@ def test_titles_widen_narrow_blocks():
     assert titled.width > narrow.width and titled.height > narrow.height
 
 
+def test_frames_say_right_or_wrong():
+    right = np.array([[True, False]])
+    page = np.asarray(pictures.grid([np.ones((1, 2, 4, 4, 1))] * 2, frames=[right, None], scale=2))
+    inside = page[pictures.MARGIN : -pictures.MARGIN, pictures.MARGIN : -pictures.MARGIN]
+    frame, ink = inside[2:4, 2:14], inside[4:12, 4:12]
+    assert (frame == pictures.RIGHT).all() and (ink == 0).all()
+    assert (inside[2:4, 16:28] == pictures.WRONG).all()
+    assert inside.shape == (2 + 14, 2 * (2 * 14 + 2) + pictures.MARGIN, 3)  # the block without frames is as high
+    assert (inside[2:4, 40:52] == pictures.PAGE).all()
+
+
+def test_an_animation_has_all_pages(tmp_path):
+    levels = [0.0, 0.5, 1.0]
+    pages = [pictures.grid([np.full((1, 1, 8, 8, 1), level)]) for level in levels]
+    movie = Image.open(pictures.animate(pages, tmp_path / "new" / "film.gif", milliseconds=100, pause=700))
+    assert movie.n_frames == 3 and movie.info["loop"] == 0
+    for frame, (level, duration) in enumerate(zip(levels, (100, 100, 700), strict=True)):
+        movie.seek(frame)
+        assert movie.info["duration"] == duration
+        middle = np.asarray(movie.convert("L"))[pictures.MARGIN + 8, pictures.MARGIN + 8]
+        assert abs(int(middle) - 255 * (1 - level)) <= 4
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["film.gif"]
+
+
 def test_sample_grids_of_a_training_run(tiny, tmp_path, monkeypatch):
     draw = pictures._draw_samples
 
     def traced_only(model, *args):  # the samplers have tests of their own; this one is of files
         shapes = jax.eval_shape(lambda v, sets, key: draw(model, v, sets, key, *args[3:]), *args[:3])
-        return jax.tree.map(lambda x: np.full(x.shape, 0.5), shapes)
+        return jax.tree.map(lambda x: np.full(x.shape, 127, np.uint8), shapes)
 
     monkeypatch.setattr(pictures, "_draw_samples", traced_only)
     images = (np.random.default_rng(0).uniform(size=(10, 2, 28, 28, 1)) < 0.3).astype(np.float32)
@@ -56,6 +80,6 @@ def test_sample_grids_of_a_training_run(tiny, tmp_path, monkeypatch):
 
 def test_a_model_without_context_has_fewer_kinds(tiny_vae):
     _, model, variables = tiny_vae
-    draw = lambda v, sets, key: pictures._draw_samples(model, v, sets, key, 2, 3, True)  # noqa: E731
+    draw = lambda v, sets, key: pictures._draw_samples(model, v, sets, key, 2, 3)  # noqa: E731
     out = jax.eval_shape(draw, variables, Sets.of(np.zeros((2, 1, 28, 28, 1), np.float32)), jax.random.key(0))
     assert {kind: x.shape[:2] for kind, x in out.items()} == {"reconstruction": (2, 1), "unconditional": (2, 2)}

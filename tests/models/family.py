@@ -42,7 +42,16 @@ SCHA = {
     "scha_vae_eq3": _config("scha_vae", prior_sees_images=True),
     "scha_vae_reference": _config("scha_vae", border="nearest", decoder_context="top_left"),
 }
-FAMILY = STATISTICIANS | SCHA
+_PIXELS = dict(pixelcnn_layers=2, pixelcnn_width=4)
+VHE = {
+    "vhe": _config("pixelcnn_vhe", context_kernel=3, prior_width=4, **_PIXELS),
+    "vhe_masked": _config("pixelcnn_vhe", prior_width=4, context_prior="masked", pixelcnn_form="masked", **_PIXELS),
+    "hierarchical_vhe": _config("hierarchical_vhe", a_channels=3),
+    "factorial_vhe": _config("factorial_vhe", context_prior="normal", style_channels=2),
+    "bns_pixelcnn": _config("bns", **_PIXELS),
+    "scha_vae_pixelcnn": _config("scha_vae", **_PIXELS),
+}
+FAMILY = STATISTICIANS | SCHA | VHE
 
 
 def images(seed=0):

@@ -7,9 +7,9 @@ import pytest
 from family import FAMILY, SIZE, random_variables
 
 from hfsgm_jax import objectives
+from hfsgm_jax.mesh import by_rows, make_mesh, replicated
 from hfsgm_jax.models import build_model
 from hfsgm_jax.trace import Plan, Sets
-from hfsgm_jax.mesh import by_rows, make_mesh, replicated
 
 DEVICES = 8
 

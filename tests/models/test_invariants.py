@@ -8,6 +8,7 @@ import pytest
 from family import FAMILY, ROWS, SCHA, SLOTS, images, mask, member
 
 from hfsgm_jax import objectives
+from hfsgm_jax.distributions import Normal
 from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
 
 CLOSE = dict(rtol=2e-4, atol=2e-4)  # float32 sums in another order, through some twenty layers
@@ -20,7 +21,7 @@ def test_trace_is_ordered_and_everything_is_finite(name):
     layers = {plate: [latent.layer for latent in trace.on(plate)] for plate in (SET, IMAGE)}
     assert all(found == list(range(len(found), 0, -1)) for found in layers.values())
     chex.assert_tree_all_finite((trace, log_weight, loss, grads))
-    assert all((value >= 0).all() for value in kls.values())
+    assert all((kls[latent.label] >= 0).all() for latent in trace.latents if isinstance(latent.prior, Normal))
     assert trace.px.log_prob(images()).shape == (ROWS, SLOTS)
 
 
@@ -39,7 +40,8 @@ def test_permuting_a_set_permutes_its_images_and_nothing_else(name):
     moved, *_ = program(sets.replace(images=sets.images[:, order], slots=sets.slots[:, order]))
     for a, b in zip(trace.latents, moved.latents):
         np.testing.assert_allclose(a.value[:, order] if a.plate == IMAGE else a.value, b.value, **CLOSE)
-    np.testing.assert_allclose(trace.px.logits[:, order], moved.px.logits, rtol=2e-3, atol=2e-3)
+    log_px, moved_log_px = trace.px.log_prob(sets.images), moved.px.log_prob(sets.images[:, order])
+    np.testing.assert_allclose(log_px[:, order], moved_log_px, rtol=2e-4)
 
 
 @every_model
@@ -92,10 +94,10 @@ def test_an_empty_context_is_the_prior(name):
     chex.assert_tree_all_finite((trace, loss, grads))
     for latent in trace.on(SET):
         np.testing.assert_array_equal(kls[latent.label][0], 0)
-        assert kls[latent.label][1] > 0
-        np.testing.assert_array_equal(
-            latent.posterior.loc[0], jnp.broadcast_to(latent.prior.loc, latent.value.shape)[0]
-        )
+        assert kls[latent.label][1] != 0
+        if isinstance(latent.prior, Normal):
+            prior = jnp.broadcast_to(latent.prior.loc, latent.value.shape)
+            np.testing.assert_array_equal(latent.posterior.loc[0], prior[0])
         if latent.weights is not None:
             np.testing.assert_array_equal(latent.weights[0], 0)
 

@@ -8,8 +8,8 @@ import optax
 import pytest
 from tiny_training import TinyModel, make_setup, tiny_config, tiny_dataset
 
-from hfsgm_jax.config import ConfigError
 from hfsgm_jax import mesh as mesh_lib
+from hfsgm_jax.config import ConfigError
 from hfsgm_jax.training.optimizer import make_optimizer
 from hfsgm_jax.training.state import abstract_state, init_function
 from hfsgm_jax.training.step import loss_weights, summarize, to_sets, zero_metrics

@@ -1,0 +1,211 @@
+"""Few-shot classification by a generative model of sets: which class's images make a query likelier?
+
+An episode is Y classes, each a support set X_y, and Q queries x. Every classifier gives a score
+``[Q, Y]`` and names the class of the highest. They are free functions of traces, handed ``apply`` and
+``encode`` as the samplers are, and serve every model with latents c that a set shares:
+
+  elbo_difference  ELBO([x, X_y]) - ELBO(X_y), nats of whole sets (SCHA-VAE)
+  mean_log         mean over c ~ q(c | X_y) of log p(x | c), nats (SCHA-VAE)
+  log_mean         log of the mean over c ~ q(c | X_y) of p(x | c), nats (VHE, section 4)
+  kl               -KL(q(c | X_y) || q(c | x)), nats; each set under its own ancestors, without noise (NS)
+
+p(x | c) is estimated by importance sampling of z ~ q(z | x, c). The same noise serves all classes and
+all queries: no class has the luckier draw, and a score depends on its class and its query alone.
+
+Where the prior of c sees the latents of images (`Trace.prior_sees_images`, the paper's eq. 3),
+p(x | c) is the product of p(z_l | z_{l+1}, c_l) and p(x | z, c) at a fixed c: what the paper computes,
+but no density of x given X_y under the model, since the prior of c would answer to x as well; and
+the bounds of elbo_difference belong to two models that do not agree on X_y. Such scores still rank classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hfsgm_jax import objectives
+from hfsgm_jax.distributions import kl
+from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, Trace
+
+CLASSIFIERS = ("elbo_difference", "mean_log", "log_mean", "kl")
+KL_LAYERS = ("c1", "all")
+LIKELIHOODS = ("mean_log", "log_mean")
+
+Apply = Callable[..., Trace]
+Encode = Callable[[Sets], Any]
+
+
+def scores(
+    apply: Apply,
+    encode: Encode,
+    supports: Sets,
+    queries: jax.Array,
+    key: jax.Array,
+    *,
+    classifiers: Sequence[str] = CLASSIFIERS,
+    num_samples: int = 20,
+    num_samples_z: int = 10,
+    kl_layers: str = "c1",
+    chunk: int = 512,
+) -> dict[str, jax.Array]:
+    """The score of every class for every query, by each classifier.
+
+    Every image is encoded once. Samples follow one another in a scan, so that memory grows neither
+    with their number nor, beyond ``chunk``, with that of queries. Pure; can be jitted and vmapped.
+
+    Args:
+      supports: the support sets, a class per row, of any (also ragged) size; every image is context
+        and target.
+      queries: ``[Q, H, W, C]`` in [0, 1].
+      classifiers: which of `CLASSIFIERS`. mean_log and log_mean together cost as much as one.
+      num_samples: samples of c (and of z for elbo_difference, which averages as many differences).
+      num_samples_z: importance samples of z for each of c.
+      kl_layers: ``c1`` (the layer next to the data) or ``all`` (the sum).
+      chunk: images decoded at once, at least one per class; changes nothing but memory and speed.
+
+    Returns:
+      classifier -> ``[Q, Y]`` float32.
+
+    Raises:
+      ValueError: the model has no latent that a set shares.
+    """
+    query = queries, jax.tree.map(lambda x: x[0], encode(Sets.of(queries[None])))
+    features = encode(supports)
+    out = {}
+    sampled = tuple(name for name in classifiers if name != "kl")
+    if sampled:
+
+        def of_class(row, row_features):
+            row, row_features = jax.tree.map(lambda x: x[None], (row, row_features))
+            draw = lambda key: _draw(apply, row, row_features, query, key, sampled, num_samples_z, images)  # noqa: E731
+            return _average(draw, key, num_samples)
+
+        images = max(1, chunk // supports.num_rows)
+        out = jax.vmap(of_class, out_axes=1)(supports, features)
+    if "kl" in classifiers:
+        out["kl"] = _kl_scores(apply, supports, features, query, kl_layers)
+    return out
+
+
+def set_elbo(trace: Trace, sets: Sets) -> jax.Array:
+    """``[B]`` ELBO of whole sets, nats: analytic KL, log p(x | latents) of one draw."""
+    terms = objectives.terms(trace, sets)
+    return terms.log_px.sum(1) - sum(layer.sum(1) for layer in terms.kl_z) - sum(terms.kl_c)
+
+
+def log_likelihoods(
+    apply: Apply, given: Mapping[str, jax.Array], images: jax.Array, features: Any, key: jax.Array, num_samples: int
+) -> jax.Array:
+    """log p(x | c) of each image ``[B, N]``, by ``num_samples`` importance samples of z ~ q(z | x, c).
+
+    Args:
+      given: label -> value ``[B, 1, ...]`` of every shared latent.
+      images: ``[B, N, H, W, C]``; they do not see each other, and share their noise.
+      features: of the images.
+    """
+    b, n = images.shape[:2]
+    sets = Sets.of(images, context=jnp.zeros((b, n), bool)).replace(slots=jnp.zeros((b, n), jnp.int32))
+    plan = Plan(sources=((SET, None, "prior"),))  # c is given: its posterior, and the aggregation, are not needed
+
+    def log_weight(sample_key):
+        trace = apply(sets, plan, sample_key, given=given, features=features)
+        return (trace.px.log_prob(images) + sum(objectives.log_ratio(z) for z in trace.on(IMAGE))).ravel()
+
+    return objectives.importance_bound(log_weight, key, num_samples, chunk=1).reshape(b, n)
+
+
+def posterior_kl(of: Sequence[Latent], to: Sequence[Latent]) -> jax.Array:
+    """KL(q(c | X_y) || q(c | x)) of every pair of rows, summed over latents: ``[rows of to, rows of of]``, nats."""
+
+    def pairs(a, b):
+        a, b = jax.tree.map(lambda x: x[None], a.posterior), jax.tree.map(lambda x: x[:, None], b.posterior)
+        values = kl(a, b)
+        return values.sum(tuple(range(2, values.ndim)))
+
+    return sum(pairs(a, b) for a, b in zip(of, to, strict=True))
+
+
+def _draw(apply, row, features, query, key, names, num_samples_z, images) -> dict[str, jax.Array]:
+    """One sample of c given one support set: its contribution ``[Q]`` to every classifier."""
+    c_key, z_key = jax.random.split(key)
+    trace = apply(row, Plan(), c_key, features=features)
+    given = {latent.label: latent.value for latent in _shared(trace)}
+    out = {}
+    if set(names) & set(LIKELIHOODS):
+
+        def likelihoods(part):
+            x, x_features = jax.tree.map(lambda leaf: leaf[None], part)
+            return log_likelihoods(apply, given, x, x_features, z_key, num_samples_z)[0]
+
+        value = _in_chunks(likelihoods, query, images)
+        out = {name: value for name in names if name in LIKELIHOODS}
+    if "elbo_difference" in names:
+
+        def elbo(part):  # the support set keeps its noise, so that most of it cancels in the difference
+            x, x_features = jax.tree.map(lambda leaf: leaf[None, None], part)
+            sets = _with_image(row, x)
+            wide = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), features, x_features)
+            return set_elbo(apply(sets, Plan(), c_key, features=wide), sets)[0]
+
+        with_query = _in_chunks(jax.vmap(elbo), query, max(1, images // (row.num_slots + 1)))
+        out["elbo_difference"] = with_query - set_elbo(trace, row)
+    return out
+
+
+def _average(draw: Callable[[jax.Array], dict[str, jax.Array]], key: jax.Array, num: int) -> dict[str, jax.Array]:
+    """Mean over ``num`` samples, or log-mean-exp for log_mean; one sample after another."""
+
+    def body(carry, index):
+        new = draw(jax.random.fold_in(key, index))
+        add = lambda name: jnp.logaddexp if name == "log_mean" else jnp.add  # noqa: E731
+        return {name: add(name)(carry[name], value) for name, value in new.items()}, None
+
+    start = {
+        name: jnp.full(value.shape, -jnp.inf if name == "log_mean" else 0.0, jnp.float32)
+        for name, value in jax.eval_shape(draw, key).items()
+    }
+    total, _ = jax.lax.scan(body, start, jnp.arange(num))
+    return {name: x - jnp.log(jnp.float32(num)) if name == "log_mean" else x / num for name, x in total.items()}
+
+
+def _kl_scores(apply, supports, features, query, layers) -> jax.Array:
+    images, query_features = jax.tree.map(lambda x: x[:, None], query)
+    still = {IMAGE: 0.0} | dict.fromkeys(supports.context, 0.0)
+    key = jax.random.key(0)  # of no effect at temperature 0
+    of = _shared(apply(supports, Plan(), key, features=features, temperature=still))
+    to = _shared(apply(Sets.of(images), Plan(), key, features=query_features, temperature=still))
+    wanted = [latent.layer == 1 or layers == "all" for latent in of]
+    pick = lambda latents: [latent for latent, take in zip(latents, wanted) if take]  # noqa: E731
+    return -posterior_kl(pick(of), pick(to))
+
+
+def _shared(trace: Trace) -> tuple[Latent, ...]:
+    found = tuple(latent for latent in trace.latents if latent.plate != IMAGE)
+    if not found:
+        raise ValueError("this model has no latent shared by a set: it cannot tell classes apart by their images")
+    return found
+
+
+def _with_image(row: Sets, x: jax.Array) -> Sets:
+    """The sets with one more image ``[B, 1, H, W, C]``, context and target as the others."""
+    wide = row.with_unobserved(1)
+    is_new = jnp.broadcast_to(jnp.arange(wide.num_slots) == row.num_slots, wide.present.shape)
+    return wide.replace(
+        images=jnp.concatenate([row.images, x], 1),
+        observed=wide.observed | is_new,
+        context={plate: mask | is_new for plate, mask in wide.context.items()},
+        target=wide.target | is_new,
+    )
+
+
+def _in_chunks(f: Callable[[Any], jax.Array], query: Any, size: int) -> jax.Array:
+    """``f(query)`` ``[Q]``, computed for ``size`` queries at once."""
+    total = len(jax.tree.leaves(query)[0])
+    count = -(-total // size)
+    if count == 1:
+        return f(query)
+    size = -(-total // count)  # as even as can be
+    pad = lambda x: jnp.pad(x, ((0, count * size - total),) + ((0, 0),) * (x.ndim - 1))  # noqa: E731
+    parts = jax.tree.map(lambda x: pad(x).reshape(count, size, *x.shape[1:]), query)
+    return jax.lax.map(f, parts).reshape(count * size)[:total]

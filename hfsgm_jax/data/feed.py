@@ -1,0 +1,69 @@
+"""Batches of streamed sets: drawn by key, read by Grain's threads ahead of time."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from hfsgm_jax.data.dataset import Dataset
+from hfsgm_jax.data.sets import Drawn, SetSpec, draw_sets
+
+_THREADS = 8  # at least; reading waits for disks
+_AHEAD = 4  # batches
+
+
+def streamed_sets(
+    dataset: Dataset,
+    spec: SetSpec,
+    key_of: Callable[[jax.Array], jax.Array],
+    start: int,
+    stop: int,
+    rows: tuple[int, ...] | None = None,
+) -> Iterator[Drawn]:
+    """The sets of the steps ``start`` to ``stop``, images uint8: `finish_sets` completes them on the device.
+
+    A step's sets are those that `sample_sets` draws from the same data in memory with the same key, whatever the step
+    that reading started at.
+
+    Args:
+      key_of: step -> the key of its batch; is traced.
+      rows: which rows of the global batch, for a process's share; default: all.
+
+    Returns:
+      An iterator with a method `close`, which ends the reading.
+    """
+    import grain  # only here: a cache file of images in memory needs neither it nor array_record
+
+    rows = tuple(range(spec.rows)) if rows is None else rows
+    draws = _draws(dataset, spec, key_of)
+
+    def read(place: int) -> Drawn:
+        step, row = start + place // len(rows), rows[place % len(rows)]
+        drawn = jax.tree.map(lambda x: x[row], draws(step))
+        return drawn._replace(images=dataset.images[drawn.images])
+
+    options = grain.ReadOptions(
+        num_threads=max(_THREADS, os.cpu_count() or 1), prefetch_buffer_size=max(_AHEAD * len(rows), 16)
+    )
+    places = grain.MapDataset.range((stop - start) * len(rows))
+    return iter(places.map(read).to_iter_dataset(options).batch(len(rows)))
+
+
+def _draws(dataset: Dataset, spec: SetSpec, key_of: Callable) -> Callable[[int], Drawn]:
+    """step -> the global batch's choice of images, on the host; the rows of a step share it."""
+    try:  # the accelerator is busy with a step
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        device = jax.local_devices()[0]
+    with jax.default_device(device):
+        table = dataset.on_device()._replace(images=np.zeros(0))
+    draw = jax.jit(lambda table, step: draw_sets(table, key_of(step), spec))
+
+    @functools.lru_cache(maxsize=4 * _AHEAD)
+    def at(step: int) -> Drawn:
+        with jax.default_device(device):
+            return jax.tree.map(np.asarray, draw(table, np.int32(step)))
+
+    return at

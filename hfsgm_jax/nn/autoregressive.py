@@ -1,0 +1,133 @@
+"""Distributions whose positions follow one another, with the interface of `hfsgm_jax.distributions`.
+
+They hold the network's variables and what it is conditioned on, so that whoever has a trace can evaluate them
+(all positions at once) or draw from them (position by position) without knowing that they are autoregressive.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hfsgm_jax.distributions import Normal, likelihood, likelihood_params, softplus_scale
+from hfsgm_jax.nn.pixelcnn import PixelCNN, draw_map
+
+
+@flax.struct.dataclass
+class AutoregressivePixels:
+    """p(x | y), pixel after pixel.
+
+    Attributes:
+      variables: of ``net``.
+      condition: y, ``[B, M, H, W, features]``.
+      seed: key data of the draw that `mean` shows.
+      net: unbound PixelCNN with the likelihood's parameters as outputs.
+      likelihood: name, see `distributions.likelihood`.
+    """
+
+    variables: Any
+    condition: jax.Array
+    seed: jax.Array
+    net: PixelCNN = flax.struct.field(pytree_node=False)
+    likelihood: str = flax.struct.field(pytree_node=False)
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """``[B, M]`` log p(x | y) of images ``[B, M, H, W, C]``, all pixels at once, nats."""
+        return likelihood(self.likelihood, self.net.apply(self.variables, x, self.condition), x.shape[-1]).log_prob(x)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Images ``[B, M, H, W, C]``."""
+        return self._draw(key)[0]
+
+    def mean(self) -> jax.Array:
+        """The mean of every pixel given the pixels drawn before it, along one draw (by ``seed``)."""
+        return self._draw(jax.random.wrap_key_data(self.seed))[1]
+
+    def _draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        *lead, height, width, _ = self.condition.shape
+        index = jnp.arange(height * width).reshape(height, width, 1)
+
+        def draw(params, index):
+            pixel = likelihood(self.likelihood, params[..., None, None, :], self.net.channels)
+            value = pixel.sample(jax.random.fold_in(key, index.ravel()[0]))
+            return value[..., 0, 0, :], pixel.mean()[..., 0, 0, :]
+
+        positions = jnp.broadcast_to(index, (*lead, height, width, 1))
+        return draw_map(self.net, self.variables, self.condition, positions, draw)
+
+
+@flax.struct.dataclass
+class AutoregressiveNormal:
+    """p(c) of a map ``[B, 1, H, W, C]``: position after position, Normal given those before; log p(c) is exact.
+
+    Attributes:
+      variables: of ``net``, an unbound PixelCNN with means and raw scales as outputs.
+      shape: (H, W, C).
+    """
+
+    variables: Any
+    net: PixelCNN = flax.struct.field(pytree_node=False)
+    shape: tuple[int, int, int] = flax.struct.field(pytree_node=False)
+
+    def given(self, value: jax.Array) -> Normal:
+        """The Normal of every position given the positions of ``value`` before it."""
+        return _moments(self.net.apply(self.variables, value))
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Elementwise log density, nats."""
+        return self.given(x).log_prob(x)
+
+    def at(
+        self, noise: jax.Array, temperature: jax.Array | float | None = None, wanted: jax.Array | None = None
+    ) -> jax.Array:
+        """The map that standard normal noise gives; zeros, at no cost, unless ``wanted`` (a traced bool)."""
+        factor = 1.0 if temperature is None else temperature
+
+        def draw(params, eps):
+            return _moments(params).at(eps, factor), ()
+
+        rows = None if wanted is None else jnp.where(wanted, self.shape[0], 0)
+        return draw_map(self.net, self.variables, None, noise, draw, rows)[0]
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """One map, ``[1, 1, H, W, C]``."""
+        return self.at(jax.random.normal(key, (1, 1, *self.shape)))
+
+    def mean(self) -> jax.Array:
+        """The map without noise: every position at its mean given those before, ``[1, 1, H, W, C]``."""
+        return self.at(jnp.zeros((1, 1, *self.shape)))
+
+
+def _moments(params: jax.Array) -> Normal:
+    loc, raw = jnp.split(params.astype(jnp.float32), 2, -1)
+    return Normal(loc, softplus_scale(raw))
+
+
+class PixelHead(nn.Module):
+    """From a map of features to p(x | map), pixel after pixel.
+
+    Attributes:
+      likelihood, channels: of a pixel, see `distributions.likelihood`.
+      features, layers, form: of the PixelCNN.
+    """
+
+    likelihood: str
+    channels: int
+    features: int = 64
+    layers: int = 2
+    form: str = "stacks"
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        outputs = likelihood_params(self.likelihood, self.channels)
+        self.net = PixelCNN(outputs, self.channels, self.features, self.layers, self.form, dtype=self.dtype)
+
+    def __call__(self, y: jax.Array) -> AutoregressivePixels:
+        """``y`` is ``[B, M, H, W, any]``."""
+        if self.is_initializing():
+            self.net(jnp.zeros((*y.shape[:-1], self.channels)), y)
+        key = self.make_rng("sample") if self.has_rng("sample") else jax.random.key(0)
+        seed = jax.random.key_data(key)
+        return AutoregressivePixels(self.net.variables, y, seed, self.net.clone(parent=None), self.likelihood)

@@ -1,0 +1,250 @@
+"""Gated PixelCNN: maps whose positions follow one another in raster order (VHE supplement; van den Oord 2016).
+
+One network serves images (the decoder of p(x | latents)) and the spatial set latent (its prior). It gives the
+parameters of the distribution of every position from the positions before it and, if there is one, a map ``y``:
+all of them at once for a map that is known (`__call__`), or position by position when drawing (`draw_map`), where
+each layer computes one position from what it kept of the row above and of the position to the left.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hfsgm_jax.nn.layers import KERNEL_INIT, Dense
+
+FORMS = ("stacks", "masked")  # without a blind spot, or one masked 3x3 convolution a layer (the VHE paper's)
+
+
+def gate(x: jax.Array) -> jax.Array:
+    """tanh(a) * sigmoid(b) of the two halves of the last axis."""
+    a, b = jnp.split(x, 2, -1)
+    return jnp.tanh(a) * jax.nn.sigmoid(b)
+
+
+def _shift_right(x: jax.Array) -> jax.Array:
+    """Every position sees its left neighbour, the first one zeros."""
+    return jnp.pad(x[..., :-1, :], ((0, 0),) * (x.ndim - 2) + ((1, 0), (0, 0)))
+
+
+def _shift_down(x: jax.Array) -> jax.Array:
+    """Every row sees the one above it, the first one zeros."""
+    return jnp.pad(x[..., :-1, :, :], ((0, 0),) * (x.ndim - 3) + ((1, 0), (0, 0), (0, 0)))
+
+
+def _three(x: jax.Array) -> jax.Array:
+    """Each position beside its left and right neighbours: ``[..., W, F]`` -> ``[..., W, 3 F]``."""
+    padded = jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((1, 1), (0, 0)))
+    width = x.shape[-2]
+    return jnp.concatenate([padded[..., i : i + width, :] for i in range(3)], -1)
+
+
+class CausalLayer(nn.Module):
+    """One layer: the features of a position from those before it.
+
+    The part that looks up (``up``: from the row above, all it needs is known when a row begins) and the
+    part that looks left (``left``) are apart, so that drawing computes a row and then its positions.
+
+    Attributes:
+      features: F, of the input and the output, but for the first layer's input.
+      first: the position itself is not seen, nor its row by the vertical stack.
+      last: no layer needs the output of the vertical stack.
+      form: see `FORMS`.
+      gated: tanh * sigmoid, else ReLU.
+    """
+
+    features: int
+    first: bool = False
+    last: bool = False
+    form: str = "stacks"
+    gated: bool = True
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        wide = 2 * self.features if self.gated else self.features
+        dense = lambda use_bias=True: Dense(wide, use_bias=use_bias, kernel_init=KERNEL_INIT, dtype=self.dtype)  # noqa: E731
+        self.above = dense()
+        self.left = dense(False)
+        self.condition = dense(False)
+        if self.form == "stacks":
+            self.across = dense(False)
+            self.condition_above = None if self.last else dense(False)
+        if not self.first and self.gated:
+            self.out = Dense(self.features, dtype=self.dtype)
+
+    def _activate(self, x: jax.Array) -> jax.Array:
+        return gate(x) if self.gated else nn.relu(x)
+
+    def up(
+        self, above: jax.Array, here: jax.Array | None, h_above: jax.Array, y: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """The vertical stack: what the rows above say, ``[..., W, features]`` each.
+
+        Args:
+          above, here: input of the vertical stack in the row above and, except in the first layer, in this row.
+          h_above: input of the horizontal stack in the row above (form ``masked``).
+          y: this row of the condition.
+
+        Returns:
+          What `across_left` takes, and the output of the vertical stack in this row (None: it has none).
+        """
+        if self.form == "masked":
+            return self.above(_three(h_above)), None
+        seen = above if self.first else jnp.concatenate([above, here], -1)
+        x = self.above(_three(seen))
+        if self.last:
+            return self.across(x), None
+        v = x if y is None else x + self.condition_above(y)
+        return self.across(x), self._activate(v)
+
+    def across_left(self, u: jax.Array, left: jax.Array, here: jax.Array | None, y: jax.Array | None) -> jax.Array:
+        """The horizontal stack: features from ``u`` (of `up`), the left neighbour and, unless first, itself."""
+        x = u + self.left(left if self.first else jnp.concatenate([left, here], -1))
+        x = self._activate(x if y is None else x + self.condition(y))
+        return x if self.first or not self.gated else here + self.out(x)
+
+
+class PixelCNN(nn.Module):
+    """Parameters of every position from the positions before it.
+
+    Attributes:
+      features, layers: of the causal layers.
+      outputs: parameters per position.
+      channels: of the map.
+      form: ``stacks`` (vertical and horizontal, no blind spot) or ``masked`` (one 3x3 convolution each,
+        which never sees what lies up and far to the right).
+      conditional: there is a ``y``. A masked network without is not gated but uses ReLU, as the paper's prior.
+    """
+
+    outputs: int
+    channels: int
+    features: int = 64
+    layers: int = 2
+    form: str = "stacks"
+    conditional: bool = True
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        gated = self.conditional or self.form == "stacks"
+        self.stack = [
+            CausalLayer(self.features, i == 0, i == self.layers - 1, self.form, gated, self.dtype)
+            for i in range(self.layers)
+        ]
+        self.head = Dense(self.outputs, dtype=jnp.float32)
+
+    def __call__(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
+        """``[..., H, W, channels]`` (and ``y`` ``[..., H, W, any]``) -> ``[..., H, W, outputs]``, float32."""
+        x = x.astype(self.dtype)
+        v = h = x
+        for layer in self.stack:
+            u, next_v = layer.up(_shift_down(v), v, _shift_down(h), y)
+            h = layer.across_left(u, _shift_right(h), h, y)
+            v = h if next_v is None else next_v
+        return self.head(nn.relu(h))
+
+    def begin_row(
+        self, v_above: tuple[jax.Array, ...], h_above: tuple[jax.Array, ...], y: jax.Array | None
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """What a row's positions need of the rows above, and the vertical features of this row.
+
+        Args:
+          v_above, h_above: per layer, its inputs in the row above, ``[..., W, features]``.
+          y: this row of the condition.
+
+        Returns:
+          u per layer, and v: the vertical inputs per layer in this row (the first, the row itself, is
+          not known yet and never used).
+        """
+        us, vs, v = [], [v_above[0]], None
+        for i, layer in enumerate(self.stack):
+            u, v = layer.up(v_above[i], v, h_above[i], y)
+            us.append(u)
+            vs.append(v)
+        return tuple(us), v_above if self.form == "masked" else tuple(vs[: self.layers])
+
+    def position(
+        self, us: tuple[jax.Array, ...], lefts: tuple[jax.Array, ...], y: jax.Array | None
+    ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Parameters of one position, and the inputs of all layers but the first there.
+
+        Args:
+          us: per layer, ``[..., features]``, of `begin_row`.
+          lefts: per layer, its input at the position to the left.
+          y: the condition there.
+        """
+        h, inputs = None, []
+        for layer, u, left in zip(self.stack, us, lefts):
+            h = layer.across_left(u, left, h, y)
+            inputs.append(h)
+        return self.head(nn.relu(h)), tuple(inputs[:-1])
+
+
+def draw_map(
+    net: PixelCNN,
+    variables: Any,
+    y: jax.Array | None,
+    noise: Any,
+    draw: Callable[[jax.Array, Any], tuple[jax.Array, Any]],
+    rows: jax.Array | None = None,
+) -> Any:
+    """Draws a map position by position; a position costs one column of every layer, whatever the map's size.
+
+    Args:
+      net, variables: an unbound network and its variables.
+      y: ``[..., H, W, any]`` or None.
+      noise: pytree of ``[..., H, W, any]``, the randomness of every position.
+      draw: (parameters ``[..., outputs]``, noise of the position) -> its value ``[..., channels]`` and
+        anything else to keep of it, a pytree of ``[..., any]``.
+      rows: traced number of rows to draw (all by default): 0 costs nothing. Not differentiable.
+
+    Returns:
+      What ``draw`` returned, of all positions: (``[..., H, W, channels]``, ``[..., H, W, any]``).
+    """
+    *lead, height, width, _ = jax.tree.leaves(noise)[0].shape
+    axis = len(lead)
+    at_row = lambda tree, i: jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, axis, False), tree)  # noqa: E731
+    columns_first = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), tree)  # noqa: E731
+    blank = lambda features: jnp.zeros((*lead, width, features), net.dtype)  # noqa: E731
+    inputs = (blank(net.channels), *[blank(net.features)] * (net.layers - 1))
+    y = () if y is None else y
+
+    def one(noise_here, us, lefts, y_here):
+        condition = None if isinstance(y_here, tuple) else y_here
+        params, here = net.apply(variables, us, lefts, condition, method="position")
+        value, extra = draw(params, noise_here)
+        return (value, extra), (value.astype(net.dtype), *here)
+
+    def row(i, carry):
+        out, v_above, h_above = carry
+        y_row = at_row(y, i)
+        condition = None if isinstance(y, tuple) else y_row
+        us, vs = net.apply(variables, v_above, h_above, condition, method="begin_row")
+
+        def step(lefts, column):
+            noise_here, us_here, y_here = column
+            found, here = one(noise_here, us_here, lefts, y_here)
+            return here, (found, here)
+
+        start = tuple(x[..., 0, :] * 0 for x in inputs)
+        _, (found, h_row) = jax.lax.scan(step, start, columns_first((at_row(noise, i), us, y_row)))
+        found, h_row = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), (found, h_row))
+        out = jax.tree.map(lambda all_, new: jax.lax.dynamic_update_index_in_dim(all_, new, i, axis), out, found)
+        return out, (h_row[0], *vs[1:]), h_row
+
+    shapes = jax.eval_shape(
+        lambda: one(
+            *jax.tree.map(lambda a: a[..., 0, :], (at_row(noise, 0), tuple(_wide(net, inputs)), inputs)),
+            jax.tree.map(lambda a: a[..., 0, :], at_row(y, 0)),
+        )[0]
+    )
+    out = jax.tree.map(lambda s: jnp.zeros((*s.shape[:axis], height, width, *s.shape[axis:]), s.dtype), shapes)
+    end = height if rows is None else rows
+    return jax.lax.fori_loop(0, end, row, (out, inputs, inputs))[0]
+
+
+def _wide(net: PixelCNN, inputs: tuple[jax.Array, ...]) -> list[jax.Array]:
+    """Arrays of the shape of u, for shapes only."""
+    gated = net.conditional or net.form == "stacks"
+    return [jnp.zeros((*inputs[0].shape[:-1], net.features * (2 if gated else 1)), net.dtype)] * net.layers

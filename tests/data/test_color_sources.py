@@ -1,0 +1,105 @@
+"""FS-CIFAR100 and CelebA from small prepared folders."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+import tiny_tfds
+
+from hfsgm_jax.data import DataError, fixed_sets, load_dataset, prepare, tfds_sources
+
+
+def test_cifar100_is_split_by_superclass(cifar):
+    parts = {split: load_dataset(cifar, split) for split in ("train", "val", "test")}
+    assert [part.num_classes for part in parts.values()] == [60, 20, 20]
+    assert set(parts["val"].group) == {8, 11, 13, 16} and set(parts["test"].group) == {0, 7, 12, 14}
+    labels = np.concatenate([part.label for part in parts.values()])
+    np.testing.assert_array_equal(np.sort(labels), np.arange(100))
+    for part in parts.values():
+        np.testing.assert_array_equal(part.group, part.label // 5)
+
+
+def test_cifar100_holds_training_and_test_images_of_a_class(cifar):
+    test = load_dataset(cifar, "test")
+    assert (test.size == 5).all() and test.info["tfds_splits"] == ["train", "test"]
+    for label, start in zip(test.label, test.start, strict=True):
+        images = test.images[start : start + 5]
+        assert sorted(images[:, 0, 0, 1]) == [0, 1, 2, 3, 4] and set(images[:3, 0, 0, 1]) == {0, 1, 2}
+        for image in images:
+            np.testing.assert_array_equal(image, tiny_tfds.cifar_image(label, image[0, 0, 1]))
+    batch = fixed_sets(test, 3, 4, 0, "none")
+    assert batch.images.shape == (4, 3, 32, 32, 3) and 0 <= batch.images.min() < batch.images.max() <= 1
+    assert "tensorflow" not in sys.modules
+
+
+def test_random_split_of_cifar100(cifar):
+    cifar.split = "random"
+    assert [load_dataset(cifar, split).num_classes for split in ("train", "val", "test")] == [70, 10, 20]
+    cifar.split = "ns"
+    with pytest.raises(DataError, match="'ns' is not defined for source 'cifar100': use official or random"):
+        load_dataset(cifar, "train")
+
+
+def test_gmn_becomes_box_in_transfer_only(cifar):
+    cifar.update(source="omniglot", split="back_eval", resize="gmn", image_size=28, channels=1)
+    test = load_dataset(cifar, "test", source="cifar100")
+    assert (test.info["resize"], test.info["scheme"], test.images.shape[1:]) == ("box", "official", (28, 28, 1))
+    assert cifar.resize == "gmn"
+    cifar.update(source="cifar100", split="official")
+    with pytest.raises(DataError, match="105x105.*'cifar100'"):
+        load_dataset(cifar, "test")
+
+
+@pytest.fixture(scope="module")
+def celeba_dir(tmp_path_factory):
+    """Identities 1..14: 3 and 9 have one image, 5 has six, the others two or three; grey level = 10 id + number."""
+    pytest.importorskip("tensorflow_datasets", reason="tfds is not installed")
+    folder = tmp_path_factory.mktemp("celeba")
+    count = {identity: 2 + identity % 2 for identity in range(1, 15)} | {3: 1, 9: 1, 5: 6}
+    images = [(identity, 10 * identity + number) for identity in count for number in range(count[identity])]
+    order = np.random.default_rng(0).permutation(len(images))
+    tiny_tfds.write_celeba_files(folder, [images[i] for i in order])
+    prepare.prepare_celeba(str(folder), str(folder / "tfds"))
+    return str(folder / "tfds")
+
+
+def test_celeba_keeps_identities_with_enough_images(config, celeba_dir, monkeypatch):
+    monkeypatch.setattr(tfds_sources, "CELEBA_IMAGES", (2, 4))
+    config.update(source="celeba", split="official", data_dir=celeba_dir, image_size=64, channels=3, set_size=2)
+    parts = [load_dataset(config, split) for split in ("train", "val", "test")]
+    assert [part.label.tolist() for part in parts] == [[1, 2, 4, 5, 6, 7, 8, 10], [11], [12, 13, 14]]
+    for part in parts:
+        assert part.image_shape == (64, 64, 3)
+        expected = [{5: 4}.get(label, 2 + label % 2) for label in part.label]
+        assert part.size.tolist() == expected
+        # The dark stripes above and below the centred square are cut off; a picture's level names its identity.
+        levels = part.images.reshape(len(part.images), -1).astype(int)
+        assert (np.ptp(levels, axis=1) <= 2).all()
+        np.testing.assert_array_equal(levels[:, 0] // 10, np.repeat(part.label, part.size))
+    assert "tensorflow" not in sys.modules
+
+
+def test_streamed_celeba_is_the_same(config, celeba_dir, monkeypatch):
+    monkeypatch.setattr(tfds_sources, "CELEBA_IMAGES", (2, 4))
+    config.update(source="celeba", split="official", data_dir=celeba_dir, image_size=64, channels=3, set_size=2)
+    held = load_dataset(config, "train")
+    config.stream = True
+    streamed = load_dataset(config, "train")
+    np.testing.assert_array_equal(streamed.images[:], held.images)
+
+
+def test_unprepared_celeba_says_what_to_download(config, tmp_path):
+    config.update(source="celeba", split="official", data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    config.update(image_size=64, channels=3)
+    with pytest.raises(DataError) as error:
+        load_dataset(config, "train")
+    for part in ("2.1.0", "identity_CelebA.txt", "CelebA.html", "prepare celeb_a --files=", str(tmp_path)):
+        assert part in str(error.value)
+    os.makedirs(tmp_path / "celeb_a" / "2.0.1")  # no identities yet
+    for file in ("celeb_a-train.array_record-00000-of-00001", "dataset_info.json"):
+        (tmp_path / "celeb_a" / "2.0.1" / file).write_text("")
+    with pytest.raises(DataError, match="with identities"):
+        load_dataset(config, "train")
+    with pytest.raises(DataError, match="img_align_celeba.zip.*not in"):
+        prepare.prepare_celeba(str(tmp_path), str(tmp_path))
