@@ -34,4 +34,5 @@ def get_config(argument: str = "gaussian-vhe"):
     config.optimizer.decay_factor = 0.0
     config.train.update(steps=(WARMUP + EPOCHS) * epoch, steps_per_epoch=epoch, log_every=100, eval_every=500)
     config.train.update(save_every=500, sample_every=0)
+    config.eval.transfer = ()  # no other source is of single numbers
     return config

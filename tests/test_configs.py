@@ -42,7 +42,7 @@ def test_unknown_split_is_refused():
 
 def test_every_experiment_says_how_to_run_it():
     for name in EXPERIMENTS:
-        text = (parameters.parameters.ROOT / "configs" / f"{name}.py").read_text()
+        text = (parameters.ROOT / "configs" / f"{name}.py").read_text()
         assert f"python train.py --config=configs/{name}.py" in text, name
 
 

@@ -16,7 +16,8 @@ ROWS, SLOTS, SIZE = 2, 4, 28
 
 def _config(name, **changes):
     config = base.get_config().model
-    config.update(name=name, width=8, c_channels=3, z_channels=2, layers=2, blocks=2, heads=2, **changes)
+    config.update(name=name, width=8, c_channels=3, z_channels=2, layers=2, blocks=2, heads=2)
+    config.update(**changes)
     config.update(patch=4, encoder="8-1,4-1,1-1", latents="8-1,1-1", decoder="8-1")
     return config
 
@@ -47,7 +48,7 @@ VHE = {
     "vhe": _config("pixelcnn_vhe", context_kernel=3, prior_width=4, **_PIXELS),
     "vhe_masked": _config("pixelcnn_vhe", prior_width=4, context_prior="masked", pixelcnn_form="masked", **_PIXELS),
     "hierarchical_vhe": _config("hierarchical_vhe", a_channels=3),
-    "factorial_vhe": _config("factorial_vhe", context_prior="normal", style_channels=2),
+    "factorial_vhe": _config("factorial_vhe", width=16, context_prior="normal", style_channels=2),
     "bns_pixelcnn": _config("bns", **_PIXELS),
     "scha_vae_pixelcnn": _config("scha_vae", **_PIXELS),
 }
