@@ -24,7 +24,7 @@ quickstart: $(VENV)/.requirements  ## install, train a small SCHA-VAE on procedu
 	@echo "All of it in a browser: $(WORKDIR)/report.html"
 
 test: lint  ## lint, then the test suite
-	@JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(RUN) -m pytest -q
+	@JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(RUN) -m pytest -q -n auto --maxprocesses=4 --dist=loadfile
 
 lint: $(VENV)/.dev  ## ruff check and format check
 	@$(RUN) -m ruff check -q --output-format=concise .

@@ -10,7 +10,7 @@ training error is measured on 100 test classes:
 * ``kl``: KL(q(c; D) || p(c)), the information of c.
 * ``nll``: -E_{c ~ q(c; D)} log p(x' | c) of numbers x' of the class that are not in D.
 * ``error``: how often, of two classes, the other one has the lower ``nll`` of such a number (a tie counts half); over
-  all pairs of test classes. Both use the same noise of c, so that samples of c stand for many more.
+  all pairs of test classes. The noise of c is that of both classes, so that none has the luckier draw.
 * ``joint_nll``: -log p(X) per number, of whole classes: an importance-weighted bound with 200 samples of q(c; X).
   Beside it stands the exact value of the law that the data were drawn from.
 
@@ -134,7 +134,8 @@ def draw(records: Sequence[Record], path: Path) -> None:
             axis.set_xlabel("|D|")
         if column == 0:
             axis.set_ylabel(TITLES[name], fontsize=8)
-    axes[-1, 0].legend(fontsize=8)
+    handles, labels = axes[-1, 0].get_legend_handles_labels()
+    page.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
     plots.save(page, path)
 
 
