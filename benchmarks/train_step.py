@@ -26,8 +26,8 @@ from hfsgm_jax import data  # noqa: E402
 from hfsgm_jax import mesh as mesh_lib  # noqa: E402
 from hfsgm_jax.config import FREE_KEYS, check_config  # noqa: E402
 from hfsgm_jax.models import build_model  # noqa: E402
-from hfsgm_jax.training.loop import resolve  # noqa: E402
 from hfsgm_jax.training.optimizer import make_optimizer  # noqa: E402
+from hfsgm_jax.training.prepare import resolve  # noqa: E402
 from hfsgm_jax.training.state import create_state, init_function  # noqa: E402
 from hfsgm_jax.training.step import make_train_step, summarize, to_sets, zero_metrics  # noqa: E402
 from scripts.machine import machine  # noqa: E402

@@ -21,16 +21,16 @@ import matplotlib.pyplot as plt  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, CURVES, README = ROOT / "results", ROOT / "docs" / "curves.png", ROOT / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-KEPT = ("config.json", METRICS_FILE, "eval/likelihood.json", "eval/sample.json", "eval/sample.png")
+KEPT = ("config.json", METRICS_FILE, "eval/*.json", "eval/sample.png")
 
 
 def keep(run: Path) -> None:
     """Copies the results of a run into results/NAME, with their provenance."""
     folder = RESULTS / run.name
     folder.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
-        if (run / name).exists():
-            shutil.copyfile(run / name, folder / Path(name).name)
+    for pattern in KEPT:
+        for path in run.glob(pattern):
+            shutil.copyfile(path, folder / path.name)
     (folder / "machine.json").write_text(json.dumps({**machine(), "commit": _trained_at(run)}, indent=1) + "\n")
 
 
@@ -50,13 +50,14 @@ def row(folder: Path) -> str:
     """One run as a row of the table."""
     config = json.loads((folder / "config.json").read_text())
     lines, where = read_metrics(folder), json.loads((folder / "machine.json").read_text())
-    records = {r["name"]: r for r in json.loads((folder / "likelihood.json").read_text())}
-    nelbo, nll, optimizer = records["nelbo"], records["nll"], config["optimizer"]
+    records = json.loads((folder / "likelihood.json").read_text())
+    nelbo, nll, optimizer = _widest(records, "nelbo"), _widest(records, "nll"), config["optimizer"]
+    independent = _widest(records, "independent_pixels")
     error = lambda record: f"{record['value']:.1f} ± {record['standard_error']:.1f}"  # noqa: E731
     last = [line for line in lines if line["step"] <= nelbo["step"]][-1]
     data = f"{nelbo['source']} {nelbo['scheme']}, {nelbo['resize']}, sets of {nelbo['set_size']}"
     machine_name = f"{where['cpu']}, {where['cores']} cores" if where["device"] == "cpu" else where["device"]
-    pixels = f"{records['independent_pixels']['value']:.1f}" if "independent_pixels" in records else ""
+    pixels = f"{independent['value']:.1f}" if independent else ""
     sample = folder / "sample.json"
     named = json.loads(sample.read_text()) if sample.exists() else []
     named = [r for r in named if r["name"] == "recognised" and r.get("kind", "conditional") == "conditional"]
@@ -74,6 +75,12 @@ def row(folder: Path) -> str:
         machine_name,
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _widest(records: list[dict], name: str) -> dict | None:
+    """Of several records of one name, that of the most sets, then of the most importance samples."""
+    found = [record for record in records if record["name"] == name]
+    return max(found, key=lambda r: (r["num_sets"], r.get("importance_samples", 0)), default=None)
 
 
 def table() -> str:

@@ -21,6 +21,7 @@ from hfsgm_jax.training.checkpoint import Checkpoints
 from hfsgm_jax.training.feed import check_feed, make_feed
 from hfsgm_jax.training.log import Clock, Log
 from hfsgm_jax.training.optimizer import make_optimizer
+from hfsgm_jax.training.prepare import load_data, resolve
 from hfsgm_jax.training.state import TrainState, abstract_state, create_state, init_function
 from hfsgm_jax.training.step import make_train_step, summarize, to_sets, zero_metrics
 from hfsgm_jax.training.stop import StopSignal
@@ -28,7 +29,6 @@ from hfsgm_jax.training.validation import make_validation
 
 PICTURE_KEY = 2**31 - 2  # folded into the root key; steps take the numbers below
 PICTURE_ROWS = 8
-STREAM_LOOK = 256  # images looked at where not all are in memory
 
 
 class NonFiniteError(RuntimeError):
@@ -97,7 +97,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     mesh = mesh_lib.make_mesh(config.train.devices)
     mesh_lib.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
 
-    train_data, val_batch = _load_data(config)
+    train_data, val_batch = load_data(config)
     config = resolve(config, train_data)
 
     whole = mesh_lib.replicated(mesh)
@@ -252,44 +252,6 @@ def _restore_or_create(checkpoints: Checkpoints, like: TrainState, metrics_like,
         images=progress["images"] - int(metrics["images"]),
         best=checkpoints.best(),
     )
-
-
-def _load_data(config: ConfigDict) -> tuple[Any, Any]:
-    """The training data and the fixed sets of the validation."""
-    train_data = data.load_dataset(config.data, "train")
-    _check_range(config, train_data)
-    val_data = data.load_dataset(config.data, "val")
-    settings = config.data.set_size, config.eval.val_sets, config.eval.seed, config.data.binarize
-    return train_data, data.fixed_sets(val_data, *settings)
-
-
-def _check_range(config: ConfigDict, dataset: Any) -> None:
-    """Raises a ConfigError where a Bernoulli likelihood would be given grey pixels."""
-    if config.model.likelihood != "bernoulli" or config.data.binarize != "none":
-        return
-    images = dataset.images[:STREAM_LOOK] if config.data.stream else dataset.images
-    if ((images != 0) & (images != images.max())).any():
-        raise config_lib.ConfigError(
-            f"model.likelihood='bernoulli' is of binary pixels, and the images of {config.data.source!r} are grey: "
-            "use data.binarize='dynamic', or model.likelihood='discretized_logistics'"
-        )
-
-
-def resolve(config: ConfigDict, dataset: Any) -> ConfigDict:
-    """The config with what follows from the data: ``image_shape``, ``train.steps_per_epoch``.
-
-    An epoch is as many steps as cover the training images once on average; twice as many where
-    random warps add a copy of each, eight times where dihedral copies count as classes.
-    """
-    config = config.copy_and_resolve_references()
-    copies = 8 if config.data.dihedral else 2 if config.data.flip or config.data.rotate or config.data.affine else 1
-    spec = data.SetSpec.from_config(config.data, config_lib.num_targets(config))
-    images_per_step = spec.rows * (spec.targets or (spec.low + spec.high) / 2)
-    with config.unlocked():
-        config.image_shape = tuple(int(side) for side in dataset.images.shape[1:])
-        if not config.train.steps_per_epoch:
-            config.train.steps_per_epoch = max(1, round(copies * len(dataset.images) / images_per_step))
-    return config
 
 
 def _picture_function(model: Any, batch: Any, root: jax.Array, folder: Path) -> Callable[[dict[str, Any], int], None]:

@@ -20,7 +20,7 @@ from hfsgm_jax.config import (
     load_config,
     nearest_key,
 )
-from hfsgm_jax.training.loop import _check_range
+from hfsgm_jax.training.prepare import check_range
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,10 +75,10 @@ def test_impossible_combinations(changes, message):
 def test_a_bernoulli_likelihood_refuses_grey_pixels():
     config = tiny_config(model__likelihood="bernoulli", data__binarize="none")
     images = np.array([[0, 255], [0, 255]], np.uint8)
-    _check_range(config, SimpleNamespace(images=images))
+    check_range(config, SimpleNamespace(images=images))
     images[0, 0] = 7
     with pytest.raises(ConfigError, match="binary pixels.*grey"):
-        _check_range(config, SimpleNamespace(images=images))
+        check_range(config, SimpleNamespace(images=images))
 
 
 def test_the_tiny_config_is_fine():

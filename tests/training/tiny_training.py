@@ -121,10 +121,11 @@ def make_setup(config, mesh, **model) -> Setup:
 
     from hfsgm_jax import mesh as mesh_lib
     from hfsgm_jax.training.optimizer import make_optimizer
+    from hfsgm_jax.training.prepare import resolve
     from hfsgm_jax.training.state import create_state, init_function
     from hfsgm_jax.training.step import make_train_step, to_sets
 
-    config = loop.resolve(config, tiny_dataset())
+    config = resolve(config, tiny_dataset())
     whole = mesh_lib.replicated(mesh)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     sample = functools.partial(data.sample_sets, spec=data.SetSpec.from_config(config.data))
