@@ -43,4 +43,5 @@ def get_config():
     config.eval.max_sets = 100
     config.eval.val_sets = 80
     config.eval.importance_samples = 50
+    config.eval.iterations = 10
     return config
