@@ -12,7 +12,7 @@ import numpy as np
 from hfsgm_jax import classification, sampling
 from hfsgm_jax.images import ImageError, model_images
 from hfsgm_jax.run_folder import Run, open_run
-from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
+from hfsgm_jax.trace import IMAGE, PLATES, Plan, Sets
 
 MODES = ("conditional", "one_pass", "refined", "unconditional")
 
@@ -246,10 +246,11 @@ def _ragged(images: list[np.ndarray]) -> Sets:
 
 def _temperature(value: float | Mapping[str, float] | None) -> dict[str, jax.Array]:
     """One factor per plate, checked; 1 unless given."""
-    given = value if isinstance(value, Mapping) else dict.fromkeys((SET, IMAGE), 1.0 if value is None else value)
+    given = value if isinstance(value, Mapping) else dict.fromkeys(PLATES, 1.0 if value is None else value)
     for plate, factor in given.items():
-        if plate not in (SET, IMAGE) or not 0 <= factor < float("inf"):
+        if plate not in PLATES or not 0 <= factor < float("inf"):
             raise ValueError(
-                f"temperature is a number of at least 0, or maps {SET!r} and {IMAGE!r} to one each, not {value!r}"
+                f"temperature is a number of at least 0, or maps plates to one each "
+                f"({', '.join(PLATES)}), not {value!r}"
             )
-    return {plate: jnp.float32(given.get(plate, 1.0)) for plate in (SET, IMAGE)}
+    return {plate: jnp.float32(given.get(plate, 1.0)) for plate in PLATES}

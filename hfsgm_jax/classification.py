@@ -26,8 +26,9 @@ import jax.numpy as jnp
 
 from hfsgm_jax import objectives
 from hfsgm_jax.distributions import kl
-from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, Trace
+from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, Trace
 
+QUERY_SLOT = 2**30  # id of the slot of a query among its supports
 CLASSIFIERS = ("elbo_difference", "mean_log", "log_mean", "kl")
 KL_LAYERS = ("c1", "all")
 LIKELIHOODS = ("mean_log", "log_mean")
@@ -171,11 +172,12 @@ def _average(draw: Callable[[jax.Array], dict[str, jax.Array]], key: jax.Array, 
 
 def _kl_scores(apply, supports, features, query, layers) -> jax.Array:
     images, query_features = jax.tree.map(lambda x: x[:, None], query)
-    still = {IMAGE: 0.0} | dict.fromkeys(supports.context, 0.0)
+    still = dict.fromkeys(PLATES, 0.0)
     key = jax.random.key(0)  # of no effect at temperature 0
     of = _shared(apply(supports, Plan(), key, features=features, temperature=still))
     to = _shared(apply(Sets.of(images), Plan(), key, features=query_features, temperature=still))
-    wanted = [latent.layer == 1 or layers == "all" for latent in of]
+    lowest = [latent.label for latent in of if latent.plate == SET][-1]
+    wanted = [latent.label == lowest or layers == "all" for latent in of]
     pick = lambda latents: [latent for latent, take in zip(latents, wanted) if take]  # noqa: E731
     return -posterior_kl(pick(of), pick(to))
 
@@ -190,6 +192,8 @@ def _shared(trace: Trace) -> tuple[Latent, ...]:
 def _with_image(row: Sets, x: jax.Array) -> Sets:
     """The sets with one more image ``[B, 1, H, W, C]``, context and target as the others."""
     wide = row.with_unobserved(1)
+    # Its noise follows an id that padding of the supports does not change.
+    wide = wide.replace(slots=wide.slots.at[:, -1].set(QUERY_SLOT))
     is_new = jnp.broadcast_to(jnp.arange(wide.num_slots) == row.num_slots, wide.present.shape)
     return wide.replace(
         images=jnp.concatenate([row.images, x], 1),

@@ -12,7 +12,7 @@ import ml_collections
 CONFIG_FILE = "config.json"
 # What may differ when a run is resumed: how long and where it runs, not what it computes.
 FREE_SECTIONS = ("train", "eval")
-FREE_KEYS = ("data.data_dir", "data.path", "data.cache_dir", "data.stream", "image_shape")
+FREE_KEYS = ("data.data_dir", "data.path", "data.cache_dir", "image_shape")
 
 
 # Keys that the config.json of an older run may lack -> the value that means what such a run did.
@@ -270,6 +270,13 @@ def _objective_problems(config) -> Iterable[str]:
         yield (
             "objective.tightened=True goes with objective.name='vhe', data.dihedral=False and data.copies=1: every "
             "training image has an embedding of its own"
+        )
+    if objective.tightened and config.model.name == "vae":
+        yield "objective.tightened=True is about latents that a set shares, and model.name='vae' has none"
+    if config.data.copies < 1 or (config.data.copies > 1 and not config.data.affine):
+        yield (
+            f"data.copies is {config.data.copies}: at least 1, and above 1 only where random warps (data.affine) make "
+            "new instances of an image"
         )
     if objective.embedding < 1:
         yield f"objective.embedding is {objective.embedding}; it is at least 1"

@@ -60,6 +60,12 @@ class Normal:
         return cls(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
 
 
+def softplus_normal(params: jax.Array) -> Normal:
+    """Mean and raw scale, stacked on the last axis -> a Normal; N(0, 1) (plus the floor) at zero."""
+    loc, raw = jnp.split(_f32(params), 2, -1)
+    return Normal(loc, softplus_scale(raw))
+
+
 def kl(q: Normal, p: Normal) -> jax.Array:
     """Elementwise KL(q || p) of two diagonal Gaussians, nats; exactly 0 where they are equal."""
     ratio = q.scale / p.scale

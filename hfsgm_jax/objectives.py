@@ -268,14 +268,3 @@ def nested_bounds(
         return shared_log_ratio(trace, sets) + importance_bound(images, key_z, samples_z, chunk_z).sum(1)
 
     return importance_bounds(sample, key, samples, max(1, chunk // chunk_z))
-
-
-def kl_per_layer(trace: Trace, sets: Sets) -> dict[str, jax.Array]:
-    """label -> mean KL over rows: nats per set of a shared latent, per target image of z."""
-    parts = terms(trace, sets)
-    images = jnp.maximum(sets.target.sum(), 1)
-    names_z = [latent.label for latent in trace.on(IMAGE)]
-    names_c = [latent.label for latent in trace.latents if latent.plate != IMAGE]
-    z = {name: value.sum() / images for name, value in zip(names_z, parts.kl_z)}
-    c = {name: value.mean() for name, value in zip(names_c, parts.kl_c)}
-    return c | z

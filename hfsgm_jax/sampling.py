@@ -170,7 +170,7 @@ def refine(
         sets = rows.replace(images=_append(rows.images[:, :-1], x))
         features = None if encode is None else jax.tree.map(_append, context, encode(Sets.of(x)))
         px = apply(sets, plan, trace_key, features=features, temperature=temperature).px
-        shown = px.sample(pixel_key), px.mean()
+        shown = mean_and_draw(px, pixel_key)[::-1]
         return shown, shown if trajectory else None
 
     start = _pad_slots(start, -num % chunk)
@@ -213,9 +213,14 @@ def _require_context(trace: Trace) -> None:
         raise ValueError("this model has no latent shared by a set: it cannot be conditioned on images")
 
 
+def mean_and_draw(px: Any, key: jax.Array) -> Images:
+    """A draw and the means it was drawn from; of autoregressive pixels, each given the pixels drawn before it."""
+    return px.mean_and_draw(key) if hasattr(px, "mean_and_draw") else (px.mean(), px.sample(key))
+
+
 def _show(px: Any, key: jax.Array, draw: Draw) -> Images:
     if draw == "both":
-        return px.mean(), px.sample(key)
+        return mean_and_draw(px, key)
     return px.sample(key) if draw else px.mean()
 
 

@@ -17,6 +17,7 @@ IMAGE = "image"  # the plate of the latents z: one per slot and layer
 SET = "set"  # the plate of the latents c: one per row and layer
 GROUP = "group"  # the plate of latents that the classes of a group (an alphabet) share
 STYLE = "style"  # the plate of latents that images of one style share
+PLATES = (IMAGE, SET, GROUP, STYLE)
 SOURCES = ("posterior", "prior", "skip")
 DECODED = ("all", "target", "unobserved")
 
@@ -153,7 +154,7 @@ class Plan:
         return matches[-1] if matches else "posterior"
 
 
-PRIOR = Plan(sources=((SET, None, "prior"), (IMAGE, None, "prior")))
+PRIOR = Plan(sources=tuple((plate, None, "prior") for plate in PLATES))
 
 
 @flax.struct.dataclass

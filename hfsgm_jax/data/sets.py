@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
     Attributes:
       images: ``[B, N, H, W, C]`` float32 in [0, 1], 0 where not valid.
-      mask: ``[B, N]`` bool, the valid slots: they come first.
+      mask: ``[B, N]`` bool, the valid slots; of each part (context, group, style, targets) the first.
       label, group: ``[B]`` int32, class and group ids.
       class_size: ``[B]`` float32, images of the whole class.
       member: ``[B, N]`` int32, index of the image within its class; -1 where not valid.
@@ -130,7 +130,7 @@ class Drawn(NamedTuple):
 
     Attributes:
       images: ``[B, N, H, W, C]`` uint8, or ``[B, N]`` int32, their places in the data set; any where not valid.
-      mask: ``[B, N]`` bool, the valid slots: they come first.
+      mask: ``[B, N]`` bool, the valid slots; of each part (context, group, style, targets) the first.
       member: ``[B, N]`` int32, index of the image within its class; any where not valid.
       group_images: ``[B]`` int32, images of the whole group, or None.
       turn: ``[B]`` int32, the dihedral copy.
@@ -154,7 +154,8 @@ class Drawn(NamedTuple):
 def sample_sets(table: ClassTable, key: jax.Array, spec: SetSpec, rows: jax.Array | None = None) -> Batch:
     """Draws sets: the classes without replacement where there are at least as many as rows, else with.
 
-    Images within a set are distinct. A class with fewer images than the set gives all of them, the other slots
+    Images within a context (unless ``spec.replace``) and within the targets are distinct; a target may also be in the
+    context, from which it is drawn apart. A class with fewer images than the set gives all of them, the other slots
     are masked. With ``dihedral`` the 8 flips and quarter turns of a class are 8 classes, with the labels
     ``8 label + 0..7``.
 

@@ -37,7 +37,7 @@ def cardinality(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
         print("  trained with data.heldout=0: no images of training classes were held out to evaluate")
     for name, dataset in _splits(evaluation):
         for size in _sizes(evaluation, dataset):
-            for augmented in (False, True):
+            for augmented in (False, True) if dataset.image_shape[0] > 1 else (False,):  # numbers cannot be turned
                 batch = evaluation.fixed_sets(dataset, size)
                 if augmented:
                     batch = augmented_sets(evaluation, dataset, size)

@@ -83,6 +83,11 @@ class Evaluation:
                 f"{what} is about latents that a set shares, and model.name={self.config.model.name!r} has none"
             )
 
+    def require_images(self, what: str) -> None:
+        """Raises NotApplicable for models of single numbers (the 1D study)."""
+        if tuple(self.config.image_shape[:2]) == (1, 1):
+            raise NotApplicable(f"{what} is about images, and this model is of single numbers")
+
     # --- data ---------------------------------------------------------------------------------
 
     @functools.cached_property
@@ -138,7 +143,7 @@ class Evaluation:
     # --- computation --------------------------------------------------------------------------
 
     def each(
-        self, label: str, one: Callable, rows: Any, *, images_per_row: int | None = None, **static: Any
+        self, label: str, one: Callable, rows: Any, *, images_per_row: int | None = None, first: int = 0, **static: Any
     ) -> dict[str, np.ndarray]:
         """What ``one`` computes of every row, in batches of one compiled shape spread over all devices.
 
@@ -153,6 +158,7 @@ class Evaluation:
           rows: pytree of arrays with a leading axis of rows, such as `Sets`.
           images_per_row: how many images one row costs, to choose the rows of a batch: as many images
             as ``eval.sets_per_batch`` sets of the training size. Default: slots of `Sets`.
+          first: number of the first row, where the rows are part of more: each has the key of its number.
           static: hashable options of ``one``.
 
         Returns:
@@ -164,13 +170,13 @@ class Evaluation:
         size = min(max(1, self.options.sets_per_batch * self.train_set_size // images), total)
         size = -(-size // devices) * devices
         program = self._program(one, static)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), jnp.arange(total))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), first + jnp.arange(total))
         name = (self._fingerprint, one.__module__, one.__qualname__, repr(sorted(static.items())), self.options.seed)
         found = []
         for start in progress(range(0, total, size), label):
             index = np.minimum(np.arange(start, start + size), total - 1)  # the last batch repeats a row
             batch = jax.tree.map(lambda x, index=index: np.asarray(x)[index], rows)
-            part = digest(*name, index, batch)
+            part = digest(*name, first + index, batch)
             result = self.journal.recall(part)
             if result is None:
                 result = jax.device_get(program(self._replicated, batch, keys[index]))
@@ -189,7 +195,8 @@ class Evaluation:
 
     @functools.cached_property
     def _mesh(self) -> jax.sharding.Mesh:
-        return mesh_lib.make_mesh(self.config.train.devices)
+        # Results do not depend on the devices: a run trained on more of them is evaluated on those there are.
+        return mesh_lib.make_mesh(min(self.config.train.devices, jax.device_count()))
 
     @functools.cached_property
     def _replicated(self) -> Any:

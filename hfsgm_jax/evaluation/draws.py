@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax import sampling
-from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
+from hfsgm_jax.trace import PLATES, Plan, Sets
 
 NEW = "conditional", "one_pass", "refined"  # kinds of new images of the context's class
 
@@ -42,12 +42,12 @@ def draw_set(
       them. A model without context has ``reconstruction`` and ``unconditional`` only.
     """
     sets = jax.tree.map(lambda x: x[None], row)
-    plates = {IMAGE: temperature, SET: temperature}
+    plates = dict.fromkeys(PLATES, temperature)
     keys = jax.random.split(key, 4)
     # Reconstruction and conditional sampling are one traversal: both decode from the same latents.
     trace = apply(sets.with_unobserved(num), Plan(), keys[0], temperature=plates)
     n, shape = sets.num_slots, sets.images.shape[2:]
-    mean, drawn = trace.px.mean(), trace.px.sample(keys[1])
+    mean, drawn = sampling.mean_and_draw(trace.px, keys[1])
     out = {"reconstruction": mean[:, :n]}
     if not sampling.has_context(trace):
         out["unconditional"] = sampling.unconditional(apply, 1, shown, shape, keys[2], temperature=plates)

@@ -132,7 +132,7 @@ def _all_statistics(evaluation: Evaluation, sets: Sets) -> tuple[dict, dict]:
         first = min(i * size, total - size)  # all of one size, or they would not share a program
         part = jax.tree.map(lambda x, first=first: x[first : first + size], sets)
         label = "kl_layers" if count == 1 else f"kl_layers {i + 1}/{count}"
-        for name, values in evaluation.each(label, layer_statistics, part, plates=plates).items():
+        for name, values in evaluation.each(label, layer_statistics, part, plates=plates, first=first).items():
             latent, what = name.split("/")
             values = values[i * size - first :]  # the last one may overlap
             if what == "kl":

@@ -39,6 +39,7 @@ class Classes(NamedTuple):
 
 def check(evaluation: Evaluation) -> None:
     """Raises where the contexts cannot be drawn."""
+    evaluation.require_images("sample")
     evaluation.check_sets()
 
 
@@ -189,6 +190,15 @@ def _context_title(evaluation: Evaluation, classes: Classes) -> str:
     return f"context ({classes.conditions['source']} {classes.conditions['split']})"
 
 
+def _suffix(evaluation: Evaluation) -> str:
+    """Of the names of pictures of other data than the test classes, or at another temperature."""
+    options = evaluation.options
+    source = options.source if options.source != evaluation.config.data.source else None
+    other = [source, None if options.split == "test" else options.split]
+    other.append(None if options.temperature == 1 else f"temperature{options.temperature:g}")
+    return "".join(f"_{part}" for part in other if part)
+
+
 def _picture(evaluation: Evaluation, classes: Classes, page: Any, kind: str, name: str = "") -> Record:
-    path = pictures.save(page, evaluation.folder / f"{name or kind}.png")
+    path = pictures.save(page, evaluation.folder / f"{name or kind}{_suffix(evaluation)}.png")
     return {"pictures": [f"eval/{path.name}"], **_conditions(evaluation, kind), **classes.conditions}

@@ -35,6 +35,11 @@ def check(evaluation: Evaluation) -> None:
             f"shared needs classes of several groups, and those of {dataset.info['source']} ({dataset.info['split']}) "
             "are of one, or their groups are not known: use another eval.split or eval.source"
         )
+    if STYLE in plates and np.sum(dataset.size >= evaluation.set_size + 2) < 2:
+        raise EvaluationError(
+            f"shared draws contents from {evaluation.set_size} images and tells them by at least two others, and fewer "
+            "than two classes have as many; use a smaller --eval.set_size"
+        )
     if STYLE in plates and dataset.style is None:
         raise EvaluationError(
             f"shared needs images in styles, and the model was trained with data.styles={evaluation.config.data.styles}"
@@ -44,7 +49,8 @@ def check(evaluation: Evaluation) -> None:
 def shared(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     """Yields the bound and KLs on unseen classes, then pictures (`shared_pictures`).
 
-    * ``bound``: nats per image of an image that neither D holds: -log p(x) + KL_z + sum of KL_c / |X| over the
+    * ``bound``: nats per image, of images drawn apart from every D (which may hold them): -log p(x) + KL_z + sum of
+      KL_c / |X| over the
       plates, each with its own D drawn apart (eq. 15, 24). Condition ``evidence``: ``own``, or "other class",
       "other group", "other style": the D of that plate is another's, which costs as much as the model makes of it.
     * ``kl_a1``, ``kl_c1``, ``kl_s1``: KL of a shared latent, nats per group, class, style; ``parts``: per image.

@@ -12,11 +12,10 @@ from hfsgm_jax.evaluation import pictures
 from hfsgm_jax.evaluation.context import Evaluation, as_batch
 from hfsgm_jax.evaluation.recognise import CLASSIFIER, Recogniser, features
 from hfsgm_jax.evaluation.records import Record, bootstrap_error
-from hfsgm_jax.trace import GROUP, IMAGE, SET, STYLE, Plan, Sets
+from hfsgm_jax.trace import GROUP, IMAGE, PLATES, PRIOR, SET, STYLE, Plan, Sets
 
 COUNT = 8  # rows of a picture, new images of a row, styles
 EXAMPLES = 15  # at most, images of a class that the classifier learns from
-PRIOR = Plan(sources=tuple((plate, None, "prior") for plate in (GROUP, SET, STYLE, IMAGE)))
 
 
 # --- values of latents, and images of values --------------------------------------------------
@@ -54,12 +53,12 @@ def from_values(
     given = {label: value[None] for label, value in row.items()}
     blank = sampling.blank_sets(1, num, image_shape)
     trace = apply(blank, PRIOR, key, given=given, temperature=_all_plates(temperature))
-    shown = {"means": trace.px.mean(), "draws": trace.px.sample(jax.random.fold_in(key, 1))}
+    shown = dict(zip(("means", "draws"), sampling.mean_and_draw(trace.px, jax.random.fold_in(key, 1))))
     return {name: jnp.round(255 * jnp.clip(x[0], 0, 1)).astype(jnp.uint8) for name, x in shown.items()}
 
 
 def _all_plates(temperature: float) -> dict[str, float]:
-    return dict.fromkeys((GROUP, SET, STYLE, IMAGE), temperature)
+    return dict.fromkeys(PLATES, temperature)
 
 
 def _values(evaluation: Evaluation, label: str, images: np.ndarray, mask: np.ndarray | None = None) -> dict:
@@ -178,7 +177,7 @@ def _contents(evaluation: Evaluation) -> tuple[np.ndarray, tuple[np.ndarray, np.
 
     dataset, options, size = evaluation.dataset, evaluation.options, evaluation.set_size
     rng = np.random.default_rng([options.seed, 8])
-    classes = rng.permutation(np.flatnonzero(dataset.size >= size + 1))[: options.ways]
+    classes = rng.permutation(np.flatnonzero(dataset.size >= size + 2))[: options.ways]
     most = size + min(EXAMPLES, int(dataset.size[classes].min()) - size)
     index = np.stack([dataset.start[c] + rng.permutation(dataset.size[c])[:most] for c in classes])
     images = pixels_of(dataset, index, options.seed, evaluation.config.data.binarize)

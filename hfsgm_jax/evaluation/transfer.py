@@ -22,6 +22,7 @@ def check(evaluation: Evaluation) -> None:
 
     if evaluation.config.data.channels != 1:
         raise NotApplicable("transfer is about grey images of characters and digits, and this model's are in colour")
+    evaluation.require_images("transfer")
     unknown = [source for source in evaluation.options.transfer if source not in SOURCES]
     if unknown or not evaluation.options.transfer:
         raise EvaluationError(
@@ -63,7 +64,7 @@ def transfer(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
             lines[f"{source} (independent pixels: {value:.0f})"] = lines.pop(source)
             conditions = evaluation.data_conditions(dataset, batch) | {"estimator": "exact"}
             yield "independent_pixels", {"value": value, "unit": "nats/image", **conditions}
-    path = evaluation.folder / "transfer.png"
+    path = evaluation.folder / f"transfer_{'_'.join(source.split()[0] for source in lines)}.png"
     page, (axis,) = plots.figure()
     for label, points in lines.items():
         plots.errorbars(axis, points, label=label)

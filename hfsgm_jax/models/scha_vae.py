@@ -12,7 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, softplus_scale
+from hfsgm_jax.distributions import Normal, softplus_normal
 from hfsgm_jax.models.base import Node
 from hfsgm_jax.nn.aggregate import Aggregate
 from hfsgm_jax.nn.bottleneck import Bottleneck
@@ -50,12 +50,6 @@ class Finish(nn.Module):
         return state.xz, state.xc
 
 
-def moments(params: jax.Array) -> Normal:
-    """Mean and raw scale, stacked on the last axis -> a Normal; N(0, 1) at zero."""
-    loc, raw = jnp.split(params.astype(jnp.float32), 2, -1)
-    return Normal(loc, softplus_scale(raw))
-
-
 class PathNode(Node):
     """What the set and the image nodes share: a block per distribution, value and residual added.
 
@@ -88,7 +82,7 @@ class PathNode(Node):
     def _split(self, params: jax.Array) -> tuple[Normal, jax.Array]:
         """Moments and residual from the prior's block, whose last layer starts at zero."""
         p = 2 * self.channels
-        return moments(params[..., :p]), params[..., p:].astype(self.dtype)
+        return softplus_normal(params[..., :p]), params[..., p:].astype(self.dtype)
 
 
 class SetNode(PathNode):
@@ -124,14 +118,14 @@ class SetNode(PathNode):
         if not (self.prior_sees_images and not self.top):
             return self._split(self.prior_block(state.xc))
         seen = state.xc + self.from_z(masked_mean(_all_slots(state.xz, sets), sets.present))
-        return moments(self.prior_moments(seen)), self.prior_residual(state.xc)
+        return softplus_normal(self.prior_moments(seen)), self.prior_residual(state.xc)
 
     def posterior(self, state, features, sets, train):
         evidence = state.xc + features[self.resolution]
         if not self.top:
             evidence = evidence + self.from_z(state.xz)
         pooled, weights = self.pool(evidence, sets.context_of(self.plate))
-        return moments(self.posterior_block(pooled)), weights
+        return softplus_normal(self.posterior_block(pooled)), weights
 
     def update(self, state, value, residual):
         xc = state.xc + residual + self.add_value(value.astype(self.dtype))
@@ -158,7 +152,7 @@ class ImageNode(PathNode):
 
     def posterior(self, state, features, sets, train):
         xz = _all_slots(state.xz, sets)
-        return moments(self.posterior_block(jnp.concatenate([xz, features[self.resolution]], -1))), None
+        return softplus_normal(self.posterior_block(jnp.concatenate([xz, features[self.resolution]], -1))), None
 
     def update(self, state, value, residual):
         xz = state.xz + residual + self.add_value(value.astype(self.dtype))

@@ -110,11 +110,11 @@ class SetNode(StatisticianNode):
         if self.pre_pool:
             self.q_net, self.p_net = ResidualNet(self.blocks, self.dtype), ResidualNet(self.blocks, self.dtype)
 
-    def _per_image(self, x, net, sets, train):
-        """What happens to every image before pooling: ELU and a residual net on vectors."""
+    def _per_image(self, x, net, counted, train):
+        """What happens to every image before pooling: on vectors ELU and a residual net, normed over ``counted``."""
         if not self.spatial:
             x = nn.elu(x)
-        return getattr(self, net)(x, sets.observed, train) if self.pre_pool else x
+        return getattr(self, net)(x, counted, train) if self.pre_pool else x
 
     def _after_pool(self, pooled, from_c):
         """c_{l+1} goes around the pooling, except where LAG replaces it outright (HFSGM-LAG)."""
@@ -126,7 +126,7 @@ class SetNode(StatisticianNode):
         x = from_c = self.p_from_c(state.c[-1])
         if self.prior_sees_images:
             x = x + self.p_from_z(state.z[-1])
-        x = self._per_image(x, "p_net", sets, train)
+        x = self._per_image(x, "p_net", sets.observed, train)
         if self.prior_sees_images:
             x, _ = self.p_pool(x, sets.present)
         return moments(self.p_head(self._after_pool(x, from_c), sets.observed, train)), None
@@ -140,7 +140,7 @@ class SetNode(StatisticianNode):
             x = self.q_from_h(features) + from_c
             if self.below_images:
                 x = x + self.q_from_z(state.z[-1])
-            pooled, weights = self.q_pool(self._per_image(x, "q_net", sets, train), context)
+            pooled, weights = self.q_pool(self._per_image(x, "q_net", context, train), context)
             pooled = self._after_pool(pooled, from_c)
         return moments(self.q_head(pooled, sets.observed, train)), weights
 

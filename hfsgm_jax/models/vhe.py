@@ -10,7 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, softplus_scale
+from hfsgm_jax.distributions import Normal, softplus_normal
 from hfsgm_jax.models.base import Node
 from hfsgm_jax.nn.autoregressive import AutoregressiveNormal
 from hfsgm_jax.nn.layers import Conv, Dense
@@ -39,12 +39,6 @@ class Finish(nn.Module):
 
     def __call__(self, state: Shared) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         return state.t, state.c, state.style
-
-
-def moments(params: jax.Array) -> Normal:
-    """Mean and raw scale, stacked on the last axis -> a Normal."""
-    loc, raw = jnp.split(params.astype(jnp.float32), 2, -1)
-    return Normal(loc, softplus_scale(raw))
 
 
 class MapNode(Node):
@@ -84,7 +78,7 @@ class MapNode(Node):
         return AutoregressiveNormal(self.net.variables, self.net.clone(parent=None), self.event_shape), None
 
     def posterior(self, state, features, sets, train):
-        return moments(self.to_moments(masked_mean(features["aligned"], sets.context_of(self.plate)))), None
+        return softplus_normal(self.to_moments(masked_mean(features["aligned"], sets.context_of(self.plate)))), None
 
     def update(self, state, value, residual):
         return state.replace(c=value)
@@ -110,7 +104,7 @@ class StyleNode(Node):
         return Normal.standard((sets.num_rows, 1, self.channels)), None
 
     def posterior(self, state, features, sets, train):
-        return moments(self.to_moments(masked_mean(features["style"], sets.context_of(self.plate)))), None
+        return softplus_normal(self.to_moments(masked_mean(features["style"], sets.context_of(self.plate)))), None
 
     def update(self, state, value, residual):
         return state.replace(style=value)
@@ -132,7 +126,7 @@ class PositionNode(Node):
         return Normal.standard((sets.num_rows, 1, self.channels)), None
 
     def posterior(self, state, features, sets, train):
-        return moments(features["t"]), None
+        return softplus_normal(features["t"]), None
 
     def update(self, state, value, residual):
         return state.replace(t=value)

@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, likelihood, likelihood_params, softplus_scale
+from hfsgm_jax.distributions import Normal, likelihood, likelihood_params, softplus_normal
 from hfsgm_jax.nn.pixelcnn import PixelCNN, draw_map
 
 
@@ -45,6 +45,11 @@ class AutoregressivePixels:
         """The mean of every pixel given the pixels drawn before it, along one draw (by ``seed``)."""
         return self._draw(jax.random.wrap_key_data(self.seed))[1]
 
+    def mean_and_draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The means of the pixels of one draw, each given those drawn before it, and the draw."""
+        draw, mean = self._draw(key)
+        return mean, draw
+
     def _draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         *lead, height, width, _ = self.condition.shape
         index = jnp.arange(height * width).reshape(height, width, 1)
@@ -73,7 +78,7 @@ class AutoregressiveNormal:
 
     def given(self, value: jax.Array) -> Normal:
         """The Normal of every position given the positions of ``value`` before it."""
-        return _moments(self.net.apply(self.variables, value))
+        return softplus_normal(self.net.apply(self.variables, value))
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Elementwise log density, nats."""
@@ -86,7 +91,7 @@ class AutoregressiveNormal:
         factor = 1.0 if temperature is None else temperature
 
         def draw(params, eps):
-            return _moments(params).at(eps, factor), ()
+            return softplus_normal(params).at(eps, factor), ()
 
         rows = None if wanted is None else jnp.where(wanted, self.shape[0], 0)
         return draw_map(self.net, self.variables, None, noise, draw, rows)[0]
@@ -98,11 +103,6 @@ class AutoregressiveNormal:
     def mean(self) -> jax.Array:
         """The map without noise: every position at its mean given those before, ``[1, 1, H, W, C]``."""
         return self.at(jnp.zeros((1, 1, *self.shape)))
-
-
-def _moments(params: jax.Array) -> Normal:
-    loc, raw = jnp.split(params.astype(jnp.float32), 2, -1)
-    return Normal(loc, softplus_scale(raw))
 
 
 class PixelHead(nn.Module):

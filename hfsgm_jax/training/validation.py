@@ -21,7 +21,8 @@ def make_validation(
     """``variables -> {"val/nelbo": nats per image, ...}`` on fixed sets.
 
     ``val/nelbo`` and its parts are those of the ELBO with context = target and alpha = 0, whatever
-    the objective; ``val/objective`` is the objective's own loss at alpha = 0.
+    the objective; ``val/objective`` weights the same terms as the objective does, at alpha = 0 (its targets are the
+    context here, and a tightened bound's gain is left out).
 
     Args:
       batch: numpy Batch with rows ``[sets, N, ...]``; evaluated ``eval.sets_per_batch`` rows at a time,
