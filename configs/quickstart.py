@@ -5,7 +5,7 @@
 or `python train.py --config=configs/quickstart.py --workdir=runs/quickstart`.
 
 Measured with this library (results/quickstart, two cores): test NELBO 98.3, 212.8 for the best independent-pixel model;
-90 % of 20-way conditional samples are recognised.
+93 % of 20-way conditional samples are recognised.
 """
 
 from configs import base

@@ -60,7 +60,7 @@ def row(folder: Path) -> str:
     pixels = f"{independent['value']:.1f}" if independent else ""
     sample = folder / "sample.json"
     named = json.loads(sample.read_text()) if sample.exists() else []
-    named = [r for r in named if r["name"] == "recognised" and r.get("kind", "conditional") == "conditional"]
+    named = [r for r in named if r["name"] == "recognised" and r.get("kind") == "conditional"]
     samples = f"{named[-1]['value']:.0%} of {named[-1]['ways']}-way" if named else ""
     cells = [
         f"`{folder.name}`",
