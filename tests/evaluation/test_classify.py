@@ -25,6 +25,7 @@ class Data:
         number = np.arange(self.size.sum(), dtype=np.uint8)[:, None, None, None]
         self.images = np.broadcast_to(number, (len(number), 4, 4, 1))
         self.info = {"source": "npz", "split": "test"}
+        self.style = None
 
 
 def members(images):
