@@ -5,7 +5,7 @@
 
 The argument is an objective: `ns`, `resample`, `rescale` or `vhe` (default). The architecture of `vhe_pixelcnn.py` with
 fewer features: enough to see whether c is used, far from the paper's likelihoods.
-Measured with this library: see results/vhe_effect.
+Measured with this library: not yet with three seeds.
 """
 
 from configs import vhe_pixelcnn
