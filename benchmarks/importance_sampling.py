@@ -9,7 +9,6 @@ and what it ran on. With --reencode the images are encoded once per chunk of sam
 instead of once, for comparison. Nothing else should run meanwhile.
 """
 
-import json
 import resource
 import sys
 import tempfile
@@ -26,13 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs and hfsgm_jax, from a clone that is not installed
 
 from hfsgm_jax import mesh, objectives  # noqa: E402
-from hfsgm_jax.config import FREE_KEYS, check_config  # noqa: E402
+from hfsgm_jax.config import check_config  # noqa: E402
 from hfsgm_jax.data import image_shape  # noqa: E402
 from hfsgm_jax.evaluation import Evaluation  # noqa: E402
 from hfsgm_jax.evaluation.context import as_batch  # noqa: E402
 from hfsgm_jax.models import build_model  # noqa: E402
 from hfsgm_jax.trace import Plan, Sets  # noqa: E402
-from scripts.machine import machine  # noqa: E402
+from scripts.benchmark import publish  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "file of the configuration")
 _SETS = flags.DEFINE_integer("sets", 16, "sets, of random images", 1)
@@ -108,19 +107,8 @@ def _peak_memory() -> float:
 
 def main(argv: list[str]) -> None:
     del argv
-    jax.config.update("jax_enable_compilation_cache", False)  # compilation is one of the things measured
-    flag = flags.FLAGS["config"]
-    named = {
-        "config": config_flags.get_config_filename(flag),
-        "overrides": {k: v for k, v in config_flags.get_override_values(flag).items() if k not in FREE_KEYS},
-    }
     arguments = (_SETS.value, _SET_SIZE.value, _SAMPLES.value, _REPEAT.value, _REENCODE.value)
-    result = {**named, **measure(_CONFIG.value, *arguments), **machine()}
-    text = json.dumps(result, indent=2)
-    print(text)
-    if _OUT.value:
-        Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
-        Path(_OUT.value).write_text(text + "\n")
+    publish(lambda: measure(_CONFIG.value, *arguments), _OUT.value)
 
 
 if __name__ == "__main__":

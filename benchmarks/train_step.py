@@ -7,7 +7,6 @@ median over dispatches and their quartiles), peak memory, and what it ran on. No
 """
 
 import functools
-import json
 import resource
 import sys
 import time
@@ -24,13 +23,13 @@ sys.path.insert(0, str(ROOT))  # configs and hfsgm_jax, from a clone that is not
 
 from hfsgm_jax import data  # noqa: E402
 from hfsgm_jax import mesh as mesh_lib  # noqa: E402
-from hfsgm_jax.config import FREE_KEYS, check_config  # noqa: E402
+from hfsgm_jax.config import check_config  # noqa: E402
 from hfsgm_jax.models import build_model  # noqa: E402
 from hfsgm_jax.training.optimizer import make_optimizer  # noqa: E402
 from hfsgm_jax.training.prepare import resolve  # noqa: E402
 from hfsgm_jax.training.state import create_state, init_function  # noqa: E402
 from hfsgm_jax.training.step import make_train_step, summarize, to_sets, zero_metrics  # noqa: E402
-from scripts.machine import machine  # noqa: E402
+from scripts.benchmark import publish  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "file of the configuration")
 _STEPS = flags.DEFINE_integer("steps", 50, "optimizer steps that are timed, after one dispatch that is not", 1)
@@ -103,18 +102,7 @@ def _memory(device: jax.Device) -> dict[str, float]:
 
 def main(argv: list[str]) -> None:
     del argv
-    jax.config.update("jax_enable_compilation_cache", False)  # compilation is one of the things measured
-    flag = flags.FLAGS["config"]
-    named = {
-        "config": config_flags.get_config_filename(flag),
-        "overrides": {k: v for k, v in config_flags.get_override_values(flag).items() if k not in FREE_KEYS},
-    }
-    result = {**named, **measure(_CONFIG.value, _STEPS.value), **machine()}
-    text = json.dumps(result, indent=2)
-    print(text)
-    if _OUT.value:
-        Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
-        Path(_OUT.value).write_text(text + "\n")
+    publish(lambda: measure(_CONFIG.value, _STEPS.value), _OUT.value)
 
 
 if __name__ == "__main__":

@@ -2,29 +2,17 @@
 
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_gaussian import NOISE, Pixels
 from tiny_model import random_variables, tiny_config
 
 from hfsgm_jax import classification, sampling
 from hfsgm_jax.distributions import Normal
 from hfsgm_jax.models import build_model
 from hfsgm_jax.trace import IMAGE, SET, Latent, Sets, Trace
-
-NOISE = 0.5  # standard deviation of x given z
-
-
-@flax.struct.dataclass
-class Pixels:
-    """p(x | z) = N(z, NOISE^2) of one-pixel images, batch shape [B, N]."""
-
-    loc: jax.Array
-
-    def log_prob(self, x):
-        return Normal(self.loc, jnp.float32(NOISE)).log_prob(x[..., 0, 0, 0])
 
 
 def posterior(x, mask):

@@ -3,28 +3,16 @@
 import functools
 
 import chex
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.stats import multivariate_normal
+from tiny_gaussian import NOISE, Pixels
 
 from hfsgm_jax import objectives
 from hfsgm_jax.distributions import Normal
 from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, Trace
-
-NOISE = 0.5  # standard deviation of x given z
-
-
-@flax.struct.dataclass
-class Pixels:
-    """p(x | z) = N(z, NOISE^2) of one-pixel images, batch shape [B, N]."""
-
-    loc: jax.Array
-
-    def log_prob(self, x):
-        return Normal(self.loc, jnp.float32(NOISE)).log_prob(x[..., 0, 0, 0])
 
 
 def _data(rows=3, slots=4):

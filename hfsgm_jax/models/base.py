@@ -61,7 +61,7 @@ class Node(nn.Module):
 
     def skip(self, state: State, zeros: jax.Array) -> State:
         """The state when value (``zeros``) and residual contribute nothing."""
-        return state
+        return self.update(state, zeros, None)
 
 
 def standard_noise(key: jax.Array, sets: Sets, nodes: tuple[Node, ...]) -> list[jax.Array]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax.config import ConfigError
-from hfsgm_jax.distributions import Normal, softplus_scale
+from hfsgm_jax.distributions import Normal, softplus_normal
 from hfsgm_jax.models.base import Node, SetModel
 from hfsgm_jax.nn.families import FAMILIES, family, num_params
 from hfsgm_jax.nn.layers import Dense
@@ -73,14 +73,10 @@ class MeanNode(Node):
 
     def posterior(self, state, features, sets, train):
         mean = masked_mean(features, sets.context_of(self.plate))
-        loc, raw = jnp.split(self.to_moments(mean), 2, -1)
-        return Normal(loc, softplus_scale(raw)), None
+        return softplus_normal(self.to_moments(mean)), None
 
     def update(self, state, value, residual):
         return state.replace(c=value)
-
-    def skip(self, state, zeros):
-        return state.replace(c=zeros)
 
 
 class Parameters(nn.Module):

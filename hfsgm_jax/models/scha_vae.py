@@ -79,6 +79,9 @@ class PathNode(Node):
     def enter(self, state: Paths, sets: Sets) -> Paths:
         return Paths(upsample(state.xc, self.resolution), upsample(state.xz, self.resolution))
 
+    def skip(self, state: Paths, zeros: jax.Array) -> Paths:
+        return state
+
     def _split(self, params: jax.Array) -> tuple[Normal, jax.Array]:
         """Moments and residual from the prior's block, whose last layer starts at zero."""
         p = 2 * self.channels

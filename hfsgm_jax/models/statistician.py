@@ -69,9 +69,6 @@ class StatisticianNode(Node):
     def event_shape(self) -> tuple[int, ...]:
         return (GRID, GRID, self.channels) if self.spatial else (self.channels,)
 
-    def skip(self, state: Values, zeros: jax.Array) -> Values:
-        return self.update(state, zeros, None)
-
     def _standard(self, sets: Sets) -> Normal:
         return Normal.standard((sets.num_rows, 1, *self.event_shape))
 

@@ -83,9 +83,6 @@ class MapNode(Node):
     def update(self, state, value, residual):
         return state.replace(c=value)
 
-    def skip(self, state, zeros):
-        return state.replace(c=zeros)
-
 
 class StyleNode(Node):
     """s: a vector shared by the images of a style; q(s; D) from the mean of their features."""
@@ -109,9 +106,6 @@ class StyleNode(Node):
     def update(self, state, value, residual):
         return state.replace(style=value)
 
-    def skip(self, state, zeros):
-        return state.replace(style=zeros)
-
 
 class PositionNode(Node):
     """t: where an image sees c; p(t) = N(0, I), q(t; x) from the image alone."""
@@ -130,9 +124,6 @@ class PositionNode(Node):
 
     def update(self, state, value, residual):
         return state.replace(t=value)
-
-    def skip(self, state, zeros):
-        return state.replace(t=zeros)
 
 
 def nodes(config: Any, size: int, styled: bool = False) -> tuple[Node, ...]:
