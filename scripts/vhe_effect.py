@@ -2,9 +2,9 @@
 
     python -m scripts.vhe_effect runs/vhe_effect [--seeds=3] [--steps=...] [--jobs=2]
 
-Trains configs/cpu_vhe.py with every objective and seed, evaluates each run on the test characters, and writes
-results/vhe_effect: results.json (every number, with its provenance), table.md and curves.png. What is finished is not
-done again; an interrupted run continues.
+Trains configs/cpu_vhe.py (images augmented as for Table 1 of the VHE paper) with every objective and seed, evaluates
+each run on the test characters, and writes results/vhe_effect: results.json (every number, with its provenance),
+table.md and curves.png. What is finished is not done again; an interrupted run continues.
 """
 
 import argparse
@@ -49,27 +49,37 @@ EVALUATION = {
 CLASSIFIERS = ("log_mean", "kl")
 
 
-def run(folder: Path, objective: str, seed: int, steps: int, cores: int) -> None:
-    """Trains and evaluates one run, or what of it is missing."""
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(cores)}
-    config = [f"--config=configs/cpu_vhe.py:{objective}", f"--workdir={folder}"]
-    changes = [f"--config.seed={seed}", f"--config.train.steps={steps}", "--config.eval.step=last"]
-    with open(folder.with_suffix(".log"), "a") as log:
-        settings = dict(cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
-        subprocess.run([sys.executable, "train.py", *config, *changes], **settings)
-        for task, options in EVALUATION.items():
-            if not (folder / "eval" / f"{task}.json").exists():
+def run(folder: Path, objective: str, seed: int, steps: int, cores: int) -> dict[str, float]:
+    """Trains and evaluates one run, or what of it is missing; returns its numbers, which it keeps beside the run."""
+    done = folder / "measured.json"
+    if not done.exists():
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(cores)}
+        config = [f"--config=configs/cpu_vhe.py:{objective},augmented", f"--workdir={folder}"]
+        changes = [f"--config.seed={seed}", f"--config.train.steps={steps}", "--config.eval.step=last"]
+        with open(folder.with_suffix(".log"), "a") as log:
+            settings = dict(cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+            subprocess.run([sys.executable, "train.py", *config, *changes], **settings)
+            for task, options in EVALUATION.items():
                 command = [sys.executable, "evaluate.py", f"--workdir={folder}", f"--tasks={task}", *options]
                 subprocess.run(command, **settings)
+        done.with_suffix(".part").write_text(json.dumps(measured(folder), indent=1))
+        done.with_suffix(".part").rename(done)
+    numbers = json.loads(done.read_text())
+    if numbers["step"] != steps:
+        raise SystemExit(f"{folder} was trained for {numbers['step']} steps, not {steps}: name a new folder")
+    return numbers
 
 
 def measured(folder: Path) -> dict[str, float]:
-    """The numbers of one run, as its records have them."""
-    records = {task: json.loads((folder / "eval" / f"{task}.json").read_text()) for task in EVALUATION}
+    """The numbers of one run at its last step, as its records have them."""
+    last = [line for line in read_metrics(folder) if "train/kl_c" in line][-1]
+    records = {
+        task: [r for r in json.loads((folder / "eval" / f"{task}.json").read_text()) if r["step"] == last["step"]]
+        for task in EVALUATION
+    }
     kl = [record["parts"]["per_set"] for record in records["kl_layers"] if record["name"].startswith("c")]
     accuracy = {record["method"]: record["value"] for record in records["classify"] if record["name"] == "accuracy"}
-    nll = [r for r in records["likelihood"] if r["name"] == "nll"]
-    last = [line for line in read_metrics(folder) if "train/kl_c" in line][-1]
+    nll = [record for record in records["likelihood"] if record["name"] == "nll"]
     return {
         "kl_c": sum(kl),
         **{f"accuracy_{name}": accuracy[name] for name in CLASSIFIERS},
@@ -125,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -133,14 +143,12 @@ def main() -> None:
     folders = {name: [arguments.folder / f"{name}_{seed}" for seed in seeds] for name in OBJECTIVES}
     cores = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        jobs = [
-            pool.submit(run, folders[name][seed], name, seed, arguments.steps, cores)
+        jobs = {
+            (name, seed): pool.submit(run, folders[name][seed], name, seed, arguments.steps, cores)
             for seed in seeds
             for name in OBJECTIVES
-        ]
-        for job in jobs:
-            job.result()
-    results = {name: [measured(folder) for folder in runs] for name, runs in folders.items()}
+        }
+        results = {name: [jobs[name, seed].result() for seed in seeds] for name in OBJECTIVES}
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     provenance = {"machine": machine(), "commit": commit.stdout.strip(), "evaluation": EVALUATION}
     OUT.mkdir(parents=True, exist_ok=True)
