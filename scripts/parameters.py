@@ -14,11 +14,10 @@ import ml_collections
 
 from hfsgm_jax.models import build_model
 from hfsgm_jax.trace import Plan, Sets
+from scripts import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNTS = ROOT / "docs" / "parameters.json"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- parameters:begin -->", "<!-- parameters:end -->"
 # Config -> parameters in millions, NELBO and NLL on back_eval as the paper prints them (SCHA-VAE: less the 7.3 M
 # parameters that its code registers and never uses).
 PAPER = {
@@ -76,17 +75,10 @@ def table(counts: dict[str, int]) -> str:
     return "\n".join(lines)
 
 
-def between_markers(text: str) -> str:
-    """What stands in ``text`` between the markers."""
-    return text.split(BEGIN)[1].split(END)[0].strip("\n")
-
-
 def main() -> None:
     counts = {name: count(init_shapes(load(name))) for name in experiments()}
     COUNTS.write_text(json.dumps(counts, indent=2) + "\n")
-    text = README.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table(counts)}\n{END}{after}")
+    readme.write("parameters", table(counts))
     print(table(counts))
 
 

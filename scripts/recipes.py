@@ -4,8 +4,8 @@
 
 Trains configs/cpu_best.py (on the strokes of the papers' tables, `gmn`) and variants of it that differ in one thing,
 every one for the same number of images, and compares them on the validation characters: NELBO of sets of 5 and of
-whole classes of 20. Writes results/recipes: results.json, table.md and curves.png. One seed each: differences below a
-nat mean little, and what wins after minutes on a CPU need not win after millions of images.
+whole classes of 20. Writes results/recipes (results.json and curves.png) and the table in README.md. One seed each:
+differences below a nat mean little, and what wins after minutes on a CPU need not win after millions of images.
 """
 
 import argparse

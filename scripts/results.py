@@ -13,14 +13,14 @@ from pathlib import Path
 import matplotlib
 
 from hfsgm_jax.training.log import METRICS_FILE, read_metrics
+from scripts import readme
 from scripts.machine import machine
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS, CURVES, README = ROOT / "results", ROOT / "docs" / "curves.png", ROOT / "README.md"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+RESULTS, CURVES = ROOT / "results", ROOT / "docs" / "curves.png"
 KEPT = ("config.json", METRICS_FILE, "eval/*.json", "eval/sample.png")
 
 
@@ -115,9 +115,7 @@ def main(runs: list[str]) -> None:
     for run in runs:
         keep(Path(run))
     curves()
-    text = README.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    readme.write("results", table())
     print(table())
 
 

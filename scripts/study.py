@@ -16,10 +16,11 @@ import scipy.stats
 
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.training.log import read_metrics
+from scripts import readme
 from scripts.machine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
-Numbers = dict[str, float]
+Numbers = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ def measure(
     numbers: Callable[[Path], Numbers],
     jobs: int,
 ) -> dict[str, Numbers]:
-    """Trains and evaluates ``variants``, ``jobs`` at a time; returns name -> what ``numbers`` reads from its run.
+    """Trains and evaluates ``variants``, ``jobs`` at a time; returns name -> what ``numbers`` reads, and the commit.
 
     A finished variant is not done again, an interrupted one goes on: its numbers are kept as measured.json in its run.
 
@@ -59,7 +60,8 @@ def _measured(folder: Path, variant: Variant, evaluations: Mapping, numbers: Cal
     asked = dataclasses.asdict(variant) | {"changes": list(variant.changes)}
     if not kept.exists():
         _train_and_evaluate(folder, variant, evaluations, cores)
-        text = json.dumps({"variant": asked, "numbers": numbers(folder)}, indent=1)
+        found = numbers(folder) | {"commit": machine()["commit"]}
+        text = json.dumps({"variant": asked, "numbers": found}, indent=1)
         kept.with_suffix(".part").write_text(text)
         kept.with_suffix(".part").rename(kept)
     found = json.loads(kept.read_text())
@@ -104,10 +106,10 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write(out: Path, results: dict[str, Any], table: str) -> None:
-    """results.json, with the machine and the commit, and table.md."""
+    """results.json, with the machine and the commit, and the table in README.md's part of the folder's name."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
-    (out / "table.md").write_text(table + "\n")
+    readme.write(out.name, table)
     print(table)
 
 

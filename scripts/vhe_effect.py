@@ -3,8 +3,8 @@
     python -m scripts.vhe_effect runs/vhe_effect [--seeds=3] [--steps=...] [--jobs=2]
 
 Trains configs/cpu_vhe.py (images augmented as for Table 1 of the VHE paper) with every objective and seed, evaluates
-each run on the test characters, and writes results/vhe_effect: results.json (every number, with its provenance),
-table.md and curves.png. What is finished is not done again; an interrupted run continues.
+each run on the test characters, and writes results/vhe_effect (results.json: every number with its provenance;
+curves.png) and the table in README.md. What is finished is not done again; an interrupted run continues.
 """
 
 import argparse

@@ -1,10 +1,11 @@
 """The studies of many runs: what is kept, what is refused, what is drawn."""
 
 import json
+from unittest.mock import ANY
 
 import pytest
 
-from scripts import recipes, study, vhe_effect
+from scripts import readme, recipes, study, vhe_effect
 
 METRICS = [
     {"step": step, "images": 10 * step, "seconds": 1.5 * step, "train/nelbo": 200 / step, "train/kl_c": 1 / step}
@@ -32,7 +33,7 @@ def test_a_finished_variant_is_not_trained_again(run, monkeypatch):
     monkeypatch.setattr(study, "_train_and_evaluate", lambda folder, *_: trained.append(folder))
     variant = study.Variant("a", "configs/quickstart.py", 4, ("seed=1",))
     for _ in range(2):
-        assert study.measure(run.parent, [variant], {}, nelbo, jobs=1) == {"a": {"nelbo": 88.0}}
+        assert study.measure(run.parent, [variant], {}, nelbo, jobs=1) == {"a": {"nelbo": 88.0, "commit": ANY}}
     assert trained == [run]
 
 
@@ -41,6 +42,12 @@ def test_numbers_of_another_variant_are_refused(run, monkeypatch):
     study.measure(run.parent, [study.Variant("a", "configs/quickstart.py", 4)], {}, nelbo, jobs=1)
     with pytest.raises(SystemExit, match="name a new folder"):
         study.measure(run.parent, [study.Variant("a", "configs/quickstart.py", 8)], {}, nelbo, jobs=1)
+
+
+@pytest.mark.parametrize("name,script", [("vhe_effect", vhe_effect), ("recipes", recipes)])
+def test_tables_of_the_readme_are_up_to_date(name, script):
+    results = json.loads((script.OUT / "results.json").read_text())
+    assert readme.part(name) == script.table(results["runs"])
 
 
 def test_interval_is_students():
