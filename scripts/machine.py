@@ -10,6 +10,8 @@ from typing import Any
 import jax
 
 ROOT = Path(__file__).resolve().parent.parent
+# What measurements write, and what is rendered from it: a change there is none of what is measured.
+WRITTEN = ("results", "benchmarks/results", "docs/*.md", "docs/*.png", "README.md")
 
 
 def machine() -> dict[str, Any]:
@@ -22,7 +24,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -34,11 +36,12 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
-    """The commit of this clone, ``+`` where files have been changed; None outside of one."""
+def commit() -> str | None:
+    """The commit of this clone, ``+`` where files have been changed (results apart); None outside of one."""
     git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
     try:
-        found = git(["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"])
+        found = git(["git", "rev-parse", "--short=12", "HEAD"])
+        changed = git(["git", "diff", "--quiet", "HEAD", "--", ".", *(f":!{path}" for path in WRITTEN)])
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return found.stdout.strip() + "+" * (changed.returncode == 1) if found.returncode == 0 else None
