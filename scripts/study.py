@@ -113,11 +113,17 @@ def write(out: Path, results: dict[str, Any], table: str) -> None:
     print(table)
 
 
-def curves(groups: Mapping[str, Sequence[Path]], panels: Mapping[str, tuple[str, dict]], path: Path) -> None:
+def curves(
+    groups: Mapping[str, Sequence[Path]],
+    panels: Mapping[str, tuple[str, dict]],
+    path: Path,
+    factor: Callable[[str, str], float] = lambda group, key: 1.0,
+) -> None:
     """Curves against images seen: a colour per group of runs, a panel per metric.
 
     Args:
       panels: a key of metrics.jsonl -> (label of the axis, what ``Axes.set`` takes beside).
+      factor: (group, key) -> what its values are multiplied by.
     """
     page, axes = plots.figure(len(panels))
     for number, (name, runs) in enumerate(groups.items()):
@@ -127,7 +133,7 @@ def curves(groups: Mapping[str, Sequence[Path]], panels: Mapping[str, tuple[str,
                 style = dict(color=plots.COLORS[number % len(plots.COLORS)], lw=1)
                 style["linestyle"] = "-" if number < len(plots.COLORS) else "--"
                 x = [line["images"] / 1000 for line in lines]
-                axis.plot(x, [max(line[key], 1e-4) for line in lines], label=name if first else None, **style)
+                axis.plot(x, [factor(name, key) * line[key] for line in lines], label=name if first else None, **style)
     for axis, (label, settings) in zip(axes, panels.values(), strict=True):
         axis.set(xlabel="images seen, thousands", ylabel=label, **settings)
     axes[0].legend(fontsize=7)
