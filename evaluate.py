@@ -8,6 +8,8 @@ Results go to WORKDIR/eval/; the task `report` writes WORKDIR/report.html of all
 status: 0, 1 if a task failed or was refused, 2 if something must be changed before any can begin.
 """
 
+import contextlib
+import io
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
+from hfsgm_jax import processes
 from hfsgm_jax.config import check_keys, flatten
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder, as written by train.py.")
@@ -23,6 +26,7 @@ _COMPARE = flags.DEFINE_list(
     "compare", None, "Comma-separated folders of evaluated runs: writes a page and prints tables of them side by side."
 )
 _OUT = flags.DEFINE_string("out", None, "With --compare: the page. Default: compare.html in the first folder.")
+processes.define_flags()
 _DEFAULTS = base.get_config()
 SECTIONS = ("eval", "data")
 DATA_KEYS = ("data_dir", "path", "cache_dir")
@@ -72,7 +76,7 @@ def check_flags(argv: list[str], given: dict) -> None:
         if _WORKDIR.value is None:
             raise ValueError("--workdir=DIR, the folder of a run, is needed (or --compare=DIR,DIR,...)")
         return
-    needless = [name for name in ("workdir", "tasks") if flags.FLAGS[name].present] + list(given)
+    needless = [name for name in ("workdir", "tasks", "coordinator") if flags.FLAGS[name].present] + list(given)
     if needless:
         raise ValueError(
             f"--compare reads results that are there already, and takes no --{needless[0]}; "
@@ -109,10 +113,12 @@ def evaluate_run(given: dict) -> int:
     from hfsgm_jax.run_folder import open_run
 
     tasks, everything = parse_tasks(_TASKS.value)
+    processes.start(*processes.flag_values())
     mesh.use_cpu_cores()
     run = open_run(_WORKDIR.value, overrides=given, defaults=defaults())
     evaluation = Evaluation(Path(_WORKDIR.value), run.config, run.model, run.variables, run.step)
-    return evaluate(evaluation, tasks, skip_inapplicable=everything).status
+    with contextlib.redirect_stdout(sys.stdout if processes.is_writer() else io.StringIO()):
+        return evaluate(evaluation, tasks, skip_inapplicable=everything).status
 
 
 def main(argv: list[str]) -> int:
@@ -121,10 +127,11 @@ def main(argv: list[str]) -> int:
     try:
         given = overrides()
         check_flags(argv, given)
-        return evaluate_run(given) if _COMPARE.value is None else compare_runs()
+        with processes.together(ValueError):
+            return evaluate_run(given) if _COMPARE.value is None else compare_runs()
     except ValueError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
+        return processes.leave(2)
 
 
 if __name__ == "__main__":

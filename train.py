@@ -11,10 +11,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import base
+from hfsgm_jax import processes
 from hfsgm_jax.config import check_keys, flatten
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "file of the configuration, e.g. configs/base.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; an existing run continues")
+processes.define_flags()
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -39,7 +41,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def _fail(message: object, status: int) -> None:
     print(f"train.py: {message}", file=sys.stderr)
-    sys.exit(status)
+    processes.leave(status)
 
 
 def main(argv: list[str]) -> None:
@@ -50,13 +52,15 @@ def main(argv: list[str]) -> None:
     # Imported late: flags are checked before JAX starts.
     from hfsgm_jax.config import ConfigError
     from hfsgm_jax.data import DataError
-    from hfsgm_jax.training import CheckpointError, NonFiniteError, train
+    from hfsgm_jax.training import CheckpointError, NonFiniteError, StorageError, train
 
     try:
-        summary = train(_CONFIG.value, _WORKDIR.value)
+        processes.start(*processes.flag_values())
+        with processes.together(ConfigError, DataError, CheckpointError, NonFiniteError):
+            summary = train(_CONFIG.value, _WORKDIR.value)
     except (ConfigError, DataError, CheckpointError) as error:
         _fail(error, 2)
-    except NonFiniteError as error:
+    except (NonFiniteError, StorageError) as error:
         _fail(error, 1)
     if summary.ended_by == "signal":
         sys.exit(143)

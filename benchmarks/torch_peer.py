@@ -5,9 +5,9 @@
 
 A step draws a batch (sets, and their pixels anew), goes forward and backward, clips, updates Adam and averages the
 parameters, as the config says. Every variant has a process of its own; they take turns, one waiting while another
-runs, so that all meet the same machine. Written are images per second (median and quartiles over rounds), the
-seconds of all cores that an image costs, and the seconds until two steps are done. On a GPU float32 products are TF32 on both sides; `--config.model.dtype=bfloat16`
-compares bfloat16 (autocast). Nothing else should run meanwhile.
+runs, so that all meet the same machine. Written are images per second (median and quartiles over rounds), the seconds
+of all cores that an image costs, and the seconds until two steps are done. On a GPU float32 products are TF32 on both
+sides; `--config.model.dtype=bfloat16` compares bfloat16 (autocast). Nothing else should run meanwhile.
 """
 
 import json

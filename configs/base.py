@@ -44,6 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
             # vae, bns, ns, cns, hfsgm, chfsgm, scha_vae, pixelcnn_vhe, factorial_vhe, hierarchical_vhe, one_dim
             name="scha_vae",
             width=128,  # features of every hidden layer
+            encoder_width=64,  # all but scha_vae and VHE maps: features of the first convolutions (then twice, 4 times)
             c_channels=32,  # size of a shared latent (per position)
             z_channels=32,  # size of an image latent (per position)
             a_channels=64,  # hierarchical_vhe: size of a group's latent

@@ -6,7 +6,9 @@
 The argument is an objective: `ns`, `resample`, `rescale` or `vhe` (default), with `,augmented` after it for the
 augmentation of Table 1 of the VHE paper. The architecture of `vhe_pixelcnn.py` with fewer features: enough to see
 whether c is used, far from the paper's likelihoods.
-Measured with this library: not yet with three seeds.
+Measured with this library (results/vhe_effect, three seeds, augmented): after 1,000 steps the 20-way 5-shot accuracy is
+46 % with `ns`, 32 % with `resample`, 36 % with `rescale` and 85 % with `vhe`; KL of c 2.9, 0.4, 1496 and 114 nats per
+set.
 """
 
 from configs import vhe_pixelcnn
@@ -20,5 +22,5 @@ def get_config(argument: str = "vhe"):
     config.model.update(pixelcnn_width=16, prior_width=8)
     config.optimizer.update(learning_rate=2e-3, warmup=50, schedule="cosine", decay_factor=0.05)
     config.train.update(steps=1000, log_every=50, eval_every=500, save_every=250, sample_every=0, steps_per_epoch=0)
-    config.eval.update(importance_samples=10, max_sets=320, val_sets=80)
+    config.eval.update(importance_samples=10, importance_samples_z=2, max_sets=320, val_sets=80)
     return config

@@ -34,5 +34,5 @@ def get_config(argument: str = "back_eval"):
         config.model.pixelcnn_layers = 0
         config.optimizer.update(learning_rate=4e-3, warmup=50, schedule="cosine", decay_factor=0.02)
         config.train.update(steps=1_000, log_every=50, eval_every=250, save_every=250, sample_every=0)
-        config.eval.update(val_sets=64, max_sets=200)
+        config.eval.update(val_sets=64, max_sets=200, importance_samples=20)
     return config

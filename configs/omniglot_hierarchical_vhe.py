@@ -28,8 +28,8 @@ def get_config(argument: str = "back_eval"):
         config.data.set_size = (1, 3)
         config.data.update(group_size=5, sets_per_batch=8)
         config.objective.update(targets=2, alpha=0.0)
-        config.model.update(width=64, blocks=1, a_channels=16, c_channels=32)
+        config.model.update(width=64, encoder_width=16, blocks=1, a_channels=16, c_channels=32)
         config.optimizer.update(learning_rate=2e-3, warmup=20, schedule="cosine", decay_factor=0.02)
-        config.train.update(steps=1_000, log_every=50, eval_every=250, save_every=250, sample_every=0)
-        config.eval.update(val_sets=64, max_sets=200)
+        config.train.update(steps=2_500, log_every=50, eval_every=500, save_every=500, sample_every=0)
+        config.eval.update(val_sets=64, max_sets=200, importance_samples=20)
     return config

@@ -6,7 +6,7 @@
 
 A random tenth of the classes is kept for validation and a fifth for test: the model learns what varies between
 classes and draws more of one it has not seen, so dozens of classes with a handful of images each are the least that
-makes sense. The images become 32x32 colour pixels (`data.image_size`: 28, 32 or 64). `--config.data.corrupt=skip`
+makes sense. The images become 32x32 colour pixels (`data.image_size`: 28, 32, 40 or 64). `--config.data.corrupt=skip`
 passes over files that cannot be read instead of refusing the folder.
 
 Drawings or characters, dark or light strokes on a plain ground, are better served by one binary channel:

@@ -1,6 +1,8 @@
 """The deconvolutional Variational Homoencoder: the networks of the Neural Statistician, and any of four objectives.
 
     python train.py --config=configs/vhe_deconv.py:vhe --workdir=runs/vhe
+    python evaluate.py --workdir=runs/vhe --tasks=likelihood --eval.set_size=20 --eval.max_sets=0   # Table 3
+    python evaluate.py --workdir=runs/vhe --tasks=classify,kl_layers,report                         # Tables 1 and 2
 
 The argument is an objective, `ns`, `resample`, `rescale` or `vhe` (default): the rows of Table 3 of the VHE paper;
 with `,augmented` after it, those of Table 1. Whole classes of 20, nats per image: 102.84, 110.30, 109.01, 104.67.

@@ -3,19 +3,19 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["build_model", "load"]
+__all__ = ["build_model", "export", "load"]
 
 if TYPE_CHECKING:
-    from hfsgm_jax.api import load
+    from hfsgm_jax.api import export, load
     from hfsgm_jax.models import build_model
 
 
 def __getattr__(name: str):
     # Imported when used, so that `import hfsgm_jax` does not import JAX.
-    if name == "load":
-        from hfsgm_jax.api import load
+    if name in ("export", "load"):
+        from hfsgm_jax import api
 
-        return load
+        return getattr(api, name)
     if name == "build_model":
         from hfsgm_jax.models import build_model
 

@@ -11,21 +11,22 @@ import numpy as np
 
 from hfsgm_jax import classification, sampling
 from hfsgm_jax.images import ImageError, model_images
-from hfsgm_jax.run_folder import Run, open_run
+from hfsgm_jax.run_folder import Run, export, open_run
 from hfsgm_jax.trace import IMAGE, PLATES, Plan, Sets
 
+__all__ = ["MODES", "FewShotModel", "export", "load"]
 MODES = ("conditional", "one_pass", "refined", "unconditional")
 
 
 def load(run: str | os.PathLike, step: str | int = "best") -> "FewShotModel":
-    """Opens a trained model; reads the run's ``config.json`` and one checkpoint, and no data.
+    """Opens a trained model; reads its ``config.json`` and its variables, and no data.
 
     Args:
-      run: folder written by train.py.
-      step: ``best`` (by validation NELBO), ``last`` or a number.
+      run: folder written by train.py, or by `export`.
+      step: ``best`` (by validation NELBO), ``last`` or a number; an exported folder holds one step.
 
     Raises:
-      ConfigError, CheckpointError: (ValueErrors) no such run or checkpoint, or not readable.
+      ConfigError, CheckpointError, WeightsError: (ValueErrors) no such run or checkpoint, or not readable.
     """
     return FewShotModel(open_run(run, step))
 
@@ -35,7 +36,7 @@ class FewShotModel:
 
     Images are ``[N, H, W, C]`` or ``[N, H, W]``, uint8 in 0..255 or float in [0, 1], of the size
     and channels of the training data, ink (or light) high. Grey values are kept: a Bernoulli
-    likelihood takes them as means of pixels, so that log p(x) is the expectation over binary ones.
+    likelihood takes them as means of pixels (see `log_likelihood`).
     Every method is compiled once per number of images (and of samples). All of them raise a
     ValueError for images the model cannot take; ``resize=True`` converts what it can.
 
@@ -103,6 +104,10 @@ class FewShotModel:
         self, images: np.ndarray, num_samples: int = 100, seed: int = 0, *, resize: bool = False
     ) -> float:
         """Lower bound on log p(images) of the whole set, nats (joint importance-weighted bound).
+
+        Of grey pixels, a Bernoulli likelihood gives the expectation over binary images that have them as means. With
+        an autoregressive decoder (``model.pixelcnn_layers``) it does not: every pixel is then scored given the grey
+        pixels before it, which training never showed; binarise them first.
 
         Args:
           images: one set; divide by their number for nats per image.

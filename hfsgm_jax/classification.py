@@ -91,8 +91,7 @@ def scores(
 
 def set_elbo(trace: Trace, sets: Sets) -> jax.Array:
     """``[B]`` ELBO of whole sets, nats: analytic KL, log p(x | latents) of one draw."""
-    terms = objectives.terms(trace, sets)
-    return terms.log_px.sum(1) - sum(layer.sum(1) for layer in terms.kl_z) - sum(terms.kl_c)
+    return -objectives.terms(trace, sets).of_sets()["nelbo"]
 
 
 def log_likelihoods(
@@ -145,7 +144,8 @@ def _draw(apply, row, features, query, key, names, num_samples_z, images) -> dic
 
         def elbo(part):  # the support set keeps its noise, so that most of it cancels in the difference
             x, x_features = jax.tree.map(lambda leaf: leaf[None, None], part)
-            sets = _with_image(row, x)
+            # The query's noise follows an id that padding of the supports does not change.
+            sets = row.with_observed(x, slot=QUERY_SLOT)
             wide = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), features, x_features)
             return set_elbo(apply(sets, Plan(), c_key, features=wide), sets)[0]
 
@@ -187,20 +187,6 @@ def _shared(trace: Trace) -> tuple[Latent, ...]:
     if not found:
         raise ValueError("this model has no latent shared by a set: it cannot tell classes apart by their images")
     return found
-
-
-def _with_image(row: Sets, x: jax.Array) -> Sets:
-    """The sets with one more image ``[B, 1, H, W, C]``, context and target as the others."""
-    wide = row.with_unobserved(1)
-    # Its noise follows an id that padding of the supports does not change.
-    wide = wide.replace(slots=wide.slots.at[:, -1].set(QUERY_SLOT))
-    is_new = jnp.broadcast_to(jnp.arange(wide.num_slots) == row.num_slots, wide.present.shape)
-    return wide.replace(
-        images=jnp.concatenate([row.images, x], 1),
-        observed=wide.observed | is_new,
-        context={plate: mask | is_new for plate, mask in wide.context.items()},
-        target=wide.target | is_new,
-    )
 
 
 def _in_chunks(f: Callable[[Any], jax.Array], query: Any, size: int) -> jax.Array:

@@ -1,29 +1,40 @@
-"""Devices: the ("data",) mesh, the two shardings in use, the compilation cache.
+"""Devices: the ("data",) mesh, the two shardings in use, placing arrays, the compilation cache.
 
 Everything runs under ``jax.jit`` with explicit shardings over a mesh, which is what ``jax.pmap``
 became (in maintenance mode since JAX 0.8). Only the batch is split, and only along its rows:
-aggregation over a set stays on one device.
+aggregation over a set stays on one device. The mesh is that of all processes (`processes`).
 """
 
 import contextlib
+import ctypes
 import hashlib
+import importlib.metadata
+import importlib.util
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hfsgm_jax.config import ConfigError
 
 
 def make_mesh(num_devices: int = 0) -> Mesh:
-    """A ``("data",)`` mesh over the first ``num_devices`` devices (0: all of them).
+    """A ``("data",)`` mesh over the first ``num_devices`` devices of all processes (0: all of them).
 
     Raises:
-      ConfigError: there are fewer devices.
+      ConfigError: there are fewer devices, or some of several processes would have none.
     """
     devices = jax.devices()
+    if jax.process_count() > 1 and num_devices not in (0, len(devices)):
+        raise ConfigError(
+            f"train.devices is {num_devices}, but {jax.process_count()} processes with {len(devices)} devices use all "
+            "of them: set it to 0, or start other processes"
+        )
     if num_devices > len(devices):
         raise ConfigError(f"train.devices is {num_devices}, but JAX sees {len(devices)}: {devices}")
     count = num_devices or len(devices)
@@ -34,13 +45,36 @@ def use_cpu_cores(rows: int = 0) -> None:
     """Without an accelerator: one device per core, as far as they divide ``rows`` (0: all cores).
 
     XLA runs the convolutions of a CPU device on one core. Does nothing where the number of CPU
-    devices was chosen (``JAX_NUM_CPU_DEVICES``, or the flag it replaces) or JAX has already started.
+    devices was chosen (``JAX_NUM_CPU_DEVICES``, or the flag it replaces) or JAX has already started, nor with several
+    processes, which may share the cores.
     """
+    keep_freed_memory()
+    if jax.distributed.is_initialized():
+        return
     if jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if rows % n == 0))
+
+
+def keep_freed_memory() -> None:
+    """Without an accelerator: memory that a program frees stays with the process, for its next call.
+
+    XLA takes and frees the memory of a CPU program at every call. glibc would give that much back to the system, which
+    then clears it page by page again: half the time of a training step. Does nothing where JAX may find an
+    accelerator, with another C library, or where the user set one of glibc's variables ``MALLOC_...``.
+    """
+    plugins = importlib.metadata.entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
+    chosen = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(
+        "GLIBC_TUNABLES", ""
+    )
+    if platform.libc_ver()[0] != "glibc" or chosen or (plugins and os.environ.get("JAX_PLATFORMS") != "cpu"):
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    # One arena for all threads, as others are too small; no block by mmap; nothing given back from the top.
+    for parameter, value in ((-8, 1), (-4, 0), (-1, -1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
+        mallopt(parameter, value)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -51,6 +85,23 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
     """Rows (sets) spread over the devices; ``axis`` is where they are."""
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that are the same in every process, on the mesh; keys too. A process copies its devices' parts."""
+
+    def put(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(put, tree)
+
+
+def local(tree: Any) -> Any:
+    """Replicated arrays as arrays of this process's first device, for work that the other processes do not share."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def check_rows(mesh: Mesh, sets_per_batch: int, accumulate: int) -> None:

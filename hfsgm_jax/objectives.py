@@ -10,12 +10,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from hfsgm_jax.config_problems import WHOLE_CLASS
 from hfsgm_jax.distributions import Normal, kl
 from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, Trace, take_slots
 
 Apply = Callable[..., Trace]  # (sets, plan, key, given=None, features=None, temperature=None)
-OBJECTIVES = ("ns", "resample", "rescale", "vhe")
-WHOLE_CLASS = ("rescale", "vhe")  # KL_c is shared by |X| images instead of |D|
 
 
 def latent_kl(latent: Latent) -> jax.Array:
@@ -60,6 +59,13 @@ class Terms:
     kl_z: tuple[jax.Array, ...]
     kl_c: tuple[jax.Array, ...]
     plates: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+
+    def of_sets(self) -> dict[str, jax.Array]:
+        """``log_px``, ``kl_z``, ``kl_c`` and ``nelbo`` of every whole set, ``[B]`` each; nothing weighted."""
+        nothing = jnp.zeros(len(self.log_px), jnp.float32)
+        out = {"log_px": self.log_px.sum(1), "kl_z": sum((layer.sum(1) for layer in self.kl_z), nothing)}
+        out["kl_c"] = sum(self.kl_c, nothing)
+        return {**out, "nelbo": out["kl_z"] + out["kl_c"] - out["log_px"]}
 
 
 def counted_slots(trace: Trace, sets: Sets) -> jax.Array:
@@ -111,7 +117,7 @@ def weighted_sums(
 
     Args:
       trace, sets: of one traversal.
-      objective: one of `OBJECTIVES`; decides the weight of KL_c.
+      objective: one of `config_problems.OBJECTIVES`; decides the weight of KL_c.
       alpha, kl_weight: traced scalars.
       free_bits: nats per image of every shared latent below which its KL costs nothing.
       gain: ``[B]`` nats by which a tightened bound exceeds this one for the whole class (`tightening.gain`).

@@ -246,12 +246,8 @@ def _in_chunks(part: Callable[[jax.Array], Any], num: int, chunk: int) -> Any:
 
 
 def _chain_rows(sets: Sets, num: int) -> Sets:
-    """Every row ``num`` times with one more image, which is context too and the only target."""
-    rows = jax.tree.map(lambda x: jnp.repeat(x, num, axis=0), sets).with_unobserved(1)
-    is_new = jnp.broadcast_to(jnp.arange(rows.num_slots) == sets.num_slots, rows.present.shape)
-    return rows.replace(
-        observed=rows.observed | is_new,
-        context={plate: mask | is_new for plate, mask in rows.context.items()},
-        sizes={SET: rows.context[SET].sum(1) + 1.0},
-        target=is_new,
-    )
+    """Every row ``num`` times with one more image (blank as yet), which is context too and the only target."""
+    rows = jax.tree.map(lambda x: jnp.repeat(x, num, axis=0), sets)
+    wide = rows.with_observed(jnp.zeros_like(rows.images[:, :1]))
+    is_new = wide.target & (jnp.arange(wide.num_slots) == rows.num_slots)
+    return wide.replace(sizes={SET: wide.context[SET].sum(1).astype(jnp.float32)}, target=is_new)

@@ -120,6 +120,22 @@ class Sets:
             member=None if self.member is None else pad(self.member, 0),
         )
 
+    def with_observed(self, images: jax.Array, slot: int | None = None) -> "Sets":
+        """The same sets with one more image ``[B, 1, H, W, C]`` each: observed, a target, and context of every plate.
+
+        Args:
+          slot: id that its noise follows; default: one above the largest.
+        """
+        wide = self.with_unobserved(1)
+        is_new = jnp.broadcast_to(jnp.arange(wide.num_slots) == self.num_slots, wide.present.shape)
+        return wide.replace(
+            images=jnp.concatenate([self.images, images], 1),
+            slots=wide.slots if slot is None else jnp.where(is_new, slot, wide.slots),
+            observed=wide.observed | is_new,
+            context={plate: mask | is_new for plate, mask in wide.context.items()},
+            target=wide.target | is_new,
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:

@@ -33,10 +33,10 @@ from configs import one_dim as experiment
 from hfsgm_jax import config as config_lib
 from hfsgm_jax import data
 from hfsgm_jax import mesh as mesh_lib
+from hfsgm_jax.config_problems import OBJECTIVES
 from hfsgm_jax.data.one_dim import FAMILIES, POINTS, SHARED, exact_log_likelihood
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.records import Record, bootstrap_error
-from hfsgm_jax.objectives import OBJECTIVES
 from scripts.machine import machine
 from scripts.one_dim_runs import DRAWS, IMPORTANCE_SAMPLES, MEASURES, QUERIES, SAMPLES_C, Runs
 

@@ -1,10 +1,16 @@
-"""Quick compilation, and tiny models shared by all tests that need one."""
+"""Where tests run, quick compilation, and tiny models shared by all tests that need one.
+
+On the CPU, unless JAX_PLATFORMS says otherwise: `JAX_PLATFORMS=cuda` is the GPU, `JAX_PLATFORMS=` (empty) whatever JAX
+finds first. On an accelerator `tests/models/test_invariants.py` and the like make sense; tests of several devices or
+of bits that resume need eight devices, and a CPU.
+"""
 
 import os
 
 # Tests compile much and compute little: this halves their time. Before JAX starts.
+ON_CPU = os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu"
 _FLAGS = os.environ.get("XLA_FLAGS", "")
-if "xla_backend_optimization_level" not in _FLAGS:
+if ON_CPU and "xla_backend_optimization_level" not in _FLAGS:
     _FLAGS += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     os.environ["XLA_FLAGS"] = _FLAGS.strip()
 
@@ -14,6 +20,8 @@ import pytest  # noqa: E402
 from tiny_model import random_variables, tiny_config  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)  # only those who ask for a mesh use more than the first
+# GPUs and TPUs multiply float32 with 10 or 8 bits of precision unless told otherwise; the tolerances are of float32.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture(scope="session")

@@ -150,3 +150,20 @@ def test_loading_needs_no_data_library(run_folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
+
+
+def test_an_exported_model_is_opened_like_a_run(run_folder, few, images, tmp_path):
+    out = tmp_path / "small"
+    hfsgm_jax.export(run_folder, out, dtype="float32")
+    exact = hfsgm_jax.load(out)
+    assert exact.step == few.step and exact.image_shape == few.image_shape
+    np.testing.assert_array_equal(exact.embed(images), few.embed(images))
+    files = hfsgm_jax.export(run_folder, out)  # bfloat16, over the other
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in files)
+    assert sum(path.stat().st_size for path in files) < 40_000
+    assert 0 < np.abs(hfsgm_jax.load(out).embed(images) - few.embed(images)).max() < 0.1
+    assert "cache" in few.config.data.cache_dir and hfsgm_jax.load(out).config.data.cache_dir is None
+    with pytest.raises(ValueError, match="of step 2 only, not of 1"):
+        hfsgm_jax.load(out, step=1)
+    with pytest.raises(ValueError, match="is the folder of a run"):
+        hfsgm_jax.export(run_folder, run_folder)

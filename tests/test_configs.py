@@ -6,7 +6,7 @@ import pytest
 
 from configs import base
 from hfsgm_jax.config import ADDED, check_config, flatten, load_config
-from scripts import parameters
+from scripts import parameters, readme
 
 EXPERIMENTS = parameters.experiments()
 RECORDED = json.loads(parameters.COUNTS.read_text())
@@ -48,7 +48,7 @@ def test_every_experiment_says_how_to_run_it():
 
 def test_tables_are_up_to_date():
     assert sorted(RECORDED) == EXPERIMENTS, RERUN
-    assert parameters.between_markers(parameters.README.read_text()) == parameters.table(RECORDED), RERUN
+    assert readme.part("parameters") == parameters.table(RECORDED), RERUN
 
 
 def test_runs_of_older_versions_have_every_key():

@@ -1,10 +1,12 @@
 """The local cache of resized images: one uncompressed .npz file per source and size. Of streamed ones, their order.
 
-A machine with only that file needs neither tfds nor the raw data.
+A machine with only that file needs neither tfds nor the raw data; `export_table` writes a small one to take along.
+The file has the arrays of `Table`, ``info`` (JSON) and ``sha256``, of these arrays, which is checked when it is read.
 """
 
 import dataclasses
 import glob
+import hashlib
 import json
 import os
 import warnings
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hfsgm_jax.data.errors import DataError
+from hfsgm_jax.data.optional import MissingLibrary
 from hfsgm_jax.data.raw import Raw
 from hfsgm_jax.data.resize import resize_images
 from hfsgm_jax.data.sources import SOURCES
@@ -58,11 +61,36 @@ def load_table(config: Any, source: str, part: int | None = None) -> Table:
       part: the official part to read, of a source that is read by parts.
     """
     entry = SOURCES[source]
-    names = [source, config.resize, f"{config.image_size}x{config.channels}", entry.identity(config)]
-    names += [] if part is None else [f"part{part}"]
     read = entry.read if part is None else lambda config: entry.read(config, part)
+    names = _names(config, source, part)
     arrays, info = _cached(config, source, names, lambda: _arrays(group_by_class(read(config), config)))
     return Table(**arrays, info=info)
+
+
+def export_table(config: Any, source: str, folder: str | os.PathLike, part: int | None = None) -> str:
+    """Writes the table of ``source`` into a folder that serves as ``data.cache_dir`` elsewhere; compressed.
+
+    Returns:
+      The file's path.
+
+    Raises:
+      DataError: the raw data cannot be had, or the file cannot be written.
+    """
+    table = load_table(config, source, part)
+    fingerprint = SOURCES[source].fingerprint(config)
+    if fingerprint is None:
+        raise DataError(f"The raw data of source {source!r} are not here: copy its file in {cache_dir(config)!r}.")
+    path = os.path.join(folder, "-".join([*_names(config, source, part), _VERSION, fingerprint]) + ".npz")
+    _write(path, *_arrays(table), save=np.savez_compressed)
+    if _read(path, _ARRAYS) is None:
+        raise DataError(f"{path} could not be written.")
+    return path
+
+
+def _names(config: Any, source: str, part: int | None) -> list[str]:
+    """The part of a cache file's name that is known without the raw data."""
+    names = [source, config.resize, f"{config.image_size}x{config.channels}", SOURCES[source].identity(config)]
+    return names if part is None else [*names, f"part{part}"]
 
 
 def load_streamed_table(config: Any, source: str) -> Table:
@@ -125,7 +153,10 @@ def _cached(config: Any, source: str, names: list[str], read: Callable, arrays: 
     found = _read(path, arrays) if path else None
     if found is not None:
         return found
-    found = read()
+    try:
+        found = read()
+    except MissingLibrary as error:
+        raise MissingLibrary(f"{error} There is no cache file {path or f'{prefix}-*.npz'!r}.") from error
     # Preparing the raw data may just have given them a fingerprint.
     fingerprint = SOURCES[source].fingerprint(config)
     if fingerprint is not None:
@@ -143,19 +174,31 @@ def _read(path: str, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], dic
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}, json.loads(str(file["info"]))
+            arrays = {name: file[name] for name in names}
+            if "sha256" in file.files and str(file["sha256"]) != _sha256(arrays):
+                raise ValueError("its arrays are not those of its sha256")
+            return arrays, json.loads(str(file["info"]))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         warnings.warn(f"The cache file {path} cannot be read ({error}); it is made anew.", stacklevel=5)
         return None
 
 
-def _write(path: str, arrays: dict[str, np.ndarray], info: dict[str, Any]) -> None:
+def _sha256(arrays: dict[str, np.ndarray]) -> str:
+    """Of the arrays' names, types, shapes and bytes, in the order of their names."""
+    sha = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        sha.update(np.ascontiguousarray(array))
+    return sha.hexdigest()
+
+
+def _write(path: str, arrays: dict[str, np.ndarray], info: dict[str, Any], save: Callable = np.savez) -> None:
     """Writes atomically; a cache that cannot be written costs time only."""
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(temporary, "wb") as file:
-            np.savez(file, **arrays, info=np.array(json.dumps(info)))
+            save(file, **arrays, info=np.array(json.dumps(info)), sha256=np.array(_sha256(arrays)))
         os.replace(temporary, path)
     except OSError as error:
         warnings.warn(f"The cache file {path} cannot be written ({error}); the next start reads anew.", stacklevel=5)

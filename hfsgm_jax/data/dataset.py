@@ -12,7 +12,7 @@ from hfsgm_jax.data import styles
 from hfsgm_jax.data.cache import Table, load_streamed_table, load_table
 from hfsgm_jax.data.errors import DataError, check_choice
 from hfsgm_jax.data.resize import RESIZES, check_resize, resize_for
-from hfsgm_jax.data.sets import ClassTable, set_size_range
+from hfsgm_jax.data.sets import ClassTable, SetSpec, set_size_range
 from hfsgm_jax.data.sources import SOURCES
 from hfsgm_jax.data.splits import SCHEMES, SPLITS, split_classes
 from hfsgm_jax.data.streamed import StreamedImages, subset
@@ -59,6 +59,24 @@ class Dataset:
         )
 
 
+def check_data(config: Any, targets: int = 0) -> None:
+    """Checks the config's section `data` as far as it tells alone, before anything is read.
+
+    Args:
+      targets: images of a set that are drawn apart from its context, as the objective asks for.
+
+    Raises:
+      DataError: names the key, its value and what would do.
+    """
+    check_choice("data.source", config.source, SOURCES)
+    check_choice("data.split", config.split, SCHEMES)
+    check_choice("data.resize", config.resize, RESIZES)
+    check_resize(config.resize, config.source, config.image_size)
+    _scheme(config, config.source, transfer=False)
+    SetSpec.from_config(config, targets)
+    _check_groups(config, SOURCES[config.source].groups)
+
+
 def load_dataset(config: Any, split: str, source: str | None = None) -> Dataset:
     """Loads one split.
 
@@ -82,6 +100,8 @@ def load_dataset(config: Any, split: str, source: str | None = None) -> Dataset:
     config.resize = resize_for(config.resize, source, transfer)
     check_resize(config.resize, source, config.image_size)
     set_size_range(config.set_size)
+    if split == "train":
+        _check_groups(config, SOURCES[source].groups)
     scheme = _scheme(config, source, transfer)
     stream = getattr(config, "stream", False) and not (transfer and SOURCES[source].open is None)
     if SOURCES[source].by_part and not stream:
@@ -93,14 +113,13 @@ def load_dataset(config: Any, split: str, source: str | None = None) -> Dataset:
     dataset = _select(table, rows)
     if split in ("train", "heldout"):
         dataset = _hold_out(dataset, config.heldout, split)
-    if split == "train":
-        _check_set_size(dataset, config.set_size)
-        _check_groups(dataset, getattr(config, "group_size", 0), source)
     dataset.info = _info(config, dataset, source, split, scheme, table.info)
     if num_styles := getattr(config, "styles", 0):
         styles.check_grey(dataset.images[: styles.LOOK], source)
         dataset.style = styles.assign(len(dataset.images), num_styles)
         dataset.info["styles"] = num_styles
+    if split == "train":
+        _check_sizes(dataset, config)
     return dataset
 
 
@@ -171,21 +190,45 @@ def _hold_out(dataset: Dataset, heldout: int, split: str) -> Dataset:
     )
 
 
-def _check_set_size(dataset: Dataset, set_size: Any) -> None:
-    high = set_size_range(set_size)[1]
-    if high > dataset.size.max():
+def _check_sizes(dataset: Dataset, config: Any) -> None:
+    """No |D| may be larger than what it is drawn from, in the training data."""
+    low, high = set_size_range(config.set_size)
+    smallest, largest = int(dataset.size.min()), int(dataset.size.max())
+    if high > largest:
+        raise DataError(f"data.set_size={config.set_size}: sets of {high} images, but the largest class has {largest}.")
+    if low > smallest:
+        fewer = int((dataset.size < low).sum())
         raise DataError(
-            f"data.set_size={set_size}: sets of {high} images, but the largest class has {dataset.size.max()}."
+            f"data.set_size={config.set_size}: {fewer} of {dataset.num_classes} training classes have fewer than {low} "
+            f"images, the smallest class {smallest}: use data.set_size={smallest} or less, a range such as "
+            f"data.set_size=({smallest}, {high}), or leave the small classes out."
+        )
+    group_size, style_size = getattr(config, "group_size", 0), getattr(config, "style_size", 0)
+    if group_size:
+        _check_groups(config, len(np.unique(dataset.group)) > 1)
+        sizes = np.bincount(np.unique(dataset.group, return_inverse=True)[1], dataset.size)
+        _check_size("group_size", group_size, sizes, "group")
+    if style_size:
+        _check_size("style_size", style_size, np.bincount(dataset.style, minlength=config.styles), "style")
+
+
+def _check_size(key: str, size: int, sizes: np.ndarray, what: str) -> None:
+    if size > sizes.min():
+        raise DataError(
+            f"data.{key}={size}: the smallest {what} of the training data has {int(sizes.min())} images: use "
+            f"data.{key} of at most that."
         )
 
 
-def _check_groups(dataset: Dataset, group_size: int, source: str) -> None:
-    if group_size < 0:
-        raise DataError(f"data.group_size={group_size}: it is a number of images of the class's group, 0 for none.")
-    if group_size and len(np.unique(dataset.group)) < 2:
+def _check_groups(config: Any, has_groups: bool | None) -> None:
+    """``has_groups`` None: not known before the images are read."""
+    size = getattr(config, "group_size", 0)
+    if size < 0:
+        raise DataError(f"data.group_size={size}: it is a number of images of the class's group, 0 for none.")
+    if size and has_groups is False:
         raise DataError(
-            f"data.group_size={group_size} needs classes of several groups, and the training classes of {source!r} are "
-            "of one group, or their groups are not known: use omniglot (alphabets) or npz with `groups`, or "
+            f"data.group_size={size} needs classes of several groups, and the training classes of {config.source!r} "
+            "are of one group, or their groups are not known: use omniglot (alphabets) or npz with `groups`, or "
             "data.group_size=0 and a model without a group level."
         )
 

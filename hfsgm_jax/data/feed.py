@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from hfsgm_jax.data.dataset import Dataset
+from hfsgm_jax.data.optional import import_grain
 from hfsgm_jax.data.sets import Drawn, SetSpec, draw_sets
 
 _THREADS = 8  # at least; reading waits for disks
@@ -34,8 +35,7 @@ def streamed_sets(
     Returns:
       An iterator with a method `close`, which ends the reading.
     """
-    import grain  # only here: a cache file of images in memory needs neither it nor array_record
-
+    grain = import_grain()
     rows = tuple(range(spec.rows)) if rows is None else rows
     draws = _draws(dataset, spec, key_of)
 

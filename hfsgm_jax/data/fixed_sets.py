@@ -1,13 +1,15 @@
 """Sets for evaluation: the same ones each time."""
 
+import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from hfsgm_jax.data import styles
 from hfsgm_jax.data.dataset import Dataset
 from hfsgm_jax.data.errors import DataError, check_choice
-from hfsgm_jax.data.sets import BINARIZE, Batch, set_size_range
+from hfsgm_jax.data.sets import BINARIZE, Batch, SetSpec, draw_sets, finish_sets, set_size_range
 from hfsgm_jax.data.streamed import StreamedImages
 
 
@@ -52,6 +54,20 @@ def fixed_sets(
         sizes=_sizes(dataset, classes, style),
         style=None if style is None else style[:, 0],
     )
+
+
+def drawn_sets(dataset: Dataset, spec: SetSpec, seed: int) -> Batch:
+    """Sets as training draws them, contexts and targets apart, as numpy arrays ``[spec.rows, N, ...]``.
+
+    Args:
+      spec: the rows, what is drawn for each, and how it is changed.
+      seed: of the only draw.
+    """
+    key = jax.random.key(seed)
+    table = dataclasses.replace(dataset, images=np.zeros((0, 1, 1, 1), np.uint8)).on_device()
+    drawn = jax.device_get(jax.jit(draw_sets, static_argnums=2)(table, key, spec))
+    drawn = drawn._replace(images=dataset.images[drawn.images])
+    return jax.device_get(jax.jit(finish_sets, static_argnums=2)(drawn, key, spec))
 
 
 def _sizes(dataset: Dataset, classes: np.ndarray, style: np.ndarray | None) -> dict[str, Any] | None:

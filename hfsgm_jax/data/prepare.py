@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from hfsgm_jax.data.errors import DataError, check_choice
+from hfsgm_jax.data.optional import import_tfds
 
 _URLS = {
     "omniglot": "https://github.com/brendenlake/omniglot/raw/master/python/",
@@ -175,8 +176,7 @@ class _ZippedImages:
 def make_builder(name: str, data_dir: str, files: str | None = None) -> Any:
     """The tfds builder of the data set, of which no part needs TensorFlow; ``files``: of CelebA, see above."""
     check_choice("data set", name, NAMES)
-    import tensorflow_datasets as tfds
-
+    tfds = import_tfds()
     stock = tfds.image_classification
     url = _URLS.get(name, "")
 

@@ -27,6 +27,7 @@ class Source:
         source's config evaluates this one.
       open: config.data -> random access to the raw images (`TfdsImages`), for data.stream; None: not to be streamed.
       by_part: an official part is read and cached without the others.
+      groups: its classes are of groups (alphabets); None: that is told by the file.
     """
 
     read: Callable[..., Raw]
@@ -35,6 +36,7 @@ class Source:
     schemes: Sequence[str]
     open: Callable[[Any], Sequence[np.ndarray]] | None = None
     by_part: bool = False
+    groups: bool | None = False
 
 
 def read_npz(config: Any) -> Raw:
@@ -160,6 +162,7 @@ SOURCES: dict[str, Source] = {
         tfds_sources.OMNIGLOT,
         *("back_eval", "ns", "alphabet", "official", "random"),
         fingerprint=lambda config: tfds_sources.OMNIGLOT_VERSION,
+        groups=True,
     ),
     "mnist": _tfds(tfds_sources.MNIST, "back_eval", "official", "random"),
     "double_mnist": _multi_digit(2),
@@ -178,6 +181,6 @@ SOURCES: dict[str, Source] = {
         identity=lambda config: f"{config.family}-seed{config.seed}",
         schemes=("official", "random"),
     ),
-    "npz": Source(read=read_npz, fingerprint=_npz_fingerprint, identity=_path_identity, schemes=_OWN),
+    "npz": Source(read=read_npz, fingerprint=_npz_fingerprint, identity=_path_identity, schemes=_OWN, groups=None),
     "folder": Source(read=read_folder, fingerprint=_folder_fingerprint, identity=_path_identity, schemes=_OWN),
 }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hfsgm_jax.data.errors import DataError
+from hfsgm_jax.data.optional import import_tfds
 from hfsgm_jax.data.raw import Raw
 
 OMNIGLOT_VERSION = "3.0.0"
@@ -61,6 +62,7 @@ class TfdsSource:
         """
         from hfsgm_jax.data import prepare
 
+        import_tfds()  # or says that it is missing, before the data are looked for
         data_dir = tfds_dir(config)
         prepare.ensure_prepared(self.name, data_dir, self.version)
         splits = self.prepared_splits(config)
@@ -120,8 +122,7 @@ class TfdsImages(Sequence):
 
     def fields(self) -> tuple[Fields, np.ndarray]:
         """`TfdsSource.keys` of all records, without decoding an image, and which are of the split `test`."""
-        import tensorflow_datasets as tfds
-
+        tfds = import_tfds()
         skip = {"image": tfds.decode.SkipDecoding()}
         columns = {key: [] for key in self._spec.keys}
         for split in self.splits:
@@ -183,9 +184,7 @@ CELEBA = TfdsSource("celeb_a", "2.1.0", ("train", "validation", "test"), ("ident
 
 
 def _data_source(name: str, split: str, data_dir: str, **options):
-    import tensorflow_datasets as tfds
-
-    return tfds.data_source(name, split=split, data_dir=data_dir, **options)
+    return import_tfds().data_source(name, split=split, data_dir=data_dir, **options)
 
 
 def _chunks(source: Any) -> Iterator[list]:

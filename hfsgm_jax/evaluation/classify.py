@@ -1,7 +1,7 @@
 """Few-shot classification by likelihoods: accuracies of every classifier, and pictures of who is taken for whom."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -108,7 +108,8 @@ def _scores(evaluation: Evaluation, episodes: Episodes) -> dict[str, np.ndarray]
 def _settings(evaluation: Evaluation) -> Iterator[Episodes]:
     for shots in dict.fromkeys(evaluation.options.shots):
         yield _draw(evaluation, evaluation.dataset, evaluation.options.ways, shots)
-    yield from _published(evaluation)[0]
+    for draw in _published(evaluation)[0]:
+        yield draw()
 
 
 def _draw(evaluation: Evaluation, dataset: Any, ways: int, shots: int) -> Episodes:
@@ -117,20 +118,25 @@ def _draw(evaluation: Evaluation, dataset: Any, ways: int, shots: int) -> Episod
     return draw_episodes(dataset, ways, shots, options.queries, options.episodes, options.seed, binarize)
 
 
-def _published(evaluation: Evaluation) -> tuple[list[Episodes], dict[str, str]]:
-    """The published settings that this model and these data allow, and why others are missing."""
-    from hfsgm_jax.data import DataError
+def _published(evaluation: Evaluation) -> tuple[list[Callable[[], Episodes]], dict[str, str]]:
+    """What draws the published settings that this model and these data allow, and why others are missing."""
+    from hfsgm_jax.data import DataError, run_places
+
+    options, dataset, binarize = evaluation.options, evaluation.dataset, evaluation.config.data.binarize
 
     def alphabets():
-        return within_alphabet(evaluation.dataset, evaluation.options.seed, evaluation.config.data.binarize)
+        run_places(dataset)
+        return lambda: within_alphabet(dataset, options.seed, binarize)
 
     def mnist():
-        return _draw(evaluation, evaluation.load("test", "mnist"), MNIST_WAYS, MNIST_SHOTS)
+        other = evaluation.load("test", "mnist")
+        large_enough(other, MNIST_SHOTS, options.queries)
+        return lambda: _draw(evaluation, other, MNIST_WAYS, MNIST_SHOTS)
 
-    source = evaluation.dataset.info["source"]
-    within = source == "omniglot" and evaluation.options.within_alphabet
+    source = dataset.info["source"]
+    within = source == "omniglot" and options.within_alphabet
     wanted = {"the runs within alphabets": alphabets} if within else {}
-    if "mnist" in evaluation.options.transfer and evaluation.config.data.channels == 1 and source != "mnist":
+    if "mnist" in options.transfer and evaluation.config.data.channels == 1 and source != "mnist":
         wanted["MNIST"] = mnist
     found, missing = [], {}
     for name, make in wanted.items():

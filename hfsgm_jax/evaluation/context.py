@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from hfsgm_jax import mesh as mesh_lib
-from hfsgm_jax import sampling
-from hfsgm_jax.evaluation.journal import Journal, digest
+from hfsgm_jax import processes, sampling
+from hfsgm_jax.evaluation.journal import Journal, code_of, digest
 from hfsgm_jax.evaluation.progress import progress
 from hfsgm_jax.trace import IMAGE, Sets
 
@@ -104,7 +104,8 @@ class Evaluation:
 
         key = split or self.options.split, source or self.options.source
         if key not in self._datasets:
-            self._datasets[key] = load_dataset(self.config.data, key[0], source=key[1])
+            read = functools.partial(load_dataset, self.config.data, key[0], source=key[1])
+            self._datasets[key] = processes.writer_first(read, "data")
         return self._datasets[key]
 
     @property
@@ -130,14 +131,18 @@ class Evaluation:
         return sets_of(self.all_sets)
 
     def check_sets(self, dataset: Any = None, sizes: Sequence[int] | None = None) -> None:
-        """Raises an EvaluationError where no class of the data set has as many images as a set."""
+        """Raises an EvaluationError where sets of a size that was asked for are larger than the smallest class.
+
+        Sets of the training size, where none was asked for, may have all images of a smaller class, but not all.
+        """
         dataset = self.dataset if dataset is None else dataset
+        asked = sizes is not None or self.options.set_size > 0
         key, sizes = ("set_size", [self.set_size]) if sizes is None else ("set_sizes", sizes)
-        largest = int(np.max(dataset.size))
-        if max(sizes) > largest:
+        which, limit = ("smallest", np.min(dataset.size)) if asked else ("largest", np.max(dataset.size))
+        if max(sizes) > limit:
             raise EvaluationError(
-                f"eval.{key} asks for sets of {max(sizes)} images, but the largest class of {dataset.info['source']} "
-                f"({dataset.info['split']}) has {largest} images; use --eval.{key} of {largest} or less"
+                f"eval.{key} asks for sets of {max(sizes)} images, but the {which} class of {dataset.info['source']} "
+                f"({dataset.info['split']}) has {limit} images; use --eval.{key} of {limit} or less"
             )
 
     # --- computation --------------------------------------------------------------------------
@@ -145,7 +150,7 @@ class Evaluation:
     def each(
         self, label: str, one: Callable, rows: Any, *, images_per_row: int | None = None, first: int = 0, **static: Any
     ) -> dict[str, np.ndarray]:
-        """What ``one`` computes of every row, in batches of one compiled shape spread over all devices.
+        """What ``one`` computes of every row, in batches of one compiled shape spread over all processes' devices.
 
         Every row has its own key and sees no other row, so that its result depends neither on its
         batch nor on the devices. Finished batches are kept on disk until the task ends: after an
@@ -172,14 +177,16 @@ class Evaluation:
         program = self._program(one, static)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), first + jnp.arange(total))
         name = (self._fingerprint, one.__module__, one.__qualname__, repr(sorted(static.items())), self.options.seed)
+        name += (code_of(one),)
         found = []
         for start in progress(range(0, total, size), label):
             index = np.minimum(np.arange(start, start + size), total - 1)  # the last batch repeats a row
             batch = jax.tree.map(lambda x, index=index: np.asarray(x)[index], rows)
             part = digest(*name, first + index, batch)
             result = self.journal.recall(part)
-            if result is None:
-                result = jax.device_get(program(self._replicated, batch, keys[index]))
+            if not processes.all_agree(result is not None):
+                rows_and_keys = mesh_lib.place((batch, keys[index]), mesh_lib.by_rows(self._mesh))
+                result = jax.device_get(program(self._replicated, *rows_and_keys))
                 self.journal.keep(part, result)
             found.append(result)
         return {name: np.concatenate([result[name] for result in found])[:total] for name in found[0]}
@@ -196,11 +203,11 @@ class Evaluation:
     @functools.cached_property
     def _mesh(self) -> jax.sharding.Mesh:
         # Results do not depend on the devices: a run trained on more of them is evaluated on those there are.
-        return mesh_lib.make_mesh(min(self.config.train.devices, jax.device_count()))
+        return mesh_lib.make_mesh(min(self.config.train.devices, jax.device_count()) if processes.alone() else 0)
 
     @functools.cached_property
     def _replicated(self) -> Any:
-        return jax.device_put(self.variables, mesh_lib.replicated(self._mesh))
+        return mesh_lib.place(self.variables, mesh_lib.replicated(self._mesh))
 
     @functools.cached_property
     def _fingerprint(self) -> str:
@@ -217,7 +224,8 @@ class Evaluation:
             # shard_map, not a sharding constraint: no row needs another, so devices need not talk.
             whole, by_row = PartitionSpec(), PartitionSpec("data")
             specs = dict(mesh=self._mesh, in_specs=(whole, by_row, by_row), out_specs=by_row, check_vma=False)
-            self._programs[key] = jax.jit(jax.shard_map(run, **specs))
+            # Every process gets the results of all rows.
+            self._programs[key] = jax.jit(jax.shard_map(run, **specs), out_shardings=mesh_lib.replicated(self._mesh))
         return self._programs[key]
 
     # --- options and conditions ---------------------------------------------------------------

@@ -1,14 +1,20 @@
 """What an interrupted evaluation had computed, so that a rerun goes on from there."""
 
+import contextlib
+import functools
 import hashlib
+import inspect
 import os
-import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
+
+from hfsgm_jax import processes
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def digest(*parts: object) -> str:
@@ -24,16 +30,34 @@ def digest(*parts: object) -> str:
     return sha.hexdigest()[:32]
 
 
+@functools.cache
+def code_of(function: Callable) -> str:
+    """A name for the code that ``function`` runs: JAX's version, this package's files and the function's own."""
+    files = {*PACKAGE.rglob("*.py"), Path(inspect.getsourcefile(function) or __file__)}
+    sha = hashlib.sha256(jax.__version__.encode())
+    for path in sorted(files):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:32]
+
+
 class Journal:
     """Finished batches of a task that has not ended yet: a file each, gone when the task has ended.
 
-    A batch is named by all that its result depends on, so that a rerun with other options or of
-    another checkpoint finds nothing of the old one.
+    A batch is named by all that its result depends on, so that a rerun with other options, of another checkpoint
+    or by other code finds nothing of the old one. Every process reads, the first one writes.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self._folder = Path(folder)
+        self._root = self._folder = Path(folder)
         self._used: set[Path] = set()
+        self._found: set[Path] = set()
+
+    def begin(self, task: str) -> None:
+        """What is recalled and kept from now on is the task's."""
+        self._folder = self._root / task
+        self._used.clear()
+        # Earlier versions kept all tasks' batches in one folder: no task finds them any more.
+        self._found = {*self._folder.glob("*.npz"), *self._root.glob("*.npz")}
 
     def recall(self, name: str) -> dict[str, np.ndarray] | None:
         """The result of this name, or None."""
@@ -48,22 +72,24 @@ class Journal:
 
     def keep(self, name: str, result: Mapping[str, np.ndarray]) -> None:
         """Writes a result, all of it or nothing."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.npz"
-        partial = path.with_suffix(".part")
-        with open(partial, "wb") as file:
+        with processes.replacing(path) as partial, open(partial, "wb") as file:
             np.savez(file, **result)
-        os.replace(partial, path)
         self._used.add(path)
 
     def release(self) -> None:
-        """Leaves what was recalled or kept since the last call for a rerun: its task has failed."""
+        """Leaves what was recalled or kept since the task began for a rerun: it has failed."""
         self._used.clear()
+        self._found.clear()
 
     def forget(self) -> None:
-        """Drops what was recalled or kept since the last call: its task has ended."""
-        for path in self._used:
+        """Drops what was recalled or kept, and what the task found of runs that were never resumed: it has ended."""
+        gone = self._used | self._found
+        self.release()
+        if not processes.is_writer():
+            return
+        for path in gone:
             path.unlink(missing_ok=True)
-        self._used.clear()
-        if self._folder.is_dir() and not any(self._folder.iterdir()):
-            shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in (self._folder, self._root):
+            with contextlib.suppress(OSError):  # it is not there, or not empty
+                folder.rmdir()

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 
 from hfsgm_jax import objectives
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.context import Evaluation, as_batch
+from hfsgm_jax.evaluation.context import Evaluation, as_batch, sets_of
 from hfsgm_jax.evaluation.records import Record, bootstrap_error
-from hfsgm_jax.trace import IMAGE, Latent, Plan, Sets, expand_mask
+from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, expand_mask
 
 ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean (Burda et al., 2016, section 5.2)
 ACTIVE_KL = 0.01  # nats
@@ -65,9 +65,24 @@ def _sums(latent: Latent, counted: jax.Array | None) -> tuple[jax.Array, ...]:
     return tuple(jnp.where(expand_mask(m, x.ndim), x, 0).sum((0, 1)) for m, x in masked)
 
 
+def context_kl(apply: Any, encode: Any, row: Sets, key: jax.Array) -> dict[str, jax.Array]:
+    """``kl_c`` of one set, nats: the KL of all its latents c. See `Evaluation.each`."""
+    trace = apply(as_batch(row), Plan(), key)
+    return {"kl_c": sum(objectives.latent_kl(latent)[0, 0] for latent in trace.on(SET))}
+
+
 def check(evaluation: Evaluation) -> None:
     """Raises where the sets cannot be drawn."""
-    evaluation.check_sets()
+    for dataset in _datasets(evaluation):
+        evaluation.check_sets(dataset)
+
+
+def _datasets(evaluation: Evaluation) -> list[Any]:
+    """Of ``eval.split``, and of training, where KL_c is what training charged for (VHE, Table 1)."""
+    if not any(node.plate == SET for node in evaluation.model.nodes):
+        return [evaluation.dataset]
+    train = evaluation.load("train", evaluation.config.data.source)
+    return [evaluation.dataset] if train.info == evaluation.dataset.info else [evaluation.dataset, train]
 
 
 def kl_layers(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
@@ -78,8 +93,8 @@ def kl_layers(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     units (channels times positions) by two counts: ``active_units``, whose posterior mean varies over
     sets or images by more than `ACTIVE_VARIANCE`, and ``active_units_kl``, whose mean KL is above
     `ACTIVE_KL` nats (per set for c, per image for z). The first also counts a unit that says nothing
-    and whose mean follows the layers above it; the second does not. The last record, ``figure``, has
-    the picture.
+    and whose mean follows the layers above it; the second does not. Then ``kl_c``, the KL of all latents c in nats
+    per set, on ``eval.split`` and on training classes (VHE, Table 1). The last record, ``figure``, has the picture.
     """
     sets, nodes = evaluation.sets(), evaluation.model.nodes
     kl, units = _all_statistics(evaluation, sets)
@@ -109,9 +124,21 @@ def kl_layers(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
             **data,
         }
         yield node.label, records[node.label]
+    yield from _context_records(evaluation)
     path = evaluation.folder / plots.file_name("kl_layers", data)
     draw(records, path)
     yield "figure", {"pictures": [f"eval/{path.name}"], **data}
+
+
+def _context_records(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
+    for dataset in _datasets(evaluation) if any(node.plate == SET for node in evaluation.model.nodes) else ():
+        batch = evaluation.fixed_sets(dataset, evaluation.set_size)
+        kl = evaluation.each(f"KL of c, {dataset.info['split']} classes", context_kl, sets_of(batch))["kl_c"]
+        measured = {"value": float(kl.mean()), "standard_error": bootstrap_error(kl, np.ones(len(kl)))}
+        yield (
+            "kl_c",
+            {**measured, "unit": "nats/set", "estimator": "elbo", **evaluation.data_conditions(dataset, batch)},
+        )
 
 
 def resolution(node: Any) -> int | None:

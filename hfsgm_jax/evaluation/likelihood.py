@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hfsgm_jax import objectives
+from hfsgm_jax import objectives, processes
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.context import Evaluation, EvaluationError, as_batch
 from hfsgm_jax.evaluation.records import Record, bits_per_dim, bootstrap_error, read_records
@@ -30,13 +29,7 @@ def set_nelbo(apply: Any, encode: Any, row: Sets, key: jax.Array, features: Any 
     sets = as_batch(row)
     features = encode(sets) if features is None else features
     terms = objectives.terms(apply(sets, Plan(), key, features=features), sets)
-    out = {
-        "log_px": terms.log_px.sum(1),
-        "kl_z": sum((layer.sum(1) for layer in terms.kl_z), jnp.zeros(1)),
-        "kl_c": sum(terms.kl_c, jnp.zeros(1)),
-    }
-    out["nelbo"] = -out["log_px"] + out["kl_z"] + out["kl_c"]
-    return jax.tree.map(lambda x: x[0], out)
+    return jax.tree.map(lambda x: x[0], terms.of_sets())
 
 
 def set_likelihood(
@@ -122,7 +115,8 @@ def likelihood(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     for index, k in enumerate(samples):
         yield "nll", per_image(results["nll"][:, index], sets, importance_samples=k, **measured, **conditions)
     path = evaluation.folder / plots.file_name("likelihood", conditions)
-    _draw_convergence(evaluation, conditions, path)
+    if processes.is_writer():  # from the file that it alone has written
+        _draw_convergence(evaluation, conditions, path)
     yield "convergence", {"pictures": [f"eval/{path.name}"], **conditions}
     if evaluation.config.model.likelihood == "bernoulli":
         from hfsgm_jax.data import independent_pixel_nll
@@ -156,6 +150,18 @@ def nelbo_record(results: dict[str, np.ndarray], sets: Sets, **conditions: Any) 
     return {**per_image(results["nelbo"], sets, estimator="elbo", importance_samples=1, **conditions), "parts": parts}
 
 
+def estimator_text(record: Record) -> str:
+    """How an NLL was estimated: ``"nested, K = 500 over c, 10 over z"``."""
+    inner = record.get("importance_samples_z")
+    over = f" over c, {inner} over z" if inner else ""
+    return f"{record.get('estimator')}, K = {record.get('importance_samples')}{over}"
+
+
+def _samples(record: Record) -> int:
+    """Of an image's z, all in all."""
+    return record["importance_samples"] * record.get("importance_samples_z", 1)
+
+
 def _draw_convergence(evaluation: Evaluation, conditions: dict[str, Any], path: Path) -> None:
     """NLL against the number of samples: a line per estimator that these sets have been evaluated by."""
     same = evaluation.run_conditions | conditions
@@ -164,15 +170,17 @@ def _draw_convergence(evaluation: Evaluation, conditions: dict[str, Any], path: 
     lines: dict[str, list[tuple[int, Record]]] = {}
     for record in found:
         inner = record.get("importance_samples_z")
-        label = f"nested, {inner} z per image and c" if inner else record["estimator"]
-        lines.setdefault(label, []).append((record["importance_samples"] * (inner or 1), record))
+        label = f"nested: K over c, {inner} over z of each image" if inner else "joint: K over c and z together"
+        lines.setdefault(label, []).append((_samples(record), record))
     page, (axis,) = plots.figure()
     for label, points in sorted(lines.items()):
         plots.errorbars(axis, points, label=label)
-    axis.set(xscale="log", xlabel="importance samples per image", ylabel="NLL, nats per image")
+    axis.set(xscale="log", xlabel="importance samples per image (K, times those over z)", ylabel="NLL, nats per image")
     ticks = sorted({x for points in lines.values() for x, _ in points})
     axis.set_xticks(ticks, [f"{x:,}" for x in ticks])
     axis.minorticks_off()
-    axis.set_title("{source} {split}, {num_sets} sets of {set_size}".format(**conditions), fontsize=9)
+    largest = max((record for points in lines.values() for _, record in points), key=_samples)
+    of = "{source} {split}, {num_sets} sets of {set_size}".format(**conditions)
+    axis.set_title(f"{of}: {largest['value']:.2f} by {estimator_text(largest)}", fontsize=9)
     axis.legend(fontsize=8)
     plots.save(page, path)

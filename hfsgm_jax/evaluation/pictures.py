@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hfsgm_jax import sampling
+from hfsgm_jax import processes, sampling
 from hfsgm_jax.evaluation.draws import draw_set
 from hfsgm_jax.trace import Sets
 
@@ -85,24 +85,18 @@ def _block(
 
 def save(page: Image.Image, path: str | os.PathLike) -> Path:
     """Writes a PNG atomically, with the folders it needs."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    page.save(partial, format="PNG")
-    os.replace(partial, path)
-    return path
+    with processes.replacing(path) as partial:
+        page.save(partial, format="PNG")
+    return Path(path)
 
 
 def animate(pages: Sequence[Image.Image], path: str | os.PathLike, milliseconds: int = 250, pause: int = 2000) -> Path:
     """Writes pages of one size as a GIF that repeats, atomically; ``pause`` is for the last."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
     pages = [page.quantize(64) for page in pages]
     durations = [milliseconds] * (len(pages) - 1) + [pause]
-    pages[0].save(partial, format="GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
-    os.replace(partial, path)
-    return path
+    with processes.replacing(path) as partial:
+        pages[0].save(partial, format="GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
+    return Path(path)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num", "num_iterations"))

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from hfsgm_jax import processes
+
 COLORS = ("#3366aa", "#cc5544", "#228855", "#aa7733", "#775599", "#557788")  # told apart also without colour vision
 
 
@@ -39,9 +41,6 @@ def errorbars(axis: Any, points: Iterable[tuple[float, Mapping[str, Any]]], **st
 
 def save(page: Figure, path: str | os.PathLike) -> Path:
     """Writes a PNG atomically, with the folders it needs."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    page.savefig(partial, format="png", dpi=120)
-    os.replace(partial, path)
-    return path
+    with processes.replacing(path) as partial:
+        page.savefig(partial, format="png", dpi=120)
+    return Path(path)

@@ -7,12 +7,17 @@ from typing import TypeVar
 
 import tqdm
 
+from hfsgm_jax import processes
+
 T = TypeVar("T")
 SECONDS = 10.0  # between lines
 
 
 def progress(items: Sequence[T], label: str) -> Iterator[T]:
-    """Passes ``items`` on and says on standard error how far they are."""
+    """Passes ``items`` on and says on standard error how far they are, in one of several processes."""
+    if not processes.is_writer():
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm.tqdm(items, desc=label, unit="batch")
         return

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hfsgm_jax import processes
+
 Record = dict[str, Any]
 # What a rerun may change; all other fields of a record are its key.
 MEASURED = ("value", "standard_error", "bits_per_dim", "parts", "pictures", "seconds")
@@ -41,12 +43,9 @@ def read_records(path: str | os.PathLike) -> list[Record]:
 
 def write_records(path: str | os.PathLike, new: Iterable[Record]) -> None:
     """Adds records to a results file, atomically; each replaces the one of the same conditions."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     records = {condition(record): record for record in [*read_records(path), *json.loads(_dump(list(new)))]}
-    partial = path.with_suffix(".part")
-    partial.write_text(_dump(list(records.values())) + "\n")
-    os.replace(partial, path)
+    with processes.replacing(path) as partial:
+        partial.write_text(_dump(list(records.values())) + "\n")
 
 
 def _dump(records: list[Record]) -> str:

@@ -9,6 +9,7 @@ import jax
 
 from hfsgm_jax.config import flatten
 from hfsgm_jax.evaluation.context import Evaluation
+from hfsgm_jax.evaluation.likelihood import estimator_text
 from hfsgm_jax.evaluation.page import Picture, command, paper, picture, write_page
 from hfsgm_jax.evaluation.page.captions import about, caption, sample_caption
 from hfsgm_jax.evaluation.page.curves import read_metrics, training_curves
@@ -140,7 +141,7 @@ def _tiles(records: list[Record], samples: list[Record], config: Mapping[str, An
         about = [record.get("source"), record.get("split"), f"resize {record.get('resize')}"]
         about.append(f"{record.get('num_sets')} sets of {record.get('set_size')}")
         if name == "nll":
-            about.append(f"{record.get('estimator')}, K = {record.get('importance_samples')}")
+            about.append(estimator_text(record))
         title = {"nelbo": "NELBO", "nll": "NLL", "independent_pixels": "Independent pixels"}[name]
         other = paper.published("likelihood", record, config)
         beside = f"paper: {other.text} ({other.remark})" if other else ""

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hfsgm_jax import processes
 from hfsgm_jax.evaluation import TASKS, Evaluation, EvaluationError, NotApplicable
 from hfsgm_jax.evaluation.records import Record, table, write_records
 
@@ -67,12 +68,15 @@ def evaluate(evaluation: Evaluation, tasks: Sequence[str], skip_inapplicable: bo
             skipped = skip_inapplicable and isinstance(error, NotApplicable)
             (outcome.inapplicable if skipped else outcome.refused)[task] = str(error)
             print(f"evaluate: {task} {'does not apply' if skipped else 'is refused'}: {error}", file=sys.stderr)
+    processes.check_same(repr(sorted(outcome.refused | outcome.inapplicable)), "which tasks are refused")
     for task in tasks:
         if task in outcome.refused or task in outcome.inapplicable:
             continue
         try:
             outcome.results[task] = _run_task(evaluation, task)
         except Exception as error:  # noqa: BLE001  one task's failure is not the others'
+            if not processes.alone():  # but other processes may go on with this one
+                raise
             evaluation.journal.release()
             traceback.print_exc()
             outcome.failed[task] = str(error)
@@ -83,6 +87,7 @@ def evaluate(evaluation: Evaluation, tasks: Sequence[str], skip_inapplicable: bo
 def _run_task(evaluation: Evaluation, task: str) -> list[Record]:
     records, start = [], time.monotonic()
     path = evaluation.folder / f"{task}.json"
+    evaluation.journal.begin(task)
     print(f"\n{task}: {evaluation.workdir}, step {evaluation.step}", flush=True)
     for name, values in TASKS[task].run(evaluation):
         seconds = round(time.monotonic() - start, 1)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hfsgm_jax import config as config_lib
@@ -91,13 +90,13 @@ def shared_terms(apply: Any, encode: Any, row: Sets, key: jax.Array, *, num_targ
     trace = apply(sets, Plan(decode="target", num_decoded=num_targets), key)
     terms = objectives.terms(trace, sets)
     labels = [latent.label for latent in trace.latents if latent.plate != IMAGE]
-    out = {"log_px": terms.log_px.sum(1), "kl_z": sum((layer.sum(1) for layer in terms.kl_z), jnp.zeros(1))}
+    out = {name: value for name, value in terms.of_sets().items() if name in ("log_px", "kl_z")}
     return jax.tree.map(lambda x: x[0], out | dict(zip(labels, terms.kl_c, strict=True)))
 
 
 def _drawn(evaluation: Evaluation) -> tuple[Any, dict[str, Any]]:
     """Sets of unseen classes as in training, nothing augmented, drawn by ``eval.seed``; and what they are."""
-    from hfsgm_jax.data import SetSpec, draw_sets, finish_sets
+    from hfsgm_jax.data import SetSpec, drawn_sets
 
     dataset, options = evaluation.dataset, evaluation.options
     size = evaluation.set_size
@@ -105,13 +104,9 @@ def _drawn(evaluation: Evaluation) -> tuple[Any, dict[str, Any]]:
     plain = dict(flip=False, rotate=0.0, affine=0.0, dihedral=False, copies=1, replace=False)
     spec = SetSpec.from_config(evaluation.config.data, targets)
     spec = dataclasses.replace(spec, rows=options.max_sets or dataset.num_classes, low=size, high=size, **plain)
-    key = jax.random.key(options.seed)
-    table = dataset.on_device()._replace(images=None)
-    drawn = jax.device_get(jax.jit(draw_sets, static_argnums=2)(table, key, spec))
-    drawn = drawn._replace(images=dataset.images[drawn.images])
-    batch = jax.device_get(jax.jit(finish_sets, static_argnums=2)(drawn, key, spec))
     conditions = evaluation.data_conditions(dataset) | {"set_size": size, "num_sets": spec.rows, "targets": targets}
     beside = {"group_size": spec.group_size, "style_size": spec.style_size}
+    batch = drawn_sets(dataset, spec, options.seed)
     return batch, conditions | {key: value for key, value in beside.items() if value} | {"objective": OBJECTIVE}
 
 

@@ -18,7 +18,7 @@ from hfsgm_jax.nn.layers import padded_size
 from hfsgm_jax.nn.pixelcnn import FORMS
 from hfsgm_jax.nn.vhe import HomoencoderDecoder, HomoencoderFeatures
 
-IMAGE_SIZES = (28, 32, 64)
+IMAGE_SIZES = (28, 32, 40, 64)
 # name -> (latents are maps, set latents as a function of L, image latents as a function of L)
 STATISTICIANS = {
     "vae": (False, lambda layers: 0, lambda layers: layers),
@@ -120,6 +120,9 @@ def check_model(config: Any, image_shape: tuple[int, int, int]) -> None:
         "z_channels",
         "a_channels",
         "style_channels",
+        "encoder_width",
+        "prior_width",
+        "pixelcnn_width",
         "layers",
         "blocks",
         "heads",
@@ -130,14 +133,52 @@ def check_model(config: Any, image_shape: tuple[int, int, int]) -> None:
     for key in ("pixelcnn_layers", "context_kernel"):
         if config[key] < 0:
             raise ConfigError(f"model.{key}={config[key]} must not be negative")
-    if config.name == "pixelcnn_vhe" and not config.pixelcnn_layers:
-        raise ConfigError("model.name='pixelcnn_vhe' needs model.pixelcnn_layers of at least 1")
+    _check_pixelcnn(config, channels)
+    _check_context(config, height)
+    if height == 40 and STATISTICIANS.get(config.name, (False,))[0]:
+        raise ConfigError(
+            f"images of 40 pixels: the latents of model.name={config.name!r} are maps of 4x4 positions, to which 40 "
+            "pixels do not halve: use data.image_size of 28, 32 or 64, or a model whose latents are vectors"
+        )
     if config.aggregate == "lag" and config.width % config.heads:
         raise ConfigError(f"model.heads={config.heads} does not divide model.width={config.width}")
     if config.name == "scha_vae":
         if config.width % 4:
             raise ConfigError(f"model.width={config.width} must be a multiple of 4: blocks work on a quarter of it")
         _check_pyramid(config, padded_size(height))
+
+
+def _check_pixelcnn(config: Any, channels: int) -> None:
+    """An autoregressive decoder needs a likelihood of a pixel that knows its colours, and has a form only if it is."""
+    layers, form = config.pixelcnn_layers, config.pixelcnn_form
+    if config.name == "pixelcnn_vhe" and not layers:
+        raise ConfigError("model.name='pixelcnn_vhe' needs model.pixelcnn_layers of at least 1")
+    if form != FORMS[0] and not layers:
+        raise ConfigError(
+            f"model.pixelcnn_form={form!r} is of an autoregressive decoder, and model.pixelcnn_layers is 0: set it to "
+            f"at least 1, or leave {FORMS[0]!r}"
+        )
+    if layers and channels > 1 and config.likelihood != "discretized_logistics":
+        raise ConfigError(
+            f"model.pixelcnn_layers={layers} goes pixel by pixel, and model.likelihood={config.likelihood!r} would "
+            f"leave the {channels} channels of a pixel independent of each other: use model.likelihood="
+            "'discretized_logistics' (and data.binarize='none'), or model.pixelcnn_layers=0"
+        )
+
+
+def _check_context(config: Any, size: int) -> None:
+    """What is of a map c only."""
+    prior, kernel = config.context_prior, config.context_kernel
+    if config.name in HOMOENCODERS:
+        if kernel > size:
+            raise ConfigError(f"model.context_kernel={kernel} is larger than the images, {size} pixels (0: as large)")
+        return
+    for key, value, default in (("context_prior", prior, FORMS[0]), ("context_kernel", kernel, 0)):
+        if value != default:
+            raise ConfigError(
+                f"model.{key}={value!r} is of models whose c is a map as large as the images "
+                f"({', '.join(HOMOENCODERS)}), and model.name={config.name!r} has none: leave {default!r}"
+            )
 
 
 def build_model(config: Any, image_shape: tuple[int, int, int]) -> SetModel:
@@ -211,11 +252,11 @@ def _statistician(config: Any, size: int, out_channels: int, dtype: Any, common:
     groups = config.name == "hierarchical_vhe"
     kind = dict(spatial=spatial, num_c=num_c, num_z=num_z, groups=groups, dtype=dtype)
     return SetModel(
-        encoder=ConvEncoder(config.width, spatial, dtype),
+        encoder=ConvEncoder(config.width, spatial, config.encoder_width, dtype),
         nodes=statistician.nodes(config, **kind),
         start=statistician.Start(),
         finish=statistician.Finish(),
-        decoder=ConvDecoder(config.width, size, out_channels, spatial, dtype),
+        decoder=ConvDecoder(config.width, size, out_channels, spatial, config.encoder_width, dtype),
         prior_sees_images=config.prior_sees_images and num_c > 1,
         **common,
     )

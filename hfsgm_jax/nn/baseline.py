@@ -13,7 +13,12 @@ import jax.numpy as jnp
 
 from hfsgm_jax.nn.layers import BatchNorm, Conv, Dense, average_pool, depth_to_space, upsample
 
-GRID = 4  # the encoder ends at 4 x 4 positions, the decoder starts there
+GRID = 4  # positions per side of a latent map; there the encoder ends and the decoder starts
+
+
+def grid_side(image_size: int) -> int:
+    """Positions per side of the smallest map inside encoder and decoder: `GRID`, and 5 of images of 40 pixels."""
+    return 5 if image_size == 40 else GRID
 
 
 class Linear(nn.Module):
@@ -43,10 +48,14 @@ class ConvStack(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Nine convolutions to 4x4x256, then a vector (or, ``spatial``, a map) of ``width`` channels."""
+    """Nine convolutions to 4x4 positions, then a vector (or, ``spatial``, a map) of ``width`` channels.
+
+    The convolutions have ``features``, twice and four times as many: 64, 128, 256 in the papers.
+    """
 
     width: int
     spatial: bool
+    features: int = 64
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -54,7 +63,7 @@ class ConvEncoder(nn.Module):
         x = images.astype(self.dtype)
         if x.shape[-3] == 64:
             x = average_pool(x)
-        layers = [(f, s, 1) for f in (64, 128, 256) for s in (1, 1, 2)]
+        layers = [(k * self.features, s, 1) for k in (1, 2, 4) for s in (1, 1, 2)]
         x = ConvStack(tuple(layers), self.dtype)(x, observed, train)
         if not self.spatial:
             x = x.reshape(*x.shape[:2], -1)
@@ -76,26 +85,29 @@ class Upsample2(nn.Module):
 class ConvDecoder(nn.Module):
     """From all latents of an image and its set to the parameters of the likelihood.
 
-    ``decoder_input`` is ``(z [B, M, ..., sum of channels], c [B, 1, ..., sum of channels] or None)``.
+    ``decoder_input`` is ``(z [B, M, ..., sum of channels], c [B, 1, ..., sum of channels] or None)``. The
+    convolutions have four times, twice and once as many ``features``, as those of `ConvEncoder`.
     """
 
     width: int
     image_size: int
     out_channels: int
     spatial: bool
+    features: int = 64
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, decoder_input: Any, images: Any, observed: jax.Array, train: bool) -> jax.Array:
         del images
         x = nn.elu(Merge(self.width, dtype=self.dtype, name="merge")(decoder_input, observed, train))
+        most, side = 4 * self.features, grid_side(self.image_size)
         if self.spatial:
-            x = Dense(256, dtype=self.dtype, name="grid")(x)
+            x = Dense(most, dtype=self.dtype, name="grid")(x)
         else:
-            x = Dense(GRID * GRID * 256, dtype=self.dtype, name="grid")(x)
-            x = x.reshape(*x.shape[:2], GRID, GRID, 256)
+            x = Dense(side * side * most, dtype=self.dtype, name="grid")(x)
+            x = x.reshape(*x.shape[:2], side, side, most)
         last = "VALID" if self.image_size == 28 else 1
-        for features, padding in ((256, 1), (128, 1), (64, last)):
+        for features, padding in ((most, 1), (most // 2, 1), (self.features, last)):
             x = ConvStack(((features, 1, 1), (features, 1, padding)), self.dtype)(x, observed, train)
             x = Upsample2(features, self.dtype)(x, observed, train)
         x = upsample(x, self.image_size)

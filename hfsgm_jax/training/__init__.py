@@ -2,5 +2,6 @@
 
 from hfsgm_jax.training.checkpoint import CheckpointError, Checkpoints, load_variables
 from hfsgm_jax.training.loop import NonFiniteError, Summary, train
+from hfsgm_jax.training.storage import StorageError
 
-__all__ = ["CheckpointError", "Checkpoints", "NonFiniteError", "Summary", "load_variables", "train"]
+__all__ = ["CheckpointError", "Checkpoints", "NonFiniteError", "StorageError", "Summary", "load_variables", "train"]

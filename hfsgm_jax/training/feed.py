@@ -53,7 +53,7 @@ def make_feed(dataset: Any, config: ConfigDict, mesh: Mesh) -> Feed:
 
 def _table_feed(dataset: Any, spec: Any, mesh: Mesh) -> Feed:
     whole = mesh_lib.replicated(mesh)
-    table = jax.device_put(dataset.on_device(), whole)
+    table = mesh_lib.place(dataset.on_device(), whole)
     sample = functools.partial(data.sample_sets, spec=spec)
     return Feed(sample, _like(table, whole), whole, lambda step: (table for _ in itertools.count()))
 

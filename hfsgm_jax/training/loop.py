@@ -14,17 +14,18 @@ import jax
 from ml_collections import ConfigDict
 
 from hfsgm_jax import config as config_lib
-from hfsgm_jax import data, tightening
+from hfsgm_jax import data, processes, tightening
 from hfsgm_jax import mesh as mesh_lib
 from hfsgm_jax.models import build_model, check_model
-from hfsgm_jax.training.checkpoint import Checkpoints
+from hfsgm_jax.training.checkpoint import CheckpointError, Checkpoints
 from hfsgm_jax.training.feed import check_feed, make_feed
-from hfsgm_jax.training.log import Clock, Log
+from hfsgm_jax.training.log import Clock, Log, Silent
 from hfsgm_jax.training.optimizer import make_optimizer
-from hfsgm_jax.training.prepare import load_data, resolve
+from hfsgm_jax.training.prepare import load_data, resolve, write_config
 from hfsgm_jax.training.state import TrainState, abstract_state, create_state, init_function
 from hfsgm_jax.training.step import make_train_step, summarize, to_sets, zero_metrics
-from hfsgm_jax.training.stop import StopSignal
+from hfsgm_jax.training.stop import Ending, StopSignal
+from hfsgm_jax.training.storage import explains_full_disk
 from hfsgm_jax.training.validation import make_validation
 
 PICTURE_KEY = 2**31 - 2  # folded into the root key; steps take the numbers below
@@ -79,12 +80,16 @@ class Summary:
     ended_by: str
 
 
+@explains_full_disk
 def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     """Trains the model of ``config`` in ``workdir``, or continues what is there.
+
+    Of several processes (`processes.start`) each calls it with the same arguments.
 
     Raises:
       ConfigError, DataError: what the user has to change, before any long work.
       CheckpointError: there are checkpoints, and none can be read.
+      StorageError: the disk is full; what was saved before is whole.
       NonFiniteError: names the first of too many non-finite steps in a row.
     """
     workdir = Path(workdir)
@@ -97,27 +102,33 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     mesh = mesh_lib.make_mesh(config.train.devices)
     mesh_lib.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
 
-    train_data, val_batch = load_data(config)
+    train_data, val_batch, drawn_batch = processes.writer_first(lambda: load_data(config), "data")
     config = resolve(config, train_data)
 
     whole = mesh_lib.replicated(mesh)
     model = build_model(config.model, config.image_shape)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     feed = make_feed(train_data, config, mesh)
-    root = jax.device_put(jax.random.key(config.seed), whole)
+    root = mesh_lib.place(jax.random.key(config.seed), whole)
     example = jax.eval_shape(lambda sets, key: to_sets(feed.sample(sets, key)), feed.like, root)
     init = init_function(model, optimizer, config.optimizer.ema, example, _auxiliary(config, model, train_data))
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
-    init_key = jax.device_put(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
+    init_key = mesh_lib.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     like = abstract_state(init, init_key, whole)
     metrics_like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), zero_metrics())
-    config_lib.dump_config(config, workdir)
+    write_config(config, workdir, train_data)
 
-    with Checkpoints(workdir, config.train.keep) as checkpoints, StopSignal() as stop:
+    with (
+        Checkpoints(workdir, config.train.keep) as checkpoints,
+        StopSignal() as stop,
+        processes.together(NonFiniteError, CheckpointError),
+    ):
         run = _restore_or_create(checkpoints, like, metrics_like, lambda: create_state(init, init_key, whole), whole)
-        with Log(workdir, run.step, config.train.steps, config.train.progress) as log:
+        ending = Ending(stop, mesh)
+        log_type = Log if processes.is_writer() else Silent
+        with log_type(workdir, run.step, config.train.steps, config.train.progress, run.images) as log:
             _announce(log, run, like, mesh, workdir)
-            ended_by = _end_of(run, config, stop)
+            ended_by = _end_of(run, config, ending)
             if run.step and ended_by:  # a new run does a step, whatever its time budget
                 log.say(f"nothing left to do: the run is at step {run.step} after {run.clock.seconds / 60:.1f} minutes")
                 return _summary(run, ended_by)
@@ -131,13 +142,13 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
             programs = Programs(
                 config=config,
                 step=lambda state, metrics: compiled(state, metrics, next(arguments), root),
-                validate=make_validation(model, config, val_batch, mesh),
-                draw=_picture_function(model, val_batch, root, workdir / "samples"),
+                validate=make_validation(model, config, val_batch, mesh, drawn_batch),
+                draw=_picture_function(model, val_batch, config.seed, workdir / "samples"),
                 observe=jax.jit(optimizer.observe, out_shardings=whole),
-                zero_metrics=lambda: jax.device_put(zero_metrics(), whole),
+                zero_metrics=lambda: mesh_lib.place(zero_metrics(), whole),
             )
             with contextlib.closing(arguments):
-                ended_by = _train_until_end(run, programs, checkpoints, log, stop)
+                ended_by = _train_until_end(run, programs, checkpoints, log, ending)
             checkpoints.wait()
             log.say(_farewell(run, ended_by, workdir))
             return _summary(run, ended_by)
@@ -152,7 +163,7 @@ def _auxiliary(config: ConfigDict, model: Any, dataset: Any) -> Callable[[jax.Ar
     return functools.partial(tightening.init, **sizes, latent_size=latent_size, size=config.objective.embedding)
 
 
-def _train_until_end(run: Run, programs: Programs, checkpoints: Checkpoints, log: Log, stop: StopSignal) -> str:
+def _train_until_end(run: Run, programs: Programs, checkpoints: Checkpoints, log: Log, ending: Ending) -> str:
     """Runs dispatches and what is due after them; returns what ended the run."""
     train = programs.config.train
     due = lambda every: every > 0 and run.step % every == 0  # noqa: E731
@@ -168,7 +179,7 @@ def _train_until_end(run: Run, programs: Programs, checkpoints: Checkpoints, log
             previous = reached
         run.step += train.steps_per_dispatch
         log.advance(run.step)
-        ended_by = _end_of(run, programs.config, stop)
+        ended_by = _end_of(run, programs.config, ending)
         finished = ended_by in ("steps", "minutes")
         evaluate, save = due(train.eval_every) or finished, due(train.save_every) or bool(ended_by)
         draw = due(train.sample_every) or (finished and train.sample_every > 0)
@@ -182,7 +193,7 @@ def _train_until_end(run: Run, programs: Programs, checkpoints: Checkpoints, log
             run.state = run.state.replace(opt_state=opt_state)
         if evaluate or due(train.log_every):
             log.write(_line(run, programs) | values)
-        if draw:
+        if draw and processes.is_writer():
             programs.draw(run.state.eval_variables, run.step)
         if _is_best(run, values) or save:
             checkpoints.save(run.state, run.metrics, run.progress(), values.get("val/nelbo"))
@@ -228,12 +239,10 @@ def _check_finite(run: Run, max_skipped: int) -> None:
         )
 
 
-def _end_of(run: Run, config: ConfigDict, stop: StopSignal) -> str | None:
+def _end_of(run: Run, config: ConfigDict, ending: Ending) -> str | None:
     if run.step >= config.train.steps:
         return "steps"
-    if config.train.minutes and run.clock.seconds >= 60 * config.train.minutes:
-        return "minutes"
-    return "signal" if stop.requested else None
+    return ending.reason(bool(config.train.minutes) and run.clock.seconds >= 60 * config.train.minutes)
 
 
 def _restore_or_create(checkpoints: Checkpoints, like: TrainState, metrics_like, create, whole) -> Run:
@@ -242,7 +251,7 @@ def _restore_or_create(checkpoints: Checkpoints, like: TrainState, metrics_like,
         clock = Clock()
         with clock:
             state = jax.block_until_ready(create())
-        return Run(state, jax.device_put(zero_metrics(), whole), clock)
+        return Run(state, mesh_lib.place(zero_metrics(), whole), clock)
     state, metrics, progress = restored
     return Run(
         state,
@@ -254,13 +263,14 @@ def _restore_or_create(checkpoints: Checkpoints, like: TrainState, metrics_like,
     )
 
 
-def _picture_function(model: Any, batch: Any, root: jax.Array, folder: Path) -> Callable[[dict[str, Any], int], None]:
+def _picture_function(model: Any, batch: Any, seed: int, folder: Path) -> Callable[[dict[str, Any], int], None]:
     def draw(variables: dict[str, Any], step: int) -> None:
         from hfsgm_jax.evaluation import pictures  # imported late: matplotlib and the like cost seconds
 
         few = jax.tree.map(lambda x: x[:PICTURE_ROWS], batch)
         folder.mkdir(parents=True, exist_ok=True)
-        pictures.write_sample_grids(model, variables, to_sets(few), jax.random.fold_in(root, PICTURE_KEY), folder, step)
+        key = jax.random.fold_in(jax.random.key(seed), PICTURE_KEY)
+        pictures.write_sample_grids(model, mesh_lib.local(variables), to_sets(few), key, folder, step)
 
     return draw
 

@@ -1,5 +1,7 @@
-"""Validation while training: the plain ELBO of fixed sets, with fixed noise."""
+"""Validation while training: the plain ELBO of fixed sets and the run's own objective, with fixed noise."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,56 +13,87 @@ from ml_collections import ConfigDict
 
 from hfsgm_jax import mesh as mesh_lib
 from hfsgm_jax import objectives
-from hfsgm_jax.trace import Plan
-from hfsgm_jax.training.step import to_sets
+from hfsgm_jax.trace import Plan, Sets, Trace
+from hfsgm_jax.training.step import to_sets, training_plan
+
+PARTS = ("nelbo", "log_px", "kl_c", "kl_z")
+Sums = dict[str, jax.Array]
 
 
 def make_validation(
-    model: Any, config: ConfigDict, batch: Any, mesh: Mesh
+    model: Any, config: ConfigDict, batch: Any, mesh: Mesh, drawn: Any = None
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
     """``variables -> {"val/nelbo": nats per image, ...}`` on fixed sets.
 
-    ``val/nelbo`` and its parts are those of the ELBO with context = target and alpha = 0, whatever
-    the objective; ``val/objective`` weights the same terms as the objective does, at alpha = 0 (its targets are the
-    context here, and a tightened bound's gain is left out).
+    ``val/nelbo`` and its parts are those of the ELBO with context = target and alpha = 0, whatever the objective.
+    ``val/objective`` is the objective at alpha = 0, on sets whose contexts and targets are drawn as in training; a
+    tightened bound's gain is left out, which only training classes have. Every row has noise of its own: neither the
+    rows evaluated at once nor the devices matter.
 
     Args:
       batch: numpy Batch with rows ``[sets, N, ...]``; evaluated ``eval.sets_per_batch`` rows at a time,
         rounded up to a multiple of the devices.
+      drawn: the Batch of ``val/objective``; None: of ``batch`` every image is context and target of the objective too.
     """
-    chunks = _chunks(batch, -(-config.eval.sets_per_batch // mesh.size) * mesh.size)
-    chunks = [jax.device_put(chunk, mesh_lib.by_rows(mesh)) for chunk in chunks]
+    rows = -(-config.eval.sets_per_batch // mesh.size) * mesh.size
     key = jax.random.fold_in(jax.random.key(config.eval.seed), 1)
-    plain = dict(alpha=0.0, kl_weight=1.0)
 
-    @jax.jit
-    def add_chunk(variables, chunk, index, sums):
-        sets = to_sets(chunk)
-        trace = model.apply(variables, sets, Plan(train=False), rngs={"sample": jax.random.fold_in(key, index)})
-        elbo = objectives.weighted_sums(trace, sets, objective="ns", free_bits=0.0, **plain)
-        own = objectives.weighted_sums(
-            trace, sets, objective=config.objective.name, free_bits=config.objective.free_bits, **plain
-        )
-        found = {name: elbo[name] for name in ("nelbo", "log_px", "kl_c", "kl_z", "count")} | {"objective": own["loss"]}
-        return jax.tree.map(jnp.add, sums, found)
+    def elbo(trace: Trace, sets: Sets) -> Sums:
+        sums = objectives.weighted_sums(trace, sets, objective="ns")
+        return {name: sums[name] for name in (*PARTS, "count")}
+
+    def objective(trace: Trace, sets: Sets) -> Sums:
+        own = dict(objective=config.objective.name, free_bits=config.objective.free_bits)
+        sums = objectives.weighted_sums(trace, sets, **own)
+        return {"objective": sums["loss"], "count": sums["count"]}
+
+    def both(trace: Trace, sets: Sets) -> Sums:
+        return objective(trace, sets) | elbo(trace, sets)
+
+    measures = [_make_means(model, Plan(), elbo if drawn is not None else both, _chunks(batch, rows), key, mesh)]
+    if drawn is not None:
+        plan = dataclasses.replace(training_plan(config), train=False)
+        measures.append(_make_means(model, plan, objective, _chunks(drawn, rows), key, mesh))
 
     def validate(variables: dict[str, Any]) -> dict[str, float]:
-        sums = dict.fromkeys(("nelbo", "log_px", "kl_c", "kl_z", "count", "objective"), jnp.float32(0))
-        for index, chunk in enumerate(chunks):
-            sums = add_chunk(variables, chunk, index, sums)
-        sums = jax.device_get(sums)
-        count = sums.pop("count")
-        return {f"val/{name}": float(value / count) for name, value in sums.items()}
+        found = {name: value for means in measures for name, value in means(variables).items()}
+        return {f"val/{name}": found[name] for name in (*PARTS, "objective")}
 
     return validate
 
 
-def _chunks(batch: Any, rows: int) -> list[Any]:
-    """Batches of ``rows`` rows; what the last one lacks are rows without images, which count nothing."""
+def _make_means(
+    model: Any, plan: Plan, measure: Callable[[Trace, Sets], Sums], chunks: list[Any], key: jax.Array, mesh: Mesh
+) -> Callable[[dict[str, Any]], dict[str, float]]:
+    """``variables -> means per target image`` of what ``measure`` sums up over the targets of one row."""
+    chunks = [mesh_lib.place(chunk, mesh_lib.by_rows(mesh)) for chunk in chunks]
+
+    def of_row(variables, row, index):
+        sets = to_sets(jax.tree.map(lambda x: x[None], row))
+        trace = model.apply(variables, sets, plan, rngs={"sample": jax.random.fold_in(key, index)})
+        return measure(trace, sets)
+
+    @functools.partial(jax.jit, out_shardings=mesh_lib.replicated(mesh))
+    def of_chunk(variables, chunk):
+        batch, index = chunk
+        sums = jax.vmap(of_row, (None, 0, 0))(variables, batch, jnp.abs(index))
+        return jax.tree.map(lambda x: jnp.where(index >= 0, x, 0).sum(), sums)
+
+    def means(variables: dict[str, Any]) -> dict[str, float]:
+        found = [of_chunk(variables, chunk) for chunk in chunks]
+        sums = jax.device_get(jax.tree.map(lambda *x: sum(x), *found))
+        count = sums.pop("count")
+        return {name: float(value / count) for name, value in sums.items()}
+
+    return means
+
+
+def _chunks(batch: Any, rows: int) -> list[tuple[Any, np.ndarray]]:
+    """Batches of ``rows`` rows with the rows' numbers; what the last one lacks are copies with the number -1."""
     total = len(batch.images)
     chunks = []
     for start in range(0, total, rows):
         index = np.arange(start, start + rows)
         chunk = jax.tree.map(lambda x, index=index: np.asarray(x)[np.minimum(index, total - 1)], batch)
-        chunks.append(chunk._replace(mask=chunk.mask & (index < total)[:, None]))
+        chunks.append((chunk, np.where(index < total, index, -1).astype(np.int32)))
     return chunks

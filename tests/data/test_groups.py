@@ -100,6 +100,9 @@ def test_a_source_without_groups_is_refused(config, write_npz):
     config.path = write_npz(name="one.npz", groups=0 * groups)
     with pytest.raises(DataError, match="of one group"):
         load_dataset(config, "train")
+    config.update(path=write_npz(name="grouped.npz", groups=groups), group_size=31)
+    with pytest.raises(DataError, match="data.group_size=31: the smallest group of the training data has .* images"):
+        load_dataset(config, "train")
     config.group_size = -1
     with pytest.raises(DataError, match="group_size=-1"):
         load_dataset(config, "train")

@@ -157,6 +157,26 @@ def test_user_errors(config, keys, message):
         load(config, **keys)
 
 
+def test_sets_larger_than_the_smallest_class_are_refused_unless_sizes_vary(config, write_npz):
+    labels = np.repeat(np.arange(10), [6] * 9 + [3])
+    images = np.zeros((len(labels), 28, 28), np.uint8)
+    config.update(source="npz", split="random", seed=1, path=write_npz(images=images, labels=labels))
+    for seed in range(20):  # the small class is to be one of training
+        config.seed = seed
+        config.set_size = 3
+        if load_dataset(config, "train").size.min() == 3:
+            break
+    config.set_size = 5
+    with pytest.raises(DataError, match=r"1 of \d training classes have fewer than 5 images, the smallest class 3"):
+        load_dataset(config, "train")
+    with config.ignore_type():
+        config.set_size = (2, 5)
+    assert load_dataset(config, "train").size.min() == 3
+    config.set_size = (4, 5)
+    with pytest.raises(DataError, match=r"a range such as data.set_size=\(3, 5\)"):
+        load_dataset(config, "train")
+
+
 def test_unknown_split_and_no_heldout_images(config):
     with pytest.raises(DataError, match="Did you mean 'test'"):
         load_dataset(config, "tset")

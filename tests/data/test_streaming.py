@@ -1,6 +1,7 @@
 """Sets read from disk: the same batches as from memory, whatever the step that reading starts at."""
 
 import contextlib
+import dataclasses
 import os
 
 import chex
@@ -10,6 +11,7 @@ import pytest
 
 from hfsgm_jax.data import (
     DataError,
+    Dataset,
     SetSpec,
     StreamedImages,
     finish_sets,
@@ -18,6 +20,7 @@ from hfsgm_jax.data import (
     load_dataset,
     sample_sets,
     streamed_sets,
+    styles,
     tfds_sources,
 )
 
@@ -67,6 +70,38 @@ def test_batches_are_those_of_memory(cifar, set_size, options):
         from_memory = sample_sets(held.on_device(), key_of(step), spec)
         chex.assert_trees_all_equal(finished, from_memory)
         chex.assert_trees_all_equal_dtypes(finished, from_memory)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnDisk:
+    """What `StreamedImages` reads from."""
+
+    images: np.ndarray
+
+    def __len__(self):
+        return len(self.images)
+
+    def take(self, index):
+        return list(self.images[index])
+
+    def subset(self, index):
+        return OnDisk(self.images[index])
+
+
+@pytest.mark.parametrize(
+    "beside", [dict(group_size=4), dict(styles=3, style_size=4), {"group_size": 2, "replace": True}]
+)
+def test_groups_and_styles_are_streamed_too(beside):
+    drawings = np.random.default_rng(0).integers(0, 256, (36, 6, 6, 1), np.uint8).repeat(3, -1)
+    start, size, classes = np.arange(6, dtype=np.int32) * 6, np.full(6, 6, np.int32), np.arange(6, dtype=np.int32)
+    style = styles.assign(36, 3) if "styles" in beside else None
+    held = Dataset(drawings, start, size, classes, classes // 2, {"styles": 3}, style)
+    streamed = dataclasses.replace(held, images=StreamedImages(OnDisk(drawings), "box", 6, 3))
+    spec = SetSpec(rows=4, low=1, high=2, targets=1, **beside)
+    for step, drawn in enumerate(batches(streamed, spec, 0, 2)):
+        assert drawn.images.shape == (4, spec.num_slots, 6, 6, 3)
+        expected = sample_sets(held.on_device(), key_of(step), spec)
+        chex.assert_trees_all_close(finish_sets(drawn, key_of(step), spec), expected, atol=1e-6)
 
 
 def test_reading_may_start_at_any_step(cifar):

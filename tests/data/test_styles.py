@@ -156,3 +156,9 @@ def test_coloured_images_are_refused(styled, write_npz):
     styled.path = write_npz(name="colour.npz", images=noise)
     with pytest.raises(DataError, match="'npz' are coloured"):
         load_dataset(styled, "train")
+
+
+def test_more_images_than_the_smallest_style_has_are_refused(styled):
+    styled.style_size = 10**3
+    with pytest.raises(DataError, match="data.style_size=1000: the smallest style of the training data has .* images"):
+        load_dataset(styled, "train")

@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tiny_evaluation import evaluation_of
 from tiny_model import tiny_config
@@ -133,7 +135,7 @@ def test_options_out_of_range_are_refused(run_folder, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(set_size=21), "eval.set_size.* 21 .*largest class of strokes .test. has 20 images"),
+        (dict(set_size=21), "eval.set_size.* 21 .*smallest class of strokes .test. has 20 images"),
         (dict(split="tests"), "split.*tests"),
         (dict(source="mnits"), "mnits"),
     ],
@@ -141,6 +143,18 @@ def test_options_out_of_range_are_refused(run_folder, options, message):
 def test_sets_that_cannot_be_drawn_are_refused(run_folder, options, message):
     outcome = evaluate(evaluation_of(run_folder, **options), ["likelihood"])
     assert re.search(message, outcome.refused["likelihood"]) and outcome.status == 2
+
+
+def test_sets_that_were_asked_for_fit_the_smallest_class(run_folder):
+    """Trained with sets of 3: those may be whole smaller classes; sizes that are asked for are as they are called."""
+    ragged = SimpleNamespace(size=np.array([2, 6]), info=dict(source="npz", split="test"))
+    evaluation_of(run_folder).check_sets(ragged)
+    evaluation_of(run_folder, set_size=2).check_sets(ragged)
+    message = "the smallest class of npz .test. has 2 images; use --eval.set_size of 2 or less"
+    with pytest.raises(EvaluationError, match=message):
+        evaluation_of(run_folder, set_size=3).check_sets(ragged)
+    with pytest.raises(EvaluationError, match="eval.set_sizes asks for sets of 4 images"):
+        evaluation_of(run_folder).check_sets(ragged, (1, 4))
 
 
 def test_tasks_by_name():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_model import tiny_config
 
-from hfsgm_jax.evaluation import TASKS, Evaluation, Task
+from hfsgm_jax.evaluation import TASKS, Evaluation, Task, context, journal
 from hfsgm_jax.evaluation.journal import Journal, digest
 from hfsgm_jax.evaluation.run import evaluate
 
@@ -84,7 +84,7 @@ def test_what_was_finished_is_not_computed_again(tmp_path, calls, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             evaluate(computed(tmp_path / "cut")[0], ["noisy"])
     unfinished = tmp_path / "cut" / "eval" / "unfinished"
-    assert len(list(unfinished.glob("*.npz"))) == 2 and not (tmp_path / "cut" / "eval" / "noisy.json").exists()
+    assert len(list(unfinished.glob("noisy/*.npz"))) == 2 and not (tmp_path / "cut" / "eval" / "noisy.json").exists()
 
     calls.clear()
     (continued,) = evaluate(computed(tmp_path / "cut")[0], ["noisy"]).results["noisy"]
@@ -137,6 +137,43 @@ def test_a_failed_task_keeps_what_it_finished(tmp_path, calls, monkeypatch):
     works[0] = True
     assert evaluate(computed(tmp_path)[0], ["breaks"]).status == 0
     assert len(calls) == 6 and not (tmp_path / "eval" / "unfinished").exists()
+
+
+def test_leftovers_go_when_the_task_has_ended(tmp_path, calls, monkeypatch):
+    """Of runs of the same task that nobody resumed, not of other tasks, nor what another process writes meanwhile."""
+    unfinished = tmp_path / "eval" / "unfinished"
+
+    def task(evaluation):
+        evaluation.each("noise", noisy, ROWS, images_per_row=1, factor=3.0)
+        Journal(unfinished / "noisy").keep("meanwhile", {"a": ROWS})
+        yield "fine", {"value": 1.0}
+
+    monkeypatch.setitem(TASKS, "noisy", Task(task, lambda evaluation: None))
+    for place in (unfinished, unfinished / "noisy", unfinished / "other"):
+        Journal(place).keep("leftover", {"a": ROWS})
+    assert evaluate(computed(tmp_path)[0], ["noisy"]).status == 0
+    left = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*.npz"))
+    assert left == ["noisy/meanwhile.npz", "other/leftover.npz"]
+
+
+def test_other_code_finds_nothing(tmp_path, calls, monkeypatch):
+    computed(tmp_path)[1]()
+    monkeypatch.setattr(context, "code_of", lambda function: "changed")
+    computed(tmp_path)[1]()
+    assert len(calls) == 6
+
+
+def test_the_code_is_that_of_the_package_and_of_the_function(tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text("x = 1")
+    names = []
+    for content in ("x = 1", "x = 2", "x = 1"):
+        (tmp_path / "a.py").write_text(content)
+        monkeypatch.setattr(journal, "PACKAGE", tmp_path)
+        journal.code_of.cache_clear()
+        names.append(journal.code_of(noisy))
+    assert names[0] == names[2] != names[1]
+    assert journal.code_of(evaluate) != names[2]  # of another file
+    journal.code_of.cache_clear()
 
 
 def test_digests_tell_arrays_and_options_apart():

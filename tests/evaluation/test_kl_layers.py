@@ -23,7 +23,10 @@ def evaluation(tiny, tmp_path_factory):
 @pytest.fixture(scope="module")
 def records(evaluation):
     kl_layers.check(evaluation)
-    return dict(kl_layers.kl_layers(evaluation))
+    found = list(kl_layers.kl_layers(evaluation))
+    splits = [record["split"] for name, record in found if name == "kl_c"]
+    assert splits == ["test", "train"] and [name for name, _ in found][-3:] == ["kl_c", "kl_c", "figure"]
+    return dict(reversed(found))  # of two of a name, the first
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def by_hand(evaluation):
 
 
 def test_a_record_per_layer_top_first(records, evaluation):
-    assert list(records) == ["c2", "z2", "c1", "z1", "figure"]
+    assert list(records)[::-1] == ["c2", "z2", "c1", "z1", "kl_c", "figure"]
     assert [records[name]["resolution"] for name in ("c2", "c1")] == [1, 8]
     for plate in "cz":
         top, low = records[f"{plate}2"], records[f"{plate}1"]
@@ -51,6 +54,9 @@ def test_a_record_per_layer_top_first(records, evaluation):
         np.testing.assert_allclose(low["parts"]["cumulative_share"], 1)
         assert (top["parts"]["units"], low["parts"]["units"]) == (2, 128)
     np.testing.assert_allclose(records["c1"]["parts"]["per_set"], 3 * records["c1"]["value"])
+    assert records["kl_c"]["unit"] == "nats/set" and records["kl_c"]["set_size"] == 3
+    total = records["c1"]["parts"]["per_set"] + records["c2"]["parts"]["per_set"]
+    np.testing.assert_allclose(records["kl_c"]["value"], total, rtol=0.1)  # other noise
     (picture,) = records["figure"]["pictures"]
     assert (evaluation.workdir / picture).stat().st_size > 10_000
 

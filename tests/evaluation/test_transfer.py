@@ -76,7 +76,7 @@ def test_a_vae_gets_one_number_per_source(tiny_vae, tmp_path, sources):
         (dict(transfer=("mnist", "mnits")), r"eval.transfer is \('mnist', 'mnits'\); it is one or more of .*mnist"),
         (dict(transfer=()), "one or more of"),
         (dict(transfer=("triple_mnist",)), r"none of the sources .*\n  triple_mnist: mnist is not prepared: get it"),
-        (dict(set_sizes=(1, 7)), "sets of 7 images, but the largest class of mnist .test. has 6"),
+        (dict(set_sizes=(1, 7)), "sets of 7 images, but the smallest class of mnist .test. has 6"),
     ],
 )
 def test_what_it_cannot_do_is_refused(run_folder, sources, options, message):

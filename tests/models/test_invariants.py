@@ -12,7 +12,14 @@ from hfsgm_jax.distributions import Normal
 from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
 
 CLOSE = dict(rtol=2e-4, atol=2e-4)  # float32 sums in another order, through some twenty layers
-every_model = pytest.mark.parametrize("name", FAMILY)
+
+
+def of_each(names):
+    """Tests of one model share its program, also where pytest-xdist spreads models (`--dist=loadgroup`)."""
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names])
+
+
+every_model = of_each(FAMILY)
 
 
 @every_model
@@ -136,7 +143,7 @@ def test_slots_have_noise_of_their_own(name):
 ONE_OF_EACH = ("ns_lag", "scha_vae_lag")
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@of_each(ONE_OF_EACH)
 def test_a_shorter_batch_gives_the_same(name):
     """N = 3 against N = 4 with one slot of padding: two programs, one answer."""
     model, variables, program = member(name)
@@ -150,7 +157,7 @@ def test_a_shorter_batch_gives_the_same(name):
     )
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@of_each(ONE_OF_EACH)
 def test_gradients_are_finite_at_extreme_logits(name):
     """Logits of thousands, on the wrong side of half the pixels."""
     model, variables, _ = member(name)
@@ -169,6 +176,7 @@ def test_gradients_are_finite_at_extreme_logits(name):
     chex.assert_tree_all_finite(grads(extreme, Sets.of(images())))
 
 
+@pytest.mark.xdist_group("scha_vae_lag")
 def test_jit_is_eager():
     model, variables, program = member("scha_vae_lag")
     trace = program(Sets.of(images()))[0]

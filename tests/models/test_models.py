@@ -1,5 +1,6 @@
 """Building models: what is refused, and how they start."""
 
+import family
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from configs import base
 from hfsgm_jax import objectives
 from hfsgm_jax.config import ConfigError
+from hfsgm_jax.config_problems import NOT_NORMALISED
 from hfsgm_jax.models import build_model
 from hfsgm_jax.nn import layers
 from hfsgm_jax.nn.aggregate import Aggregate
@@ -37,6 +39,14 @@ def _model_config(**changes):
         (dict(encoder="32x2"), ["model.encoder", "no list of resolution-depth pairs"]),
         (dict(patch=5), ["model.patch=5", "32"]),
         (dict(z_channels=0), ["model.z_channels=0"]),
+        (dict(name="ns", encoder_width=0), ["model.encoder_width=0"]),
+        (dict(name="pixelcnn_vhe"), ["needs model.pixelcnn_layers"]),
+        (dict(name="ns", pixelcnn_form="mask", pixelcnn_layers=2), ["model.pixelcnn_form='mask'", "'masked'"]),
+        (dict(name="ns", pixelcnn_form="masked"), ["model.pixelcnn_form='masked'", "pixelcnn_layers is 0"]),
+        (dict(name="ns", pixelcnn_layers=2, likelihood="gamma"), ["model.likelihood='gamma'", "'one_dim'"]),
+        (dict(name="bns", context_prior="normal"), ["model.context_prior='normal'", "pixelcnn_vhe", "'bns' has none"]),
+        (dict(context_kernel=3), ["model.context_kernel=3", "'scha_vae' has none"]),
+        (dict(name="pixelcnn_vhe", pixelcnn_layers=1, context_kernel=29), ["model.context_kernel=29", "28 pixels"]),
     ],
 )
 def test_impossible_models_are_refused_with_the_reason(changes, words):
@@ -47,8 +57,44 @@ def test_impossible_models_are_refused_with_the_reason(changes, words):
 
 @pytest.mark.parametrize("shape", [(30, 30, 1), (28, 32, 1), (28, 28, 2)])
 def test_images_that_no_model_takes_are_refused(shape):
-    with pytest.raises(ConfigError, match="28, 32, 64"):
+    with pytest.raises(ConfigError, match="28, 32, 40, 64"):
         build_model(_model_config(), shape)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "discretized_normal"])
+def test_colour_pixels_in_turn_need_a_likelihood_that_couples_their_channels(likelihood):
+    config = _model_config(name="bns", pixelcnn_layers=2, likelihood=likelihood)
+    with pytest.raises(ConfigError, match="3 channels of a pixel independent.*discretized_logistics"):
+        build_model(config, (28, 28, 3))
+    build_model(config, (28, 28, 1))
+
+
+@pytest.mark.parametrize("name", ["bns", "ns", "hierarchical_vhe", "pixelcnn_vhe", "scha_vae"])
+def test_images_of_40_pixels(name):
+    """The faces of the VHE paper. Models whose latents are 4x4 maps cannot halve 40 pixels to 4."""
+    config = _model_config(name=name, width=8, c_channels=2, z_channels=2, layers=1, likelihood="discretized_logistics")
+    config.update(pixelcnn_layers=2 if name == "pixelcnn_vhe" else 0, context_kernel=5 if name == "pixelcnn_vhe" else 0)
+    config.update(encoder="40-1,20-1,10-1,5-1", latents="10-1,5-1", decoder="40-1,20-1,10-1", encoder_width=4)
+    model, sets = build_model(config, (40, 40, 3)), Sets.of(jnp.zeros((2, 3, 40, 40, 3)))
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    trace, _ = jax.eval_shape(lambda: model.init_with_output(keys, sets, Plan()))
+    assert jax.eval_shape(lambda px: px.log_prob(sets.images), trace.px).shape == (2, 3)
+    with pytest.raises(ConfigError, match="40 pixels.*maps of 4x4"):
+        build_model(_model_config(name="cns"), (40, 40, 3))
+
+
+def test_the_encoders_width_scales_its_convolutions_and_the_decoders():
+    def shapes(width):
+        model = build_model(_model_config(name="bns", width=8, encoder_width=width), (28, 28, 1))
+        keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+        init = lambda: model.init(keys, Sets.of(jnp.zeros((1, 2, 28, 28, 1))), Plan())  # noqa: E731
+        leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(init)["params"])
+        names = ((jax.tree_util.keystr(path), x) for path, x in leaves)
+        return {name: x.shape for name, x in names if "Conv_" in name and "kernel" in name}
+
+    full, quarter = shapes(64), shapes(16)
+    assert {shape[-1] for shape in full.values()} == {64, 128, 256} and full.keys() == quarter.keys()
+    assert all(quarter[name][-1] * 4 == shape[-1] for name, shape in full.items())
 
 
 @pytest.mark.parametrize("size,channels", [(28, 1), (32, 3), (64, 3)])
@@ -63,6 +109,15 @@ def test_sizes_channels_and_likelihoods(size, channels, name, likelihood):
     trace, _ = jax.eval_shape(lambda: model.init_with_output(keys, sets, Plan()))
     assert jax.eval_shape(lambda px: px.log_prob(sets.images), trace.px).shape == (2, 3)
     assert jax.eval_shape(lambda px: px.mean(), trace.px).shape == sets.images.shape
+
+
+@pytest.mark.parametrize("name", family.FAMILY)
+def test_models_with_batch_normalisation_are_known(name):
+    """Configs are checked by the model's name, before there is a model."""
+    config, sets = family.FAMILY[name], Sets.of(jnp.zeros((1, 2, 28, 28, 1)))
+    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    variables = jax.eval_shape(lambda: build_model(config, (28, 28, 1)).init(keys, sets, Plan()))
+    assert ("batch_stats" not in variables) == (config.name in NOT_NORMALISED)
 
 
 def test_scha_vae_starts_with_almost_no_kl():

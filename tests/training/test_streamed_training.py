@@ -10,6 +10,7 @@ from tiny_training import tiny_config, train_tiny
 
 from hfsgm_jax.config import ConfigError
 from hfsgm_jax.data import StreamedImages
+from hfsgm_jax.training.log import read_metrics
 
 held = tiny_training.tiny_dataset
 
@@ -64,6 +65,15 @@ def test_trains_as_on_data_in_memory(counts, tmp_path, monkeypatch):
     # Validation sets of streamed images are binarised image by image: the states alone are the same.
     in_memory = train_tiny(tiny_config(), tmp_path / "held")
     chex.assert_trees_all_equal(streamed.state, in_memory.state)
+
+
+def test_trains_with_groups_and_targets_apart(counts, tmp_path):
+    """The images of groups and targets are read too, and the objective is validated on such sets."""
+    keys = dict(data__stream=True, data__source="omniglot", data__group_size=2, model__name="hierarchical_vhe")
+    summary = train_tiny(tiny_config(**keys, objective__name="vhe", objective__targets=1), tmp_path)
+    assert summary.step == 20 and summary.images == 20 * 8
+    assert 3 + 2 + 1 in counts  # a row of a batch
+    assert all(np.isfinite(line["val/objective"]) for line in read_metrics(tmp_path) if "val/objective" in line)
 
 
 def test_several_steps_per_dispatch_are_refused(tmp_path):

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
-from tiny_training import tiny_config
+from tiny_training import tiny_config, tiny_dataset
 
+from hfsgm_jax import data
 from hfsgm_jax.config import (
     ConfigError,
     check_config,
@@ -20,7 +22,7 @@ from hfsgm_jax.config import (
     load_config,
     nearest_key,
 )
-from hfsgm_jax.training.prepare import check_range
+from hfsgm_jax.training.prepare import check_range, check_targets, load_data
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +64,12 @@ def test_unknown_keys_name_the_nearest():
         (dict(objective__name="vhe", model__prior_sees_images=True), "does not see the images"),
         (dict(objective__name="ns", objective__tightened=True), "goes with objective.name=.vhe."),
         (dict(model__likelihood="discretized_normal", data__binarize="dynamic"), "256 grey levels"),
+        (dict(objective__name="resample", model__prior_sees_images=True), "does not see the images"),
+        (dict(objective__name="vhe", objective__tightened=True, data__copies=20, data__affine=0.1), "data.copies=1"),
+        (dict(objective__name="vhe", objective__tightened=True, model__name="vae"), "'vae' has none"),
+        (dict(optimizer__ema=0.9, model__name="hierarchical_vhe", data__group_size=5), "batch normalisation"),
+        (dict(model__name="hierarchical_vhe"), "needs data.group_size, images of the class's group; it is 0"),
+        (dict(data__group_size=5), "only model.name='hierarchical_vhe' has latents"),
         (dict(objective__alpha_decay=0.0), "alpha_decay"),
         (dict(train__minutes=-1.0), "time budget"),
         (dict(train__log_every=0), "at least 1"),
@@ -70,6 +78,30 @@ def test_unknown_keys_name_the_nearest():
 def test_impossible_combinations(changes, message):
     with pytest.raises(ConfigError, match=message):
         check_config(tiny_config(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(data__source="mnist", data__split="official", data__group_size=5), "group_size=5 needs classes of sev"),
+        (dict(data__source="strokes", data__group_size=5), "use omniglot .alphabets. or npz with `groups`"),
+        (dict(data__styles=30, data__style_size=5), "data.channels is 1: use 3"),
+        (dict(data__set_size=(3, 2)), "low <= high"),
+        (dict(data__resize="gmn"), "105x105"),
+        (dict(data__split="ns"), "'ns' is not defined for source 'strokes'"),
+    ],
+)
+def test_data_keys_that_do_not_fit_are_refused_before_anything_is_read(changes, message):
+    with mock.patch.object(data, "load_dataset", side_effect=AssertionError("read")):
+        with pytest.raises(data.DataError, match=message):
+            load_data(tiny_config(**changes))
+
+
+def test_more_targets_than_a_class_has_are_refused():
+    config = tiny_config(objective__name="vhe", objective__targets=7)
+    with pytest.raises(ConfigError, match="objective.targets=7: the smallest class .* has 6 images"):
+        check_targets(config, tiny_dataset())
+    check_targets(tiny_config(objective__name="vhe", objective__targets=6), tiny_dataset())
 
 
 def test_a_bernoulli_likelihood_refuses_grey_pixels():

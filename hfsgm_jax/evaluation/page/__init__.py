@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jinja2
 from PIL import Image
 
+from hfsgm_jax import processes
+
 MEDIA = {".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 WIDE, LARGE = 1.6, 1000  # width over height, and pixels, from which on a picture has the page's width
 
@@ -49,12 +51,9 @@ def picture(folder: Path, path: str, caption: str) -> Picture:
 
 def write_page(template: str, path: str | os.PathLike, **values: Any) -> Path:
     """Renders a template of this folder into ``path``, atomically, with the folders it needs."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(_templates().get_template(template).render(**values), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    with processes.replacing(path) as partial:
+        partial.write_text(_templates().get_template(template).render(**values), encoding="utf-8")
+    return Path(path)
 
 
 def command(workdir: str | os.PathLike, tasks: Iterable[str]) -> str:

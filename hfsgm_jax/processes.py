@@ -1,0 +1,211 @@
+"""Several processes that train or evaluate one model together: starting them, agreeing, ending.
+
+A process drives the devices of one host (or one GPU); arrays and the mesh are those of all of them. Every process
+runs the same program, so each decision that changes what is computed must be the same in all: it follows from the
+config, from replicated arrays, or from what the functions here agree on. The first process alone writes
+(checkpoints apart, which all write). docs/scaling.md says how to start them.
+"""
+
+import contextlib
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import multihost_utils
+
+from hfsgm_jax.config import ConfigError
+
+AUTO = "auto"
+START_SECONDS = 300  # within which all processes have to be there
+HEARTBEAT_SECONDS = 60  # unless HFSGM_HEARTBEAT_SECONDS says: so long silent is dead, and then the others end
+# JAX raises errors of several types, with what its libraries say.
+SIGNS_OF_LOSS = "Gloo", "NCCL", "Connection reset", "Socket closed", "coordination service", "UNAVAILABLE: "
+T = TypeVar("T")
+
+
+def define_flags() -> None:
+    """``--coordinator --num_processes --process_id``, of both programs."""
+    flags.DEFINE_string(
+        "coordinator", None, "Several processes: HOST:PORT of the first, or auto (SLURM, TPU pod slice, Open MPI)."
+    )
+    flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: how many processes there are.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: which of them this is, from 0.")
+
+
+def flag_values() -> tuple[str | None, int | None, int | None]:
+    """What was given for these flags."""
+    return tuple(flags.FLAGS[name].value for name in ("coordinator", "num_processes", "process_id"))
+
+
+def check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Raises a ConfigError where the three flags do not go together."""
+    rest = num_processes, process_id
+    if coordinator is None or coordinator == AUTO:
+        if rest != (None, None):
+            have = "--coordinator=auto finds them by itself" if coordinator else "--coordinator=HOST:PORT is missing"
+            raise ConfigError(f"--num_processes={rest[0]} --process_id={rest[1]}: {have}")
+        return
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"--coordinator={coordinator} is not HOST:PORT of the first process, such as node1:8476")
+    if None in rest:
+        raise ConfigError(
+            f"--coordinator={coordinator} needs --num_processes=N and --process_id=0..N-1 (or --coordinator=auto on "
+            "SLURM and TPU pod slices)"
+        )
+    if not 0 <= process_id < num_processes:
+        raise ConfigError(f"--process_id={process_id} is not in 0..N-1, with --num_processes={num_processes}")
+
+
+def start(coordinator: str | None, num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Joins the other processes; before JAX has started. Does nothing without a coordinator.
+
+    Args:
+      coordinator: ``HOST:PORT`` of the first process, `AUTO` to ask the cluster's scheduler, or None: one process.
+
+    Raises:
+      ConfigError: arguments that do not go together, no scheduler that is known, or not all processes came.
+    """
+    check_flags(coordinator, num_processes, process_id)
+    if coordinator is None:
+        return
+    # Without an accelerator the processes talk by Gloo, which is not the default of every JAX.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    heartbeat = int(os.environ.get("HFSGM_HEARTBEAT_SECONDS", HEARTBEAT_SECONDS))
+    settings = dict(initialization_timeout=START_SECONDS, heartbeat_timeout_seconds=heartbeat)
+    try:
+        if coordinator == AUTO:
+            jax.distributed.initialize(**settings)
+        else:
+            # What is said here goes before what a scheduler says: every process has all devices that it sees.
+            settings["cluster_detection_method"] = "deactivate"
+            jax.distributed.initialize(coordinator, num_processes, process_id, **settings)
+    except ValueError as error:
+        raise ConfigError(
+            f"--coordinator={coordinator}: JAX finds no SLURM, TPU pod slice or Open MPI here ({error}); give "
+            "--coordinator=HOST:PORT --num_processes=N --process_id=I"
+        ) from None
+    except RuntimeError as error:
+        raise ConfigError(
+            f"process {process_id} of {num_processes} did not find the others by {coordinator} within "
+            f"{START_SECONDS} s ({_first_line(error)}): all have to run, with the same --coordinator, which has to be "
+            "an address of process 0 that all can reach"
+        ) from None
+    # JAX takes SIGTERM for a notice that training must look for; until it does, the signal should end the process.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def alone() -> bool:
+    """Whether this is the only process; JAX need not have started."""
+    return not jax.distributed.is_initialized() or jax.process_count() == 1
+
+
+def is_writer() -> bool:
+    """Whether this process writes files and says how far the work is."""
+    return alone() or jax.process_index() == 0
+
+
+def all_agree(mine: bool) -> bool:
+    """Whether it is true in every process; waits for all."""
+    return mine if alone() else bool(multihost_utils.process_allgather(np.bool_(mine)).all())
+
+
+def barrier(name: str) -> None:
+    """Waits for all processes."""
+    if not alone():
+        multihost_utils.sync_global_devices(name)
+
+
+def writer_first(make: Callable[[], T], name: str) -> T:
+    """What ``make`` returns, called in the first process before the others: they find its files."""
+    if not is_writer():
+        barrier(name)
+        return make()
+    try:
+        return make()
+    finally:
+        barrier(name)  # also where the others are about to raise the same
+
+
+def check_same(text: str, what: str) -> None:
+    """Raises a ConfigError in every process unless ``text`` is the same in all."""
+    if alone():
+        return
+    mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    of_all = multihost_utils.process_allgather(mine)
+    others = np.flatnonzero((of_all != of_all[0]).any(-1))
+    if others.size:
+        raise ConfigError(f"{what} differs between process 0 and {others.tolist()}; all have to be given the same")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A file to write that takes the place of ``path`` when complete, with the folders it needs.
+
+    In processes that do not write it is a file that is thrown away.
+    """
+    path = Path(path)
+    if not is_writer():
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    yield partial
+    os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def together(*alike: type[Exception]) -> Iterator[None]:
+    """With several processes, an error in one ends it at once, and thereby the others, which would wait for it.
+
+    Args:
+      alike: errors that all processes raise at the same place; they pass.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if alone():
+            raise
+        lost = _lost_connection(error)
+        if lost is None and isinstance(error, (*alike, SystemExit)):
+            raise
+        if lost is None:
+            traceback.print_exc()
+        who = f"process {jax.process_index()} of {jax.process_count()}"
+        why = _first_line(error) if lost is None else f"lost another process, whose own output says why ({lost})"
+        print(f"{who} ends: {why}\nThe same command, in all processes, continues from what is saved", file=sys.stderr)
+        leave(1)
+
+
+def _lost_connection(error: BaseException | None) -> str | None:
+    """What a library said about the connection to another process, if that is behind ``error``."""
+    found = None
+    while error is not None:  # down to what it began with
+        if any(sign in str(error) for sign in SIGNS_OF_LOSS):
+            found = _first_line(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def leave(status: int) -> None:
+    """Ends this process after a failure; at once, where the usual end would wait for the other processes."""
+    if not jax.distributed.is_initialized():
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
