@@ -21,6 +21,7 @@ from scripts.machine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 Numbers = dict[str, Any]
+Evaluation = tuple[str, Sequence[str]]  # a task and its options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Variant:
 def measure(
     folder: Path,
     variants: Sequence[Variant],
-    evaluations: Mapping[str, Sequence[str]],
+    evaluations: Sequence[Evaluation],
     numbers: Callable[[Path], Numbers],
     jobs: int,
 ) -> dict[str, Numbers]:
@@ -46,7 +47,7 @@ def measure(
 
     Args:
       folder: holds one run per variant, and its log.
-      evaluations: task -> options of evaluate.py.
+      evaluations: tasks with their options of evaluate.py. Numbers of other evaluations are not taken for these.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cores = max(1, len(os.sched_getaffinity(0)) // jobs)
@@ -55,29 +56,34 @@ def measure(
         return {variant.name: result.result() for variant, result in zip(variants, found, strict=True)}
 
 
-def _measured(folder: Path, variant: Variant, evaluations: Mapping, numbers: Callable, cores: int) -> Numbers:
+def _measured(
+    folder: Path, variant: Variant, evaluations: Sequence[Evaluation], numbers: Callable, cores: int
+) -> Numbers:
     kept = folder / "measured.json"
-    asked = dataclasses.asdict(variant) | {"changes": list(variant.changes)}
+    asked = json.loads(json.dumps(dataclasses.asdict(variant) | {"evaluations": evaluations}))
     if not kept.exists():
+        commit = machine()["commit"]
         _train_and_evaluate(folder, variant, evaluations, cores)
-        found = numbers(folder) | {"commit": machine()["commit"]}
-        text = json.dumps({"variant": asked, "numbers": found}, indent=1)
+        text = json.dumps({"asked": asked, "numbers": numbers(folder) | {"commit": commit}}, indent=1)
         kept.with_suffix(".part").write_text(text)
         kept.with_suffix(".part").rename(kept)
     found = json.loads(kept.read_text())
-    if found["variant"] != asked:
-        raise SystemExit(f"{folder} is a run of {found['variant']}, not of {asked}: name a new folder")
+    if found["asked"] != asked:
+        raise SystemExit(
+            f"{kept} has the numbers of {found['asked']}, not of {asked}: remove it if only the evaluations differ, "
+            "and name a new folder if the training does"
+        )
     return found["numbers"]
 
 
-def _train_and_evaluate(folder: Path, variant: Variant, evaluations: Mapping, cores: int) -> None:
+def _train_and_evaluate(folder: Path, variant: Variant, evaluations: Sequence[Evaluation], cores: int) -> None:
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(cores)}
     changes = [f"--config.{change}" for change in (f"train.steps={variant.steps}", *variant.changes)]
     with open(folder.with_suffix(".log"), "a") as log:
         settings = dict(cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
         command = [sys.executable, "train.py", f"--config={variant.config}", f"--workdir={folder.resolve()}"]
         subprocess.run([*command, *changes], **settings)
-        for task, options in evaluations.items():
+        for task, options in evaluations:
             command = [sys.executable, "evaluate.py", f"--workdir={folder.resolve()}", f"--tasks={task}"]
             subprocess.run([*command, "--eval.step=last", *options], **settings)
 

@@ -14,25 +14,30 @@ from scripts import study
 
 OUT = study.ROOT / "results" / "vhe_effect"
 OBJECTIVES = ("ns", "resample", "rescale", "vhe")
-EVALUATION = {
-    "kl_layers": ["--eval.max_sets=320"],
-    "classify": [
-        "--eval.shots=(5,)",
-        "--eval.episodes=10",
-        "--eval.class_samples_c=5",
-        "--eval.class_samples_z=2",
-        "--eval.transfer=()",
-        "--eval.within_alphabet=False",
-    ],
-    # Whole classes of 20: 20 samples of c, 5 of every image's t.
-    "likelihood": [
-        "--eval.set_size=20",
-        "--eval.max_sets=50",
-        "--eval.estimator=nested",
-        "--eval.importance_samples=20",
-        "--eval.importance_samples_z=5",
-    ],
-}
+EVALUATIONS = (
+    ("kl_layers", ["--eval.max_sets=320"]),
+    (
+        "classify",
+        [
+            "--eval.shots=(5,)",
+            "--eval.episodes=10",
+            "--eval.class_samples_c=5",
+            "--eval.class_samples_z=2",
+            "--eval.transfer=()",
+            "--eval.within_alphabet=False",
+        ],
+    ),
+    (
+        "likelihood",  # whole classes of 20: 20 samples of c, 5 of every image's t
+        [
+            "--eval.set_size=20",
+            "--eval.max_sets=50",
+            "--eval.estimator=nested",
+            "--eval.importance_samples=20",
+            "--eval.importance_samples_z=5",
+        ],
+    ),
+)
 CLASSIFIERS = ("log_mean", "kl")
 COLUMNS = {  # of the table: key, form, factor
     "KL of c, nats per set": ("kl_c", "{:.2f} ± {:.2f}", 1),
@@ -95,9 +100,9 @@ def main() -> None:
         for seed in seeds
         for name in OBJECTIVES
     ]
-    found = study.measure(arguments.folder, variants, EVALUATION, numbers, arguments.jobs)
+    found = study.measure(arguments.folder, variants, EVALUATIONS, numbers, arguments.jobs)
     results = {name: [found[f"{name}_{seed}"] for seed in seeds] for name in OBJECTIVES}
-    study.write(OUT, {"evaluation": EVALUATION, "runs": results}, table(results))
+    study.write(OUT, {"evaluations": EVALUATIONS, "runs": results}, table(results))
     folders = {name: [arguments.folder / f"{name}_{seed}" for seed in seeds] for name in OBJECTIVES}
     study.curves(folders, PANELS, OUT / "curves.png", per_set)
 

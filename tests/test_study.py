@@ -33,15 +33,16 @@ def test_a_finished_variant_is_not_trained_again(run, monkeypatch):
     monkeypatch.setattr(study, "_train_and_evaluate", lambda folder, *_: trained.append(folder))
     variant = study.Variant("a", "configs/quickstart.py", 4, ("seed=1",))
     for _ in range(2):
-        assert study.measure(run.parent, [variant], {}, nelbo, jobs=1) == {"a": {"nelbo": 88.0, "commit": ANY}}
+        assert study.measure(run.parent, [variant], [], nelbo, jobs=1) == {"a": {"nelbo": 88.0, "commit": ANY}}
     assert trained == [run]
 
 
-def test_numbers_of_another_variant_are_refused(run, monkeypatch):
+@pytest.mark.parametrize("steps,evaluations", [(8, []), (4, [("likelihood", ["--eval.max_sets=1"])])])
+def test_numbers_of_another_variant_or_evaluation_are_refused(run, monkeypatch, steps, evaluations):
     monkeypatch.setattr(study, "_train_and_evaluate", lambda *_: None)
-    study.measure(run.parent, [study.Variant("a", "configs/quickstart.py", 4)], {}, nelbo, jobs=1)
+    study.measure(run.parent, [study.Variant("a", "configs/quickstart.py", 4)], [], nelbo, jobs=1)
     with pytest.raises(SystemExit, match="name a new folder"):
-        study.measure(run.parent, [study.Variant("a", "configs/quickstart.py", 8)], {}, nelbo, jobs=1)
+        study.measure(run.parent, [study.Variant("a", "configs/quickstart.py", steps)], evaluations, nelbo, jobs=1)
 
 
 @pytest.mark.parametrize("name,script", [("vhe_effect", vhe_effect), ("recipes", recipes)])
@@ -71,7 +72,7 @@ def test_every_recipe_sees_the_same_images():
 
 
 def test_recipes_are_tabled_best_first():
-    run = {"nelbo_whole_class": 90.0, "images": 10, "minutes": 1.0}
+    run = {"nelbo_whole_class": 90.0, "images": 10}
     rows = recipes.table({"base": run | {"nelbo": 100.0}, "adamax": run | {"nelbo": 98.0}}).splitlines()
     assert rows[2].startswith("| adamax | 98.0 | -2.0 |")
     assert rows[3].startswith("| base | 100.0 | +0.0 |")
