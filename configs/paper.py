@@ -122,6 +122,15 @@ def whole_classes(config: ml_collections.ConfigDict) -> None:
     config.eval.update(estimator="nested", importance_samples=500, importance_samples_z=10)
 
 
+def ten_minutes(config: ml_collections.ConfigDict, steps: int, sets_per_batch: int) -> None:
+    """Batch, optimizer and schedule for ten minutes on one accelerator (ours, not the papers')."""
+    config.data.sets_per_batch = sets_per_batch
+    config.model.dtype = "bfloat16"
+    config.optimizer.update(learning_rate=2e-3, schedule="cosine", decay_factor=0.02, warmup=200, ema=0.999)
+    config.train.update(steps=steps, minutes=10.0, steps_per_dispatch=10)
+    config.train.update(log_every=100, eval_every=2_000, save_every=2_000, sample_every=0)
+
+
 def faces(objective: str, sets_per_batch: int) -> ml_collections.ConfigDict:
     """Data and schedule of the VHE paper's faces (section 4.2): a folder of images per video, 40x40 pixels in colour.
 
