@@ -76,7 +76,8 @@ def check_flags(argv: list[str], given: dict) -> None:
         if _WORKDIR.value is None:
             raise ValueError("--workdir=DIR, the folder of a run, is needed (or --compare=DIR,DIR,...)")
         return
-    needless = [name for name in ("workdir", "tasks", "coordinator") if flags.FLAGS[name].present] + list(given)
+    others = "workdir", "tasks", "coordinator", "num_processes", "process_id"
+    needless = [name for name in others if flags.FLAGS[name].present] + list(given)
     if needless:
         raise ValueError(
             f"--compare reads results that are there already, and takes no --{needless[0]}; "
@@ -116,7 +117,7 @@ def evaluate_run(given: dict) -> int:
     processes.start(*processes.flag_values())
     mesh.use_cpu_cores()
     run = open_run(_WORKDIR.value, overrides=given, defaults=defaults())
-    evaluation = Evaluation(Path(_WORKDIR.value), run.config, run.model, run.variables, run.step)
+    evaluation = Evaluation(Path(_WORKDIR.value), *run)
     with contextlib.redirect_stdout(sys.stdout if processes.is_writer() else io.StringIO()):
         return evaluate(evaluation, tasks, skip_inapplicable=everything).status
 

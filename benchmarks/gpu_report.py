@@ -33,6 +33,7 @@ from scripts.machine import commit
 STAGES = ("tests", "benchmarks", "train", "evaluate")
 FILES = ("models/test_invariants.py", "test_distributions.py", "test_objectives.py", "test_sampling.py")
 INVARIANTS = " ".join(f"tests/{name}" for name in FILES)
+LARGEST = 16 * 2**20  # bytes of a file of the results
 COLLECT = 30.0  # seconds kept for writing the results
 START = 15.0  # seconds until training begins to count its time
 COUNTED = 0.92  # share of a training's time that it counts: not validation and saving
@@ -160,6 +161,16 @@ def run_evaluations(report: Report) -> None:
     report.do("evaluate report", [*evaluate, "--tasks=report"], stage.left(), of=time.time())
 
 
+def keep(report: Report, path: Path) -> None:
+    """Copies a file into the results, unless it is too large for them."""
+    size, kept = path.stat().st_size, report.results / path.name
+    if size <= LARGEST:
+        shutil.copyfile(path, kept)
+    else:
+        kept.unlink(missing_ok=True)  # of an earlier call
+        report.say(f"{path} is left out of the results: {size / 2**20:.1f} MiB, more than {LARGEST / 2**20:.0f}")
+
+
 def collect(report: Report, machine: dict[str, Any]) -> None:
     """WORKDIR/results: what `scripts.results` keeps of a run, its page, the weights, and gpu_report.json."""
     from scripts.results import KEPT
@@ -173,7 +184,7 @@ def collect(report: Report, machine: dict[str, Any]) -> None:
             report.remember("export", record)
         files = [path for pattern in (*KEPT, "report.html") for path in report.run.glob(pattern)]
         for path in [*files, *(report.workdir / "exported").glob("*")]:
-            shutil.copyfile(path, report.results / path.name)
+            keep(report, path)
     machine = machine | {"commit": report.commit}
     write_json(report.results / "machine.json", machine)
     measured = {path.stem: read_json(path, {}) for path in sorted((report.workdir / "benchmarks").glob("*.json"))}

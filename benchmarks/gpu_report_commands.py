@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hfsgm_jax.training.log import read_metrics
 from scripts.machine import ROOT
 
 GRACE = 20.0  # seconds that a command has to save its work once its time is over
@@ -103,16 +104,15 @@ def tests_of(path: Path) -> dict[str, Any]:
 
 def training_of(run: Path) -> dict[str, Any]:
     """Where a run stands, from its metrics.jsonl: the last line, median speed, the best validation; {} without one."""
-    path = run / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = read_metrics(run)
     if not lines:
         return {}
-    speeds = [line["images_per_second"] for line in lines]
+    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
     validated = [line for line in lines if isinstance(line.get("val/nelbo"), float)]
     best = min(validated, key=lambda line: line["val/nelbo"], default=None)
     return {
         "last": lines[-1],
-        "images_per_second": statistics.median(speeds),
+        "images_per_second": statistics.median(speeds) if speeds else None,
         "compile_seconds": [line["compile_seconds"] for line in lines if "compile_seconds" in line],
         "best": best and {key: best[key] for key in ("step", "images", "seconds", "val/nelbo")},
     }

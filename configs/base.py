@@ -69,6 +69,7 @@ def get_config() -> ml_collections.ConfigDict:
             pixelcnn_form="stacks",  # stacks (no blind spot), or masked (the VHE paper's)
             likelihood="bernoulli",  # bernoulli, discretized_normal, discretized_logistics; one_dim: as data.family
             known=(),  # one_dim: values of the last parameters of the likelihood; none: all are linear in c
+            remat=False,  # scha_vae: recompute blocks in the backward pass: memory against time (not on CPU)
             dtype="float32",  # float32 or bfloat16 compute; parameters and heads stay float32
         )
     )

@@ -5,8 +5,8 @@
 
 To beat, back_eval, resize gmn, joint NLL of whole classes, nats per image: 64.34 (SCHA-VAE), 61.22 (PixelCNN VHE).
 
-The body is that of `best_scha_vae.py`. The objective is what whole classes ask for: contexts of 2 to 10 images,
-targets drawn apart, the set's KL shared among the 20 images of a class. Two gated layers see the pixels above and to
+The body is that of `best_scha_vae.py`. The objective is what whole classes ask for: targets drawn apart from the
+context, the set's KL shared among the 20 images of a class. Two gated layers see the pixels above and to
 the left, so that the latents need not describe how smooth a stroke is. Its likelihoods are nested: samples of c, and
 of every image's z given each.
 

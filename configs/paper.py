@@ -126,7 +126,7 @@ def ten_minutes(config: ml_collections.ConfigDict, steps: int, sets_per_batch: i
     """Batch, optimizer and schedule for ten minutes on one accelerator (ours, not the papers')."""
     config.data.sets_per_batch = sets_per_batch
     config.model.dtype = "bfloat16"
-    config.optimizer.update(learning_rate=2e-3, schedule="cosine", decay_factor=0.02, warmup=200, ema=0.999)
+    config.optimizer.update(learning_rate=4e-3, schedule="cosine", decay_factor=0.02, warmup=500, ema=0.999)
     config.train.update(steps=steps, minutes=10.0, steps_per_dispatch=10)
     config.train.update(log_every=100, eval_every=2_000, save_every=2_000, sample_every=0)
 

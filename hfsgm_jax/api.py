@@ -47,7 +47,7 @@ class FewShotModel:
     """
 
     def __init__(self, run: Run):
-        self.config, self._model, self._variables, self.step = run
+        self.config, self._model, self._variables, self.step, _ = run
         self.image_shape = run.image_shape
         self._programs: dict[tuple, Callable] = {}
 

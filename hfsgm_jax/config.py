@@ -33,6 +33,7 @@ ADDED = {
     "model.pixelcnn_layers": 0,
     "model.pixelcnn_width": 64,
     "model.prior_width": 64,
+    "model.remat": False,
     "model.style_channels": 6,
     "objective.embedding": 32,
     "objective.tightened": False,

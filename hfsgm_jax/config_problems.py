@@ -7,7 +7,6 @@ from typing import Any
 OBJECTIVES = ("ns", "resample", "rescale", "vhe")
 APART = ("resample", "vhe")  # their target images are drawn apart from the context
 WHOLE_CLASS = ("rescale", "vhe")  # KL_c is shared by |X| images instead of |D|
-NOT_NORMALISED = ("scha_vae", "one_dim")  # the models without batch normalisation
 
 
 def problems(config: Any) -> Iterator[str]:
@@ -97,11 +96,6 @@ def _optimizer_problems(config) -> Iterable[str]:
         yield f"optimizer.clip_at is {opt.clip_at}; it is above 0 (optimizer.clip='none' turns clipping off)"
     if not 0 <= opt.ema < 1:
         yield f"optimizer.ema is {opt.ema}; it is a decay in [0, 1), 0 is off"
-    if opt.ema and config.model.name not in NOT_NORMALISED:
-        yield (
-            f"optimizer.ema={opt.ema} averages parameters, and model.name={config.model.name!r} has batch "
-            "normalisation, whose statistics belong to the parameters of the last step: set optimizer.ema=0"
-        )
     if opt.schedule == "step" and opt.decay_steps < 1:
         yield "optimizer.schedule='step' needs optimizer.decay_steps, the steps between decays"
     if opt.schedule == "plateau" and not (0 < opt.decay_factor < 1 and opt.patience >= 1):

@@ -25,10 +25,12 @@ from jax.experimental import multihost_utils
 from hfsgm_jax.config import ConfigError
 
 AUTO = "auto"
+# Seconds, unless the variables of the environment with HFSGM_ before these names say others.
 START_SECONDS = 300  # within which all processes have to be there
-HEARTBEAT_SECONDS = 60  # unless HFSGM_HEARTBEAT_SECONDS says: so long silent is dead, and then the others end
+HEARTBEAT_SECONDS = 60  # so long silent is dead, and then the others end
 # JAX raises errors of several types, with what its libraries say.
 SIGNS_OF_LOSS = "Gloo", "NCCL", "Connection reset", "Socket closed", "coordination service", "UNAVAILABLE: "
+MESSAGE_BYTES = 2000  # of an error that other processes are told
 T = TypeVar("T")
 
 
@@ -73,15 +75,18 @@ def start(coordinator: str | None, num_processes: int | None = None, process_id:
       coordinator: ``HOST:PORT`` of the first process, `AUTO` to ask the cluster's scheduler, or None: one process.
 
     Raises:
-      ConfigError: arguments that do not go together, no scheduler that is known, or not all processes came.
+      ConfigError: arguments that do not go together, no scheduler that is known, or JAX cannot join the others.
     """
     check_flags(coordinator, num_processes, process_id)
     if coordinator is None:
         return
+    seconds = _seconds("START_SECONDS")
+    settings = dict(initialization_timeout=seconds, heartbeat_timeout_seconds=_seconds("HEARTBEAT_SECONDS"))
     # Without an accelerator the processes talk by Gloo, which is not the default of every JAX.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    heartbeat = int(os.environ.get("HFSGM_HEARTBEAT_SECONDS", HEARTBEAT_SECONDS))
-    settings = dict(initialization_timeout=START_SECONDS, heartbeat_timeout_seconds=heartbeat)
+    who = "this process" if process_id is None else f"process {process_id} of {num_processes}"
+    # When the time is over JAX ends the process, with a message of its own.
+    print(f"{who} waits {seconds} s at most for the others by {coordinator}", file=sys.stderr, flush=True)
     try:
         if coordinator == AUTO:
             jax.distributed.initialize(**settings)
@@ -95,13 +100,17 @@ def start(coordinator: str | None, num_processes: int | None = None, process_id:
             "--coordinator=HOST:PORT --num_processes=N --process_id=I"
         ) from None
     except RuntimeError as error:
-        raise ConfigError(
-            f"process {process_id} of {num_processes} did not find the others by {coordinator} within "
-            f"{START_SECONDS} s ({_first_line(error)}): all have to run, with the same --coordinator, which has to be "
-            "an address of process 0 that all can reach"
-        ) from None
+        raise ConfigError(f"{who} cannot join the others by {coordinator}: {_first_line(error)}") from None
     # JAX takes SIGTERM for a notice that training must look for; until it does, the signal should end the process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _seconds(name: str) -> int:
+    """What the environment says for a constant of this module, or the constant."""
+    text = os.environ.get(f"HFSGM_{name}", str(globals()[name]))
+    if not text.isdecimal() or not int(text):
+        raise ConfigError(f"HFSGM_{name}={text} of the environment is not a whole number of seconds, such as 60")
+    return int(text)
 
 
 def alone() -> bool:
@@ -126,14 +135,31 @@ def barrier(name: str) -> None:
 
 
 def writer_first(make: Callable[[], T], name: str) -> T:
-    """What ``make`` returns, called in the first process before the others: they find its files."""
-    if not is_writer():
-        barrier(name)
+    """What ``make`` returns, called in the first process before the others: they find its files.
+
+    Raises:
+      ValueError: ``make`` raised one, in this process; or in another one: a ConfigError that tells it.
+    """
+    if alone():
         return make()
-    try:
-        return make()
-    finally:
-        barrier(name)  # also where the others are about to raise the same
+    result = failure = None
+    for my_turn in (is_writer(), not is_writer()):
+        if my_turn:
+            try:
+                result = make()
+            except ValueError as error:
+                failure = error
+        told = _gather(str(failure) or type(failure).__name__ if failure else "")
+        if any(told):
+            first = next(i for i, text in enumerate(told) if text)
+            raise failure or ConfigError(f"process {first} failed with its {name}: {told[first]}")
+    return result
+
+
+def _gather(text: str) -> list[str]:
+    """The texts of all processes, each cut to `MESSAGE_BYTES`."""
+    mine = np.frombuffer(text.encode()[:MESSAGE_BYTES].ljust(MESSAGE_BYTES, b"\0"), np.uint8)
+    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(mine)]
 
 
 def check_same(text: str, what: str) -> None:
@@ -174,10 +200,10 @@ def together(*alike: type[Exception]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if alone():
+        if alone() or isinstance(error, alike):
             raise
         lost = _lost_connection(error)
-        if lost is None and isinstance(error, (*alike, SystemExit)):
+        if lost is None and isinstance(error, SystemExit):
             raise
         if lost is None:
             traceback.print_exc()

@@ -13,12 +13,16 @@ from hfsgm_jax.weights import WeightsError, has_weights, read_weights, write_wei
 
 
 class Run(NamedTuple):
-    """A trained model: config (overrides applied), Flax module, its (EMA) variables, training step."""
+    """A trained model: config (overrides applied), Flax module, its (EMA) variables, training step.
+
+    ``weights`` is what the variables were rounded to when they were exported; float32 is what they were trained in.
+    """
 
     config: ml_collections.ConfigDict
     model: Any
     variables: dict[str, Any]
     step: int
+    weights: str = "float32"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -112,14 +116,14 @@ def export(
     return [dump_config(config, out), *files]
 
 
-def _exported(workdir: str | os.PathLike, step: str | int) -> tuple[dict[str, Any], int]:
+def _exported(workdir: str | os.PathLike, step: str | int) -> tuple[dict[str, Any], int, str]:
     import jax
     import jax.numpy as jnp
 
-    variables, number = read_weights(workdir)
+    variables, number, dtype = read_weights(workdir)
     if str(step) not in ("best", "last", str(number)):
         raise WeightsError(f"{workdir} holds the weights of step {number} only, not of {step!r}")
-    return jax.tree.map(jnp.asarray, variables), number
+    return jax.tree.map(jnp.asarray, variables), number, dtype
 
 
 def _checkpoint(workdir: str | os.PathLike, step: str | int) -> tuple[dict[str, Any], int]:

@@ -69,8 +69,8 @@ def has_weights(folder: str | os.PathLike) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
-def read_weights(folder: str | os.PathLike) -> tuple[dict[str, Any], int]:
-    """``(variables, step)`` of a folder that `write_weights` wrote; float32 numpy arrays.
+def read_weights(folder: str | os.PathLike) -> tuple[dict[str, Any], int, str]:
+    """``(variables, step, dtype)`` of a folder that `write_weights` wrote: float32 arrays, what they were rounded to.
 
     Raises:
       WeightsError: a file is missing, altered or of another format; names it.
@@ -91,7 +91,7 @@ def read_weights(folder: str | os.PathLike) -> tuple[dict[str, Any], int]:
             values = np.frombuffer(stream, dtype, count, start).reshape(shape)
             start += count * dtype.itemsize
             _put(variables, path.split("/"), values.astype(np.float32))
-        return variables, int(manifest["step"])
+        return variables, int(manifest["step"]), dtype.name
     except WeightsError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:

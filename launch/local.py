@@ -3,7 +3,8 @@
     python launch/local.py 2x4 train.py --config=configs/quickstart.py --workdir=runs/try
 
 starts 2 processes of 4 devices each. One GPU, or all GPUs of one machine, need no launcher: one process drives them.
-Ctrl-C and SIGTERM reach all processes. Exit status: the first that is not 0.
+Paths are relative to the folder that it is called in, except that of the program: train.py and evaluate.py are those of
+this repository. Ctrl-C and SIGTERM reach all processes. Exit status: the first that is not 0.
 """
 
 import os
@@ -48,7 +49,6 @@ def start(
         subprocess.Popen(
             [sys.executable, str(ROOT / command[0]), *command[1:], *(flags(i) if processes > 1 else [])],
             env={**os.environ, **settings, **(environment or {})},
-            cwd=ROOT,
             stdout=outputs[i] if outputs else None,
             stderr=subprocess.STDOUT if outputs else None,
         )

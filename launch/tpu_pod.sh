@@ -10,8 +10,8 @@
 set -euo pipefail
 config=$1 workdir=$2
 shift 2
-on_all_hosts() {
-  gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="cd ~/hfsgm_jax && $*"
+on_all_hosts() {  # %q: another shell reads the arguments there
+  gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="cd ~/hfsgm_jax && $(printf '%q ' "$@")"
 }
 on_all_hosts python train.py --coordinator=auto "--config=$config" "--workdir=$workdir" "$@"
 on_all_hosts python evaluate.py --coordinator=auto "--workdir=$workdir" --tasks=all

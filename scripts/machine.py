@@ -37,11 +37,11 @@ def _cpu_model() -> str:
 
 
 def commit() -> str | None:
-    """The commit of this clone, ``+`` where files have been changed (results apart); None outside of one."""
+    """The commit of this clone, ``+`` where files were changed or added (results apart); None outside of one."""
     git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
     try:
         found = git(["git", "rev-parse", "--short=12", "HEAD"])
-        changed = git(["git", "diff", "--quiet", "HEAD", "--", ".", *(f":!{path}" for path in WRITTEN)])
+        changed = git(["git", "status", "--porcelain", "--", ".", *(f":!{path}" for path in WRITTEN)])
     except OSError:
         return None
-    return found.stdout.strip() + "+" * (changed.returncode == 1) if found.returncode == 0 else None
+    return found.stdout.strip() + "+" * bool(changed.stdout) if found.returncode == 0 else None

@@ -4,9 +4,10 @@
 
 Two tiny models on procedural characters, which between them have every part of a training state: a SCHA-VAE with
 averaged parameters and a plateau schedule, and a Homoencoder with batch statistics. Each is trained by train.py and
-killed (SIGKILL, every fourth time SIGTERM) while it starts, compiles, trains, validates, draws or saves; in the end it
-must have the same checkpoint to the bit and the same lines of metrics as the run without kills. Writes results.json and
-log.txt; exit status 1 if anything differs.
+killed (SIGKILL, every fourth time SIGTERM) while it starts, compiles, trains, and mostly while it validates, draws or
+saves, when it has compiled everything, 25 to 60 steps after it began. In the end it must have the same checkpoint to
+the bit and the same lines of metrics as the run without kills. Writes results.json and log.txt; exit status 1 if
+anything differs.
 """
 
 import argparse
@@ -46,7 +47,7 @@ COMMON = {
     "train.save_every": 10,
     "train.devices": 1,
     "train.progress": False,
-    "eval.val_sets": 32,
+    "eval.val_sets": 256,
     "eval.sets_per_batch": 4,
 }
 MODELS = {
@@ -62,7 +63,12 @@ MODELS = {
         **{"train.sample_every": 0},
     },
 }
-PHASES = ("compilation", "start-up", "training", "save", "evaluation")  # one kill in each, again and again
+# One kill in each, again and again; every fourth is a SIGTERM.
+PHASES = (
+    *("compilation", "save", "evaluation", "save", "training"),
+    *("save", "start-up", "evaluation", "save", "evaluation"),
+)
+USUAL = {"start-up": 12.0, "compilation": 5.0, "training": 0.5, "save": 0.5, "evaluation": 1.0}  # seconds they take
 FOREVER = 10**6
 # Tiny programs: what takes time is their compilation.
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -114,25 +120,19 @@ def wait_for(training: Training, condition) -> None:
         time.sleep(0.002)
 
 
-def kill(folder: Path, config: dict[str, Any], phase: str, number: signal.Signals, rng: random.Random, usual) -> dict:
-    """Starts a run, kills it in this phase, and says where it was.
-
-    Args:
-      usual: seconds that each phase takes; the kill falls within.
-    """
+def kill(folder: Path, config: dict[str, Any], phase: str, number: signal.Signals, rng: random.Random) -> dict:
+    """Starts a run, kills it in this phase, and says where it was."""
     training = Training(folder, config, FOREVER)
-    if phase == "start-up":
-        time.sleep(rng.uniform(0, usual["start-up"]))
-    elif phase == "compilation":
+    if phase == "compilation":
         wait_for(training, lambda: training.said("training in|continuing"))
-        time.sleep(rng.uniform(0, usual["compilation"]))
-    else:
-        # The line before an evaluation, or any.
-        wait_for(training, lambda: training.said(r"step \d*[13579]5/" if phase == "evaluation" else "step "))
-        time.sleep(rng.uniform(0, usual[phase]))
+    elif phase != "start-up":
+        lines = rng.randrange(5, 13)  # of 5 steps each: it has validated, drawn and saved before
+        wait_for(training, lambda: sum(line.startswith("step ") for line in list(training.lines)) >= lines)
+    if phase == "evaluation":
+        wait_for(training, lambda: re.match(r"step \d*[13579]5/", training.lines[-1]))  # the last before one
     if phase == "save":
         wait_for(training, lambda: saving(folder))
-        time.sleep(rng.uniform(0, 0.05))
+    time.sleep(rng.uniform(0, USUAL[phase]))
     alive, status = training.running, training.end(number)
     steps = [line.split("  ")[0] for line in training.lines if line.startswith("step ")]
     begun = [line.split("from ")[1].split(":")[0] for line in training.lines if line.startswith("continuing")]
@@ -184,12 +184,11 @@ def soak(name: str, folder: Path, kills: int, rng: random.Random, say) -> dict[s
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     say(f"{name}")
-    usual = {"start-up": 12.0, "compilation": 5.0, "training": 6.0, "save": 2.0, "evaluation": 3.0}
     records = []
     for index in range(kills):
         number = signal.SIGTERM if index % 4 == 3 else signal.SIGKILL
         phase = PHASES[index % len(PHASES)]
-        records.append(kill(cut, config, phase, number, rng, usual))
+        records.append(kill(cut, config, phase, number, rng))
         say(f"  kill {index + 1}: " + ", ".join(f"{k} {v}" for k, v in records[-1].items() if v not in ("", [])))
     reached = max((line["step"] for line in read_metrics(cut)), default=0)
     steps = (reached // CYCLE + 1) * CYCLE
@@ -241,6 +240,7 @@ def main() -> int:
         "minutes": minutes,
         "runs": runs,
         **machine(),
+        "xla_flags": XLA_FLAGS,
         "date": datetime.date.today().isoformat(),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)

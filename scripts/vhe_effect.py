@@ -10,10 +10,10 @@ curves.png) and the table in README.md. What is finished is not done again; an i
 import argparse
 from pathlib import Path
 
+from hfsgm_jax.config_problems import OBJECTIVES
 from scripts import study
 
 OUT = study.ROOT / "results" / "vhe_effect"
-OBJECTIVES = ("ns", "resample", "rescale", "vhe")
 EVALUATIONS = (
     ("kl_layers", ["--eval.max_sets=320"]),
     (

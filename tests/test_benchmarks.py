@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import subprocess
 
 import jax
 import numpy as np
@@ -223,6 +224,23 @@ def test_results_of_the_same_commit_and_command_are_kept(monkeypatch, tmp_path, 
     assert runner.run([other], tmp_path) == [] and measured[4:] == ["good"]
     assert runner.run([good], tmp_path, minutes=1e-9) == ["good"] and measured[5:] == []
     assert "broken" in capsys.readouterr().out
+
+
+def test_a_commit_with_changes_is_told_apart(monkeypatch, tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True)
+
+    monkeypatch.setattr("scripts.machine.ROOT", tmp_path)
+    assert commit() is None
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "--message=first")
+    clean = commit()
+    assert clean and not clean.endswith("+")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a.json").write_text("written")
+    assert commit() == clean
+    (tmp_path / "new.py").write_text("not added")
+    assert commit() == clean + "+"
 
 
 def test_commands_name_no_places():

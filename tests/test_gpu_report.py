@@ -65,14 +65,16 @@ def test_a_failing_benchmark_does_not_stop_the_next(report, monkeypatch):
     assert len(names) == 1 + len(gpu_report_items.accelerator(1))
 
 
-def test_results_hold_what_there_is(report, monkeypatch):
+def test_results_hold_what_there_is(report, monkeypatch, capsys):
     """Of a run that trained, was evaluated and exported: loadable weights, all numbers, few files."""
     run = report.run
     (run / "eval").mkdir(parents=True)
     (run / "checkpoints" / "2").mkdir(parents=True)
     lines = [dict(step=s, images=9 * s, seconds=1.5 * s, images_per_second=s) for s in (1, 2, 3)]
     lines[0]["val/nelbo"], lines[1]["val/nelbo"] = 5.0, 4.0
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines.append(dict(step=4, images=36, seconds=6.0))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 5, "ima')
+    (run / "report.html").write_text("page")
     (run / "config.json").write_text("{}")
     (run / "eval" / "likelihood.json").write_text('[{"name": "nll", "value": 3.0}]')
     commands.write_json(report.workdir / "benchmarks" / "b.json", {"images_per_second": 7})
@@ -89,6 +91,10 @@ def test_results_hold_what_there_is(report, monkeypatch):
 
     monkeypatch.setattr(gpu_report, "execute", export)
     gpu_report.collect(report, {"device": "tiny"})
+    assert (report.results / "report.html").exists()
+    (run / "report.html").write_bytes(bytes(gpu_report.LARGEST + 1))
+    gpu_report.collect(report, {"device": "tiny"})
+    assert "report.html is left out of the results: 16.0 MiB" in capsys.readouterr().out
     names = {path.name for path in report.results.iterdir()}
     assert names == {
         *("config.json", "metrics.jsonl", "likelihood.json", "machine.json", "gpu_report.json"),
@@ -98,7 +104,7 @@ def test_results_hold_what_there_is(report, monkeypatch):
     assert found["machine"] == {"device": "tiny", "commit": "abc"} and found["overrides"] == ["--config.a.b=1"]
     assert found["tests"] == {"status": "failed", "passed": 1, "failed": 1, "skipped": 1, "failures": ["t::b"]}
     assert found["benchmarks"] == {"b": {"images_per_second": 7}}
-    assert found["training"]["last"]["step"] == 3 and found["training"]["images_per_second"] == 2
+    assert found["training"]["last"]["step"] == 4 and found["training"]["images_per_second"] == 2
     assert found["training"]["best"] == {"step": 2, "images": 18, "seconds": 3.0, "val/nelbo": 4.0}
     assert found["evaluation"]["likelihood"][0]["value"] == 3.0
 

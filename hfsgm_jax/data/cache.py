@@ -156,7 +156,9 @@ def _cached(config: Any, source: str, names: list[str], read: Callable, arrays: 
     try:
         found = read()
     except MissingLibrary as error:
-        raise MissingLibrary(f"{error} There is no cache file {path or f'{prefix}-*.npz'!r}.") from error
+        file = path or f"{prefix}-*.npz"
+        why = f"The cache file {file} cannot be read." if os.path.exists(file) else f"There is no cache file {file}."
+        raise MissingLibrary(f"{error} {why}") from error
     # Preparing the raw data may just have given them a fingerprint.
     fingerprint = SOURCES[source].fingerprint(config)
     if fingerprint is not None:

@@ -21,7 +21,7 @@ from hfsgm_jax.trace import Plan, Sets
 PAGE = "compare.html"
 # What must agree for two numbers to stand in one table, and what belongs to the run rather than to the measurement.
 DATA = "source split scheme resize image_size sha256 binarize".split()
-OF_THE_RUN = ("step", "dtype", "images_one_by_one")
+OF_THE_RUN = ("step", "dtype", "weights", "images_one_by_one")
 LOWER, HIGHER = ("nelbo", "nll"), ("accuracy", "recognised")  # better
 LONG = 30  # characters, from which on a row's heading wraps
 FOLDED = 12  # rows, from which on a table is folded

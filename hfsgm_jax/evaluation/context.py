@@ -44,6 +44,7 @@ class Evaluation:
       config: its whole config, overrides applied.
       model, variables: the Flax module and its (EMA) variables.
       step: training step of the checkpoint.
+      weights: what the variables were rounded to when the run was exported.
     """
 
     workdir: Path
@@ -51,6 +52,7 @@ class Evaluation:
     model: Any
     variables: Any
     step: int
+    weights: str = "float32"
 
     @property
     def options(self) -> ml_collections.ConfigDict:
@@ -131,14 +133,17 @@ class Evaluation:
         return sets_of(self.all_sets)
 
     def check_sets(self, dataset: Any = None, sizes: Sequence[int] | None = None) -> None:
-        """Raises an EvaluationError where sets of a size that was asked for are larger than the smallest class.
+        """Raises an EvaluationError where no set can have as many images.
 
-        Sets of the training size, where none was asked for, may have all images of a smaller class, but not all.
+        A class with fewer images than a set gives one set of all of them (`fixed_sets`), so that only one that is
+        larger than every class is refused. Of ``sizes``, where a result is about its size, every set has that many:
+        none may be larger than the smallest class.
         """
         dataset = self.dataset if dataset is None else dataset
-        asked = sizes is not None or self.options.set_size > 0
-        key, sizes = ("set_size", [self.set_size]) if sizes is None else ("set_sizes", sizes)
-        which, limit = ("smallest", np.min(dataset.size)) if asked else ("largest", np.max(dataset.size))
+        if sizes is None:
+            key, sizes, which, limit = "set_size", [self.set_size], "largest", np.max(dataset.size)
+        else:
+            key, which, limit = "set_sizes", "smallest", np.min(dataset.size)
         if max(sizes) > limit:
             raise EvaluationError(
                 f"eval.{key} asks for sets of {max(sizes)} images, but the {which} class of {dataset.info['source']} "
@@ -259,11 +264,13 @@ class Evaluation:
     @property
     def run_conditions(self) -> dict[str, Any]:
         """What every record is keyed by, whatever its data."""
+        rounded = {} if self.weights == "float32" else {"weights": self.weights}
         return {
             "binarize": self.config.data.binarize,
             "seed": self.options.seed,
             "step": self.step,
             "dtype": self.config.model.dtype,
+            **rounded,
         }
 
     @staticmethod

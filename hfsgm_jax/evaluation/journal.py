@@ -5,6 +5,7 @@ import functools
 import hashlib
 import inspect
 import os
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from hfsgm_jax import processes
 
 PACKAGE = Path(__file__).resolve().parents[1]
+LEFT_FOR = 30 * 24 * 3600.0  # seconds that batches of an interrupted task wait to be continued
 
 
 def digest(*parts: object) -> str:
@@ -28,6 +30,14 @@ def digest(*parts: object) -> str:
         else:
             sha.update(repr(leaf).encode())
     return sha.hexdigest()[:32]
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; 0 if it is gone, which another process may have seen to."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 @functools.cache
@@ -44,20 +54,22 @@ class Journal:
     """Finished batches of a task that has not ended yet: a file each, gone when the task has ended.
 
     A batch is named by all that its result depends on, so that a rerun with other options, of another checkpoint
-    or by other code finds nothing of the old one. Every process reads, the first one writes.
+    or by other code finds nothing of the old one, and leaves it: the interrupted call may still be continued, for
+    `LEFT_FOR` seconds. Every process reads, the first one writes.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self._root = self._folder = Path(folder)
         self._used: set[Path] = set()
-        self._found: set[Path] = set()
+        self._old: set[Path] = set()
 
     def begin(self, task: str) -> None:
         """What is recalled and kept from now on is the task's."""
         self._folder = self._root / task
         self._used.clear()
         # Earlier versions kept all tasks' batches in one folder: no task finds them any more.
-        self._found = {*self._folder.glob("*.npz"), *self._root.glob("*.npz")}
+        found = {*self._folder.glob("*.npz"), *self._root.glob("*.npz")}
+        self._old = {path for path in found if _age(path) > LEFT_FOR}
 
     def recall(self, name: str) -> dict[str, np.ndarray] | None:
         """The result of this name, or None."""
@@ -80,11 +92,11 @@ class Journal:
     def release(self) -> None:
         """Leaves what was recalled or kept since the task began for a rerun: it has failed."""
         self._used.clear()
-        self._found.clear()
+        self._old.clear()
 
     def forget(self) -> None:
-        """Drops what was recalled or kept, and what the task found of runs that were never resumed: it has ended."""
-        gone = self._used | self._found
+        """Drops what was recalled or kept, and what the task found that is too old to be continued: it has ended."""
+        gone = self._used | self._old
         self.release()
         if not processes.is_writer():
             return

@@ -73,16 +73,7 @@ def context_kl(apply: Any, encode: Any, row: Sets, key: jax.Array) -> dict[str, 
 
 def check(evaluation: Evaluation) -> None:
     """Raises where the sets cannot be drawn."""
-    for dataset in _datasets(evaluation):
-        evaluation.check_sets(dataset)
-
-
-def _datasets(evaluation: Evaluation) -> list[Any]:
-    """Of ``eval.split``, and of training, where KL_c is what training charged for (VHE, Table 1)."""
-    if not any(node.plate == SET for node in evaluation.model.nodes):
-        return [evaluation.dataset]
-    train = evaluation.load("train", evaluation.config.data.source)
-    return [evaluation.dataset] if train.info == evaluation.dataset.info else [evaluation.dataset, train]
+    evaluation.check_sets()
 
 
 def kl_layers(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
@@ -94,7 +85,8 @@ def kl_layers(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     sets or images by more than `ACTIVE_VARIANCE`, and ``active_units_kl``, whose mean KL is above
     `ACTIVE_KL` nats (per set for c, per image for z). The first also counts a unit that says nothing
     and whose mean follows the layers above it; the second does not. Then ``kl_c``, the KL of all latents c in nats
-    per set, on ``eval.split`` and on training classes (VHE, Table 1). The last record, ``figure``, has the picture.
+    per set, on ``eval.split`` (the sum of its layers) and on training classes (VHE, Table 1), where they are at hand
+    and have sets of that size. The last record, ``figure``, has the picture.
     """
     sets, nodes = evaluation.sets(), evaluation.model.nodes
     kl, units = _all_statistics(evaluation, sets)
@@ -124,21 +116,33 @@ def kl_layers(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
             **data,
         }
         yield node.label, records[node.label]
-    yield from _context_records(evaluation)
+    if labels := [node.label for node in nodes if node.plate == SET]:
+        yield "kl_c", _context_record(sum(kl[label] for label in labels), data)
+        yield from _training_record(evaluation)
     path = evaluation.folder / plots.file_name("kl_layers", data)
     draw(records, path)
     yield "figure", {"pictures": [f"eval/{path.name}"], **data}
 
 
-def _context_records(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
-    for dataset in _datasets(evaluation) if any(node.plate == SET for node in evaluation.model.nodes) else ():
-        batch = evaluation.fixed_sets(dataset, evaluation.set_size)
-        kl = evaluation.each(f"KL of c, {dataset.info['split']} classes", context_kl, sets_of(batch))["kl_c"]
-        measured = {"value": float(kl.mean()), "standard_error": bootstrap_error(kl, np.ones(len(kl)))}
-        yield (
-            "kl_c",
-            {**measured, "unit": "nats/set", "estimator": "elbo", **evaluation.data_conditions(dataset, batch)},
-        )
+def _training_record(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
+    """``kl_c`` of training classes, which training charged for; a line instead where there are no such sets."""
+    try:
+        dataset = evaluation.load("train", evaluation.config.data.source)
+        evaluation.check_sets(dataset)
+    except ValueError as error:
+        print(f"  no kl_c of training classes: {error}")
+        return
+    if dataset.info == evaluation.dataset.info:
+        return
+    batch = evaluation.fixed_sets(dataset, evaluation.set_size)
+    kl = evaluation.each("KL of c, training classes", context_kl, sets_of(batch))["kl_c"]
+    yield "kl_c", _context_record(kl, evaluation.data_conditions(dataset, batch))
+
+
+def _context_record(kl: np.ndarray, data: Record) -> Record:
+    """``kl``: nats of every set ``[sets]``."""
+    measured = {"value": float(kl.mean()), "standard_error": bootstrap_error(kl, np.ones(len(kl)))}
+    return {**measured, "unit": "nats/set", "estimator": "elbo", **data}
 
 
 def resolution(node: Any) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from hfsgm_jax import processes
 from hfsgm_jax.config import flatten
 from hfsgm_jax.evaluation.context import Evaluation
 from hfsgm_jax.evaluation.likelihood import estimator_text
@@ -41,7 +42,8 @@ def check(evaluation: Evaluation) -> None:
 def report(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
     """Writes ``report.html`` into the run's folder and yields where it is."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(evaluation.variables.get("params", {})))
-    write_report(evaluation.workdir, {"parameters": parameters, "step": evaluation.step})
+    if processes.is_writer():
+        write_report(evaluation.workdir, {"parameters": parameters, "step": evaluation.step})
     yield "report", {"pictures": [PAGE], "parameters": parameters}
 
 

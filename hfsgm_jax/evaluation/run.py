@@ -67,7 +67,8 @@ def evaluate(evaluation: Evaluation, tasks: Sequence[str], skip_inapplicable: bo
         except ValueError as error:  # of options, data or checkpoints: the user's to change
             skipped = skip_inapplicable and isinstance(error, NotApplicable)
             (outcome.inapplicable if skipped else outcome.refused)[task] = str(error)
-            print(f"evaluate: {task} {'does not apply' if skipped else 'is refused'}: {error}", file=sys.stderr)
+            if processes.is_writer():
+                print(f"evaluate: {task} {'does not apply' if skipped else 'is refused'}: {error}", file=sys.stderr)
     processes.check_same(repr(sorted(outcome.refused | outcome.inapplicable)), "which tasks are refused")
     for task in tasks:
         if task in outcome.refused or task in outcome.inapplicable:

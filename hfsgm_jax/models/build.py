@@ -11,7 +11,7 @@ from hfsgm_jax.models import one_dim, scha_vae, statistician, vhe
 from hfsgm_jax.models.base import SetModel
 from hfsgm_jax.nn.aggregate import AGGREGATORS
 from hfsgm_jax.nn.autoregressive import PixelHead
-from hfsgm_jax.nn.baseline import ConvDecoder, ConvEncoder
+from hfsgm_jax.nn.baseline import GRID, ConvDecoder, ConvEncoder, grid_side
 from hfsgm_jax.nn.bottleneck import PyramidDecoder, PyramidEncoder, parse_levels
 from hfsgm_jax.nn.families import FAMILIES
 from hfsgm_jax.nn.layers import padded_size
@@ -104,6 +104,11 @@ def check_model(config: Any, image_shape: tuple[int, int, int]) -> None:
     """
     for key in CHOICES:
         _choice(config, key)
+    if config.remat and config.name != "scha_vae":
+        raise ConfigError(
+            f"model.remat=True recomputes the residual blocks of model.name='scha_vae', and {config.name!r} has none: "
+            "use model.remat=False"
+        )
     if config.name == "one_dim":
         return one_dim.check(config, image_shape)
     if config.likelihood in FAMILIES:
@@ -135,10 +140,12 @@ def check_model(config: Any, image_shape: tuple[int, int, int]) -> None:
             raise ConfigError(f"model.{key}={config[key]} must not be negative")
     _check_pixelcnn(config, channels)
     _check_context(config, height)
-    if height == 40 and STATISTICIANS.get(config.name, (False,))[0]:
+    if STATISTICIANS.get(config.name, (False,))[0] and grid_side(height) != GRID:
+        fit = ", ".join(str(size) for size in IMAGE_SIZES if grid_side(size) == GRID)
         raise ConfigError(
-            f"images of 40 pixels: the latents of model.name={config.name!r} are maps of 4x4 positions, to which 40 "
-            "pixels do not halve: use data.image_size of 28, 32 or 64, or a model whose latents are vectors"
+            f"images of {height} pixels: the latents of model.name={config.name!r} are maps of {GRID}x{GRID} "
+            f"positions, to which {height} pixels do not halve: use data.image_size of {fit}, or a model whose latents "
+            "are vectors"
         )
     if config.aggregate == "lag" and config.width % config.heads:
         raise ConfigError(f"model.heads={config.heads} does not divide model.width={config.width}")
@@ -217,7 +224,7 @@ def _head(config: Any, channels: int, dtype: Any) -> PixelHead | None:
 
 
 def _scha_vae(config: Any, size: int, out_channels: int, dtype: Any, common: dict[str, Any]) -> SetModel:
-    look = dict(width=config.width, patch=config.patch, border=config.border, dtype=dtype)
+    look = dict(width=config.width, patch=config.patch, border=config.border, remat=config.remat, dtype=dtype)
     low_to_high = {key: tuple(reversed(parse_levels(config[key]))) for key in ("latents", "decoder")}
     shape = dict(image_size=size, out_channels=out_channels, context=config.decoder_context)
     return SetModel(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from hfsgm_jax.distributions import Normal, softplus_normal
 from hfsgm_jax.models.base import Node
 from hfsgm_jax.nn.aggregate import Aggregate
-from hfsgm_jax.nn.bottleneck import Bottleneck
+from hfsgm_jax.nn.bottleneck import block_type
 from hfsgm_jax.nn.layers import Dense, scaled_init, upsample
 from hfsgm_jax.trace import SET, Sets, masked_mean
 
@@ -58,20 +58,22 @@ class PathNode(Node):
       width: W of both paths.
       channels: of the latent, per position.
       scale: 1/sqrt(L), on everything this layer adds to a path.
+      remat: blocks are computed again in the backward pass.
     """
 
     resolution: int = 1
     width: int = 128
     channels: int = 32
     scale: float = 1.0
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         return (self.resolution, self.resolution, self.channels)
 
-    def _block(self, features: int, **kwargs) -> Bottleneck:
-        return Bottleneck(features, self.width, self.resolution, dtype=self.dtype, **kwargs)
+    def _block(self, features: int, **kwargs) -> nn.Module:
+        return block_type(self.remat)(features, self.width, self.resolution, dtype=self.dtype, **kwargs)
 
     def _inject(self) -> Dense:
         return Dense(self.width, kernel_init=scaled_init(self.scale), dtype=self.dtype)
@@ -171,7 +173,7 @@ def nodes(config: Any, levels: tuple[tuple[int, int], ...], dtype: Any) -> tuple
     """c_L, z_L, ..., c_1, z_1 for ``levels`` (resolution, depth), low to high."""
     resolutions = [r for r, depth in levels for _ in range(depth)]
     total = len(resolutions)
-    common = dict(width=config.width, scale=1 / math.sqrt(total), dtype=dtype)
+    common = dict(width=config.width, scale=1 / math.sqrt(total), remat=config.remat, dtype=dtype)
     out = []
     for i, resolution in enumerate(resolutions):
         layer = dict(layer=total - i, resolution=resolution, **common)

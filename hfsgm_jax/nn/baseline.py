@@ -13,12 +13,17 @@ import jax.numpy as jnp
 
 from hfsgm_jax.nn.layers import BatchNorm, Conv, Dense, average_pool, depth_to_space, upsample
 
-GRID = 4  # positions per side of a latent map; there the encoder ends and the decoder starts
+GRID = 4  # positions per side of a latent map
+POOLED = 64  # pixels; images of this side are halved before the first convolution, and doubled after the last
 
 
 def grid_side(image_size: int) -> int:
-    """Positions per side of the smallest map inside encoder and decoder: `GRID`, and 5 of images of 40 pixels."""
-    return 5 if image_size == 40 else GRID
+    """Positions per side of the smallest map, where `ConvEncoder` ends and `ConvDecoder` starts.
+
+    Three strides of 2, each rounded up: `GRID` of 28, 32 and (halved before) 64 pixels, 5 of 40.
+    """
+    side = image_size // 2 if image_size == POOLED else image_size
+    return -(-side // 2**3)
 
 
 class Linear(nn.Module):
@@ -48,7 +53,7 @@ class ConvStack(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Nine convolutions to 4x4 positions, then a vector (or, ``spatial``, a map) of ``width`` channels.
+    """Nine convolutions to maps of `grid_side` positions, then a vector (or, ``spatial``, a map) of ``width`` channels.
 
     The convolutions have ``features``, twice and four times as many: 64, 128, 256 in the papers.
     """
@@ -61,7 +66,7 @@ class ConvEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, observed: jax.Array, train: bool) -> jax.Array:
         x = images.astype(self.dtype)
-        if x.shape[-3] == 64:
+        if x.shape[-3] == POOLED:
             x = average_pool(x)
         layers = [(k * self.features, s, 1) for k in (1, 2, 4) for s in (1, 1, 2)]
         x = ConvStack(tuple(layers), self.dtype)(x, observed, train)

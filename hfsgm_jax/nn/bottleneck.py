@@ -70,6 +70,15 @@ class Bottleneck(nn.Module):
         return x + h if self.residual else h
 
 
+# The same block, whose inner activations are computed again in the backward pass instead of being kept.
+RecomputedBottleneck = nn.remat(Bottleneck)
+
+
+def block_type(remat: bool) -> type[nn.Module]:
+    """`Bottleneck`, or its form that trades time for memory; their parameters are the same."""
+    return RecomputedBottleneck if remat else Bottleneck
+
+
 class PyramidEncoder(nn.Module):
     """Image features at every resolution: ``[B, N, H, W, C]`` -> {resolution: [B, N, r, r, width]}.
 
@@ -81,6 +90,7 @@ class PyramidEncoder(nn.Module):
     width: int
     patch: int = 1
     border: str = "pad"
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -95,7 +105,7 @@ class PyramidEncoder(nn.Module):
         features = {}
         for resolution, depth in self.levels:
             for i in range(depth):
-                block = Bottleneck(
+                block = block_type(self.remat)(
                     self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}"
                 )
                 x = block(x)
@@ -119,6 +129,7 @@ class PyramidDecoder(nn.Module):
     patch: int = 1
     border: str = "pad"
     context: str = "full"
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -132,7 +143,7 @@ class PyramidDecoder(nn.Module):
         scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
         for resolution, depth in self.levels:
             for i in range(depth):
-                block = Bottleneck(
+                block = block_type(self.remat)(
                     self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}"
                 )
                 x = upsample(block(x), resolution)

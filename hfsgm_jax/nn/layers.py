@@ -25,39 +25,10 @@ def gelu(x: jax.Array) -> jax.Array:
     return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
-@jax.custom_vjp
-def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """``[..., in]`` times ``[in, out]``.
-
-    The gradient of the kernel is one product of matrices, x^T g. Autodiff has the same sum as g^T x, contracted over
-    every leading axis and transposed after, for which XLA copies g on a CPU: blocks took a third longer.
-    """
-    return jax.lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
-
-
-def _matmul_forward(x, kernel):
-    return matmul(x, kernel), (x, kernel)
-
-
-def _matmul_backward(saved, g):
-    x, kernel = saved
-    rows = lambda y: y.reshape(-1, y.shape[-1])  # noqa: E731
-    return jax.lax.dot_general(g, kernel, (((g.ndim - 1,), (1,)), ((), ()))), rows(x).T @ rows(g)
-
-
-matmul.defvjp(_matmul_forward, _matmul_backward)
-
-
-def _dot_general(x, kernel, dimensions, precision=None):
-    del dimensions, precision  # `nn.Dense` has only this product, and the default precision
-    return matmul(x, kernel)
-
-
 class Dense(nn.Dense):
     """Linear map of the last axis; on ``[..., h, w, C]`` a 1x1 convolution, as a matrix product."""
 
     kernel_init: Any = KERNEL_INIT
-    dot_general: Any = _dot_general
 
 
 class Conv(nn.Module):

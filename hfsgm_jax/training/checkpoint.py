@@ -17,9 +17,8 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from hfsgm_jax import processes
 from hfsgm_jax.training import integrity
 from hfsgm_jax.training.state import TrainState
-from hfsgm_jax.training.storage import StorageError, free_space, full_disk
+from hfsgm_jax.training.storage import CHECKPOINTS, StorageError, free_space, full_disk, saved_steps
 
-FOLDER = "checkpoints"
 # Orbax takes time from a clock that can be set: shorter, a jump while saving would be a failure to save.
 SAVE_SECONDS = 20 * 24 * 3600
 MODEL_FIELDS = ("params", "ema_params", "model_state")
@@ -41,15 +40,10 @@ def _nelbo(tracked: dict[str, float] | None) -> float:
     return (tracked or {}).get("val/nelbo", math.inf)
 
 
-def _steps(folder: Path) -> list[int]:
-    """The checkpoints that are complete: until then their folders have other names."""
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
-
-
 def _best(folder: Path) -> tuple[int, float] | None:
     """``(step, validation NELBO)`` of the best checkpoint in ``folder``, the first of equals."""
     found = []
-    for step in _steps(folder):
+    for step in saved_steps(folder):
         with contextlib.suppress(OSError, ValueError):  # being deleted, or damaged: not the best then
             found.append((_nelbo(json.loads((folder / str(step) / "metrics" / "metrics").read_text())), step))
     value, step = min(found, default=(math.inf, 0))
@@ -78,8 +72,8 @@ def _set_aside(folder: Path, bad: dict[int, str], good: int) -> None:
 
 def _discard_damaged(folder: Path) -> str:
     """Sets checkpoints aside that are not what was written; a text if then none is left, and they stay."""
-    bad = {step: reason for step in _steps(folder) if (reason := integrity.damage(folder / str(step)))}
-    good = [step for step in _steps(folder) if step not in bad]
+    bad = {step: reason for step in saved_steps(folder) if (reason := integrity.damage(folder / str(step)))}
+    good = [step for step in saved_steps(folder) if step not in bad]
     if bad and not good:
         latest = max(bad)
         return f"none of the checkpoints {sorted(bad)} in {folder} can be read; of the latest, {bad[latest]}"
@@ -99,7 +93,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike, keep: int = 2, read_only: bool = False):
-        self.folder = Path(workdir).absolute() / FOLDER
+        self.folder = Path(workdir).absolute() / CHECKPOINTS
         self._saving: int | None = None
         logging.getLogger("absl").addFilter(_is_not_raised_too)
         if not read_only:
@@ -214,7 +208,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Orbax raises whatever its storage layers raise
-            steps = [step for step in _steps(self.folder) if step != self._saving]
+            steps = [step for step in saved_steps(self.folder) if step != self._saving]
             after = f"continues from checkpoint {steps[-1]}, which is whole" if steps else "begins anew"
             raise StorageError(
                 f"checkpoint {self._saving} could not be saved ({full_disk(error) or _first_line(error)}; "
@@ -246,8 +240,8 @@ def load_variables(
       CheckpointError: there is no such checkpoint, or it cannot be read.
     """
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    folder = Path(workdir).absolute() / FOLDER
-    steps, best = _steps(folder), _best(folder)
+    folder = Path(workdir).absolute() / CHECKPOINTS
+    steps, best = saved_steps(folder), _best(folder)
     if not steps:
         raise CheckpointError(f"{workdir} has no checkpoints yet")
     named = {"last": steps[-1], "best": best[0] if best else steps[-1]}

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 MANIFEST = "files.json"
+_UNREADABLE = OSError, ValueError, TypeError, AttributeError  # of a damaged list
 _PIECE = 1 << 20
 
 
@@ -34,8 +35,11 @@ def write_manifest(folder: Path) -> None:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """What is listed and not there."""
-    return [name for name in _listed(folder) if not (folder / name).exists()]
+    """What is listed and not there; nothing where the list cannot be read."""
+    try:
+        return [name for name in _listed(folder) if not (folder / name).exists()]
+    except _UNREADABLE:
+        return []
 
 
 def damage(folder: Path, item: str = "") -> str | None:
@@ -54,7 +58,7 @@ def damage(folder: Path, item: str = "") -> str | None:
                 return f"{name} has {path.stat().st_size} bytes, and {size} were written"
             if _checksum(path) != checksum:
                 return f"{name} does not have the bytes that were written"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         return f"{MANIFEST}: {error}"
     return None
 

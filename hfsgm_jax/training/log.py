@@ -53,6 +53,8 @@ def _lines(path: Path) -> list[dict[str, Any] | None]:
 def lost_lines(workdir: str | os.PathLike, step: int, images: int) -> str | None:
     """What ``metrics.jsonl`` lacks of a run that continues, in words, or None.
 
+    Noticed are lines that cannot be read, and that the last ones are gone; not a line that is cut out before others.
+
     Args:
       step: the step it continues from.
       images: training images of the lines written until then; a line has the sum so far.

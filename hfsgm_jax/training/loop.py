@@ -22,7 +22,7 @@ from hfsgm_jax.training.feed import check_feed, make_feed
 from hfsgm_jax.training.log import Clock, Log, Silent
 from hfsgm_jax.training.optimizer import make_optimizer
 from hfsgm_jax.training.prepare import load_data, resolve, write_config
-from hfsgm_jax.training.state import TrainState, abstract_state, create_state, init_function
+from hfsgm_jax.training.state import TrainState, abstract_state, check_averaging, create_state, init_function
 from hfsgm_jax.training.step import make_train_step, summarize, to_sets, zero_metrics
 from hfsgm_jax.training.stop import Ending, StopSignal
 from hfsgm_jax.training.storage import explains_full_disk
@@ -96,11 +96,13 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     config_lib.check_config(config)
     config_lib.check_same_run(workdir, config)
     check_feed(config)
-    check_model(config.model, data.image_shape(config.data))
+    shape = data.image_shape(config.data)
+    check_model(config.model, shape)
     mesh_lib.use_compilation_cache()
     mesh_lib.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate)
     mesh = mesh_lib.make_mesh(config.train.devices)
     mesh_lib.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
+    check_averaging(config, build_model(config.model, shape), shape)
 
     train_data, val_batch, drawn_batch = processes.writer_first(lambda: load_data(config), "data")
     config = resolve(config, train_data)

@@ -1,12 +1,13 @@
 """The state of a training run: all that a step changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
 
 from hfsgm_jax.config import ConfigError
 from hfsgm_jax.trace import Plan, Sets
@@ -81,6 +82,28 @@ def init_function(
     return init
 
 
+def check_averaging(config: ConfigDict, model: Any, image_shape: tuple[int, int, int]) -> None:
+    """Raises a ConfigError where ``optimizer.ema`` would average the parameters of a model with batch normalisation.
+
+    As `abstract_state`, but without an example of the data; nothing is computed.
+    """
+    if not config.optimizer.ema:
+        return
+
+    def init(key: jax.Array) -> Any:
+        return model.init({"params": key, "sample": key}, Sets.of(jnp.zeros((1, 2, *image_shape))), Plan())
+
+    _refuse_averages(jax.eval_shape(init, jax.random.key(0)), f"model.name={config.model.name!r}")
+
+
+def _refuse_averages(variables: Mapping[str, Any], name: str = "this model") -> None:
+    if "batch_stats" in variables:
+        raise ConfigError(
+            f"optimizer.ema averages parameters, and {name} has batch normalisation, whose statistics belong to the "
+            "parameters of the last step: set optimizer.ema=0"
+        )
+
+
 def abstract_state(init: Any, key: jax.Array, sharding: NamedSharding) -> TrainState:
     """Shapes, dtypes and this run's shardings of the state; nothing is computed.
 
@@ -88,11 +111,8 @@ def abstract_state(init: Any, key: jax.Array, sharding: NamedSharding) -> TrainS
       ConfigError: averaged parameters for a model whose batch statistics do not belong to them.
     """
     state = jax.eval_shape(init, key)
-    if state.ema_params is not None and "batch_stats" in state.model_state:
-        raise ConfigError(
-            "optimizer.ema averages parameters, but this model has batch normalisation, whose statistics belong to "
-            "the parameters of the last step; set optimizer.ema=0"
-        )
+    if state.ema_params is not None:
+        _refuse_averages(state.model_state)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
 
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+CHECKPOINTS = "checkpoints"  # folder of a run
+
 # A full file system, a quota, the largest file allowed (ulimit -f, or the file system's).
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -26,9 +28,15 @@ def full_disk(error: BaseException) -> str | None:
     return next((os.strerror(code) for code in _FULL if os.strerror(code) in str(error)), None)
 
 
-def free_space(folder: Path) -> str:
-    """``12.3 MB free on the file system of FOLDER``."""
-    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB free on the file system of {folder}"
+def free_space(path: Path) -> str:
+    """``12.3 MB free on the file system of FOLDER``: of ``path``, or of the nearest folder above it that exists."""
+    path = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    return f"{shutil.disk_usage(path).free / 1e6:.1f} MB free on the file system of {path}"
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The checkpoints in ``folder`` that are complete: until then their folders have other names."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
 
 
 def explains_full_disk(train: Callable[[Any, Any], T]) -> Callable[[Any, Any], T]:
@@ -42,10 +50,12 @@ def explains_full_disk(train: Callable[[Any, Any], T]) -> Callable[[Any, Any], T
             reason = full_disk(error)
             if reason is None:
                 raise
-            where = f" writing {error.filename}" if error.filename else ""
+            file = error.filename if isinstance(error.filename, str | os.PathLike) else None
+            steps = saved_steps(Path(workdir) / CHECKPOINTS)
+            after = f"continues from checkpoint {steps[-1]}, which is whole" if steps else "begins anew"
             raise StorageError(
-                f"{reason}{where} ({free_space(Path(workdir))}): the run stopped. Its checkpoints are whole; once "
-                "there is space, the same command continues from the latest"
+                f"{reason}{f' writing {file}' if file else ''} ({free_space(Path(file or workdir))}): the run stopped; "
+                f"once there is space, the same command {after}"
             ) from error
 
     return explained

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,7 +60,13 @@ def test_an_altered_file_is_not_used(omniglot, tmp_path):
 def test_what_is_missing_is_named(omniglot, tmp_path, monkeypatch):
     without_tfds(monkeypatch)
     omniglot.cache_dir = str(tmp_path / "none")
-    with pytest.raises(DataError, match=r"pip install.*scripts.cache_data.*no cache file.*omniglot-gmn-28x1-tfds"):
+    said = r"pip install.*scripts.cache_data.*no cache file.*omniglot-gmn-28x1-tfds"
+    with pytest.raises(DataError, match=said) as missing:
+        load_dataset(omniglot, "train")
+    path = Path(str(missing.value).rpartition("no cache file ")[2].rstrip(".").replace("*", "0"))
+    path.parent.mkdir()
+    path.write_bytes(b"damaged")
+    with pytest.warns(UserWarning), pytest.raises(DataError, match=rf"The cache file {path} cannot be read\.$"):
         load_dataset(omniglot, "train")
     with pytest.raises(DataError, match="Unknown source 'omniglt'. Did you mean 'omniglot'"):
         cache_data.write(omniglot, ["omniglt"], tmp_path)

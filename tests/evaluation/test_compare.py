@@ -135,6 +135,7 @@ def run_program(*flags):
         (["--compare=a,b", "--workdir=c"], "--compare reads results that are there already, and takes no --workdir"),
         (["--compare=a,b", "--tasks=likelihood"], "takes no --tasks"),
         (["--compare=a,b", "--eval.seed=1"], "takes no --eval.seed"),
+        (["--compare=a,b", "--num_processes=2"], "takes no --num_processes"),
         (["--workdir=a", "--out=b.html"], "--out is the page of --compare"),
         (["--compare=a,b", "--out=tests"], "--out=tests is no file name"),
     ],

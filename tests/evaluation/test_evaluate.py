@@ -16,7 +16,7 @@ from hfsgm_jax.config import ConfigError
 from hfsgm_jax.data import DataError
 from hfsgm_jax.evaluation import TASKS, Evaluation, EvaluationError, NotApplicable, Task
 from hfsgm_jax.evaluation.run import evaluate, parse_tasks
-from hfsgm_jax.run_folder import run_config
+from hfsgm_jax.run_folder import export, run_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,7 +135,7 @@ def test_options_out_of_range_are_refused(run_folder, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(set_size=21), "eval.set_size.* 21 .*smallest class of strokes .test. has 20 images"),
+        (dict(set_size=21), "eval.set_size.* 21 .*largest class of strokes .test. has 20 images"),
         (dict(split="tests"), "split.*tests"),
         (dict(source="mnits"), "mnits"),
     ],
@@ -145,16 +145,26 @@ def test_sets_that_cannot_be_drawn_are_refused(run_folder, options, message):
     assert re.search(message, outcome.refused["likelihood"]) and outcome.status == 2
 
 
-def test_sets_that_were_asked_for_fit_the_smallest_class(run_folder):
-    """Trained with sets of 3: those may be whole smaller classes; sizes that are asked for are as they are called."""
+def test_sets_of_ragged_classes(run_folder):
+    """Trained with sets of 3: asked for or not, they may be whole smaller classes; those of ``set_sizes`` may not."""
     ragged = SimpleNamespace(size=np.array([2, 6]), info=dict(source="npz", split="test"))
-    evaluation_of(run_folder).check_sets(ragged)
-    evaluation_of(run_folder, set_size=2).check_sets(ragged)
-    message = "the smallest class of npz .test. has 2 images; use --eval.set_size of 2 or less"
+    for options in ({}, dict(set_size=2), dict(set_size=3), dict(set_size=6)):
+        evaluation_of(run_folder, **options).check_sets(ragged)
+    message = "the largest class of npz .test. has 6 images; use --eval.set_size of 6 or less"
     with pytest.raises(EvaluationError, match=message):
-        evaluation_of(run_folder, set_size=3).check_sets(ragged)
-    with pytest.raises(EvaluationError, match="eval.set_sizes asks for sets of 4 images"):
+        evaluation_of(run_folder, set_size=7).check_sets(ragged)
+    with pytest.raises(EvaluationError, match="eval.set_sizes asks for sets of 4 images.*smallest class"):
         evaluation_of(run_folder).check_sets(ragged, (1, 4))
+
+
+def test_results_of_rounded_weights_are_told_from_the_runs_own(run_folder, tmp_path):
+    """Exported in float32 they are the run's."""
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        export(run_folder, tmp_path / dtype, dtype=dtype)
+        found[dtype] = evaluation_of(tmp_path / dtype).run_conditions
+    own = evaluation_of(run_folder).run_conditions
+    assert "weights" not in own and found["float32"] == own and found["bfloat16"] == own | {"weights": "bfloat16"}
 
 
 def test_tasks_by_name():

@@ -1,5 +1,8 @@
 """Evaluation.each and its journal: interruption and continuation, batches and devices that change nothing."""
 
+import os
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,7 +143,7 @@ def test_a_failed_task_keeps_what_it_finished(tmp_path, calls, monkeypatch):
 
 
 def test_leftovers_go_when_the_task_has_ended(tmp_path, calls, monkeypatch):
-    """Of runs of the same task that nobody resumed, not of other tasks, nor what another process writes meanwhile."""
+    """Old ones of the same task that nobody resumed, not of other tasks, nor what another process writes meanwhile."""
     unfinished = tmp_path / "eval" / "unfinished"
 
     def task(evaluation):
@@ -151,9 +154,31 @@ def test_leftovers_go_when_the_task_has_ended(tmp_path, calls, monkeypatch):
     monkeypatch.setitem(TASKS, "noisy", Task(task, lambda evaluation: None))
     for place in (unfinished, unfinished / "noisy", unfinished / "other"):
         Journal(place).keep("leftover", {"a": ROWS})
+        os.utime(place / "leftover.npz", (0, time.time() - journal.LEFT_FOR - 60))
     assert evaluate(computed(tmp_path)[0], ["noisy"]).status == 0
     left = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*.npz"))
     assert left == ["noisy/meanwhile.npz", "other/leftover.npz"]
+
+
+def test_another_call_of_the_task_leaves_what_an_interrupted_one_had(tmp_path, calls, monkeypatch):
+    """A long computation is interrupted, the same task with other options ends, and the first goes on."""
+    factor = [1.0]
+
+    def task(evaluation):
+        evaluation.each("noise", noisy, ROWS, images_per_row=1, factor=factor[0])
+        if factor[0] == interrupted_at[0]:
+            raise KeyboardInterrupt
+        yield "fine", {"value": 1.0}
+
+    interrupted_at = [1.0]
+    monkeypatch.setitem(TASKS, "noisy", Task(task, lambda evaluation: None))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(computed(tmp_path)[0], ["noisy"])
+    factor[0] = 2.0
+    assert evaluate(computed(tmp_path)[0], ["noisy"]).status == 0 and len(calls) == 6
+    factor[0], interrupted_at[0] = 1.0, None
+    assert evaluate(computed(tmp_path)[0], ["noisy"]).status == 0 and len(calls) == 6
+    assert not (tmp_path / "eval" / "unfinished").exists()
 
 
 def test_other_code_finds_nothing(tmp_path, calls, monkeypatch):

@@ -1,5 +1,8 @@
 """KL per layer adds up to the NELBO's, active units are counted as by hand, and a VAE has z only."""
 
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from tiny_model import random_variables, tiny_config
 
 from hfsgm_jax import objectives
+from hfsgm_jax.data import DataError
 from hfsgm_jax.evaluation import Evaluation, kl_layers
 from hfsgm_jax.evaluation.kl_layers import ACTIVE_KL, ACTIVE_VARIANCE
 from hfsgm_jax.trace import IMAGE, SET, Plan
@@ -56,7 +60,7 @@ def test_a_record_per_layer_top_first(records, evaluation):
     np.testing.assert_allclose(records["c1"]["parts"]["per_set"], 3 * records["c1"]["value"])
     assert records["kl_c"]["unit"] == "nats/set" and records["kl_c"]["set_size"] == 3
     total = records["c1"]["parts"]["per_set"] + records["c2"]["parts"]["per_set"]
-    np.testing.assert_allclose(records["kl_c"]["value"], total, rtol=0.1)  # other noise
+    np.testing.assert_allclose(records["kl_c"]["value"], total, rtol=1e-12)
     (picture,) = records["figure"]["pictures"]
     assert (evaluation.workdir / picture).stat().st_size > 10_000
 
@@ -91,6 +95,26 @@ def test_slices_of_sets_change_nothing_but_noise(records, evaluation, monkeypatc
         assert sliced[label]["parts"]["active_units"] == records[label]["parts"]["active_units"]
     np.testing.assert_allclose(sliced["c2"]["value"], records["c2"]["value"], rtol=1e-5)
     np.testing.assert_allclose(sliced["c2"]["standard_error"], records["c2"]["standard_error"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_sets_of_training_classes_their_record_is_left_out(evaluation, records, monkeypatch, capsys, there):
+    """The test classes are as large as the sets, those of training are not; or the training images are not there."""
+    load = Evaluation.load
+
+    def without(self, split=None, source=None):
+        if split == "train" and not there:
+            raise DataError("they are elsewhere")
+        dataset = load(self, split, source)
+        return dataclasses.replace(dataset, size=np.full_like(dataset.size, 2)) if split == "train" else dataset
+
+    monkeypatch.setattr(Evaluation, "load", without)
+    kl_layers.check(evaluation)
+    found = list(kl_layers.kl_layers(evaluation))
+    (kept,) = (record for name, record in found if name == "kl_c")
+    assert kept == records["kl_c"] and kept["split"] == "test"
+    reason = "sets of 3 images, but the largest class of strokes .train. has 2" if there else "they are elsewhere"
+    assert re.search(f"no kl_c of training classes: .*{reason}", capsys.readouterr().out)
 
 
 def test_a_vae_has_layers_of_z_only(tiny_vae, tmp_path):

@@ -1,6 +1,8 @@
 """Building models: what is refused, and how they start."""
 
+import chex
 import family
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 from configs import base
 from hfsgm_jax import objectives
 from hfsgm_jax.config import ConfigError
-from hfsgm_jax.config_problems import NOT_NORMALISED
 from hfsgm_jax.models import build_model
 from hfsgm_jax.nn import layers
 from hfsgm_jax.nn.aggregate import Aggregate
+from hfsgm_jax.nn.baseline import ConvEncoder, ConvStack, grid_side
 from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
+from hfsgm_jax.training.state import check_averaging
 
 
 def _model_config(**changes):
@@ -111,13 +114,65 @@ def test_sizes_channels_and_likelihoods(size, channels, name, likelihood):
     assert jax.eval_shape(lambda px: px.mean(), trace.px).shape == sets.images.shape
 
 
-@pytest.mark.parametrize("name", family.FAMILY)
-def test_models_with_batch_normalisation_are_known(name):
-    """Configs are checked by the model's name, before there is a model."""
-    config, sets = family.FAMILY[name], Sets.of(jnp.zeros((1, 2, 28, 28, 1)))
-    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    variables = jax.eval_shape(lambda: build_model(config, (28, 28, 1)).init(keys, sets, Plan()))
-    assert ("batch_stats" not in variables) == (config.name in NOT_NORMALISED)
+@pytest.mark.parametrize("name", [*family.FAMILY, "one_dim"])
+def test_parameters_of_models_with_batch_normalisation_are_not_averaged(name):
+    config, shape = base.get_config(), (28, 28, 1)
+    if name == "one_dim":
+        config.model.update(name=name, layers=1, likelihood="gaussian")
+        shape = (1, 1, 1)
+    else:
+        config.model = family.FAMILY[name]
+    model = build_model(config.model, shape)
+    check_averaging(config, model, shape)  # averaging is off
+    config.optimizer.ema = 0.9
+    if name == "one_dim" or name in family.SCHA or name == "scha_vae_pixelcnn":
+        check_averaging(config, model, shape)
+    else:
+        with pytest.raises(ConfigError, match=f"ema.*model.name='{config.model.name}' has batch normalisation"):
+            check_averaging(config, model, shape)
+
+
+@pytest.mark.parametrize("size", [28, 32, 40, 64])
+def test_where_the_strided_encoder_ends(size):
+    """The last map before it becomes a vector, as it is computed."""
+    sides = []
+
+    def keep(next_method, args, kwargs, context):
+        out = next_method(*args, **kwargs)
+        sides.append(out.shape[-3]) if isinstance(context.module, ConvStack) else None
+        return out
+
+    images = jnp.zeros((1, 1, size, size, 1))
+    with nn.intercept_methods(keep):
+        jax.eval_shape(lambda: ConvEncoder(4, False, 2).init(jax.random.key(0), images, jnp.ones((1, 1), bool), False))
+    assert sides == [grid_side(size)]
+
+
+def test_recomputed_blocks_change_memory_alone():
+    """Parameters, values and gradients of `model.remat` are those without; other models have no such blocks.
+
+    Memory is what the forward pass keeps for the backward one; XLA compiles both to as much on a CPU.
+    """
+    sets, key = Sets.of(family.images()), jax.random.key(0)
+    found = []
+    for remat in (False, True):
+        model = build_model(family._config("scha_vae", aggregate="lag", remat=remat), (28, 28, 1))
+        variables = family.random_variables(model)
+
+        def loss(variables, model=model):
+            trace = model.apply(variables, sets, Plan(train=True), rngs={"sample": key})
+            return objectives.weighted_sums(trace, sets)["loss"]
+
+        kept = jax.eval_shape(lambda variables, loss=loss: jax.vjp(loss, variables)[1], variables)
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+        found.append((size, variables, *jax.jit(jax.value_and_grad(loss))(variables)))
+    (size, variables, loss, grads), (other_size, others, other_loss, other_grads) = found
+    assert other_size < 0.8 * size
+    chex.assert_trees_all_equal(variables, others)
+    np.testing.assert_allclose(loss, other_loss, rtol=1e-6)
+    chex.assert_trees_all_close(grads, other_grads, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigError, match="model.remat=True .* 'ns' has none"):
+        build_model(_model_config(name="ns", remat=True), (28, 28, 1))
 
 
 def test_scha_vae_starts_with_almost_no_kl():

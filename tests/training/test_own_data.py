@@ -60,7 +60,7 @@ def test_trains_and_is_evaluated(make, experiment, objective, shape, tmp_path):
     assert train(config, tmp_path / "run").step == 2
     run = open_run(tmp_path / "run")
     assert tuple(run.config.image_shape) == shape
-    evaluation = Evaluation(Path(tmp_path / "run"), run.config, run.model, run.variables, run.step)
+    evaluation = Evaluation(Path(tmp_path / "run"), *run)
     outcome = evaluate(evaluation, ["likelihood"])
     assert outcome.status == 0, outcome
     nll = [record for record in outcome.results["likelihood"] if record["name"] == "nll"][-1]

@@ -5,14 +5,23 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
+from configs import one_dim
 from hfsgm_jax import processes
 from hfsgm_jax.config import ConfigError
+from hfsgm_jax.data import DataError
+from hfsgm_jax.evaluation import Evaluation
+from hfsgm_jax.evaluation.run import evaluate
+from hfsgm_jax.run_folder import open_run
+from hfsgm_jax.training import train
 from hfsgm_jax.training.log import read_metrics
 from launch import local
 
@@ -20,8 +29,8 @@ LOSSES = "train/loss", "train/nelbo", "val/nelbo", "val/objective"
 # Every layout has the same batches and noise, and adds up the same terms in another order: each sum of float32
 # values is off by some 1e-7 of itself, and 20 steps of Adam magnify that a little.
 TOLERANCE = 2e-6
-HEARTBEAT = 10  # seconds
 STEPS, PATIENCE = 20, 300  # seconds for what takes a few, where the machine is not idle
+HEARTBEAT = 120  # seconds; waited for only where a broken connection is not noticed
 
 
 class Programs:
@@ -53,13 +62,25 @@ class Programs:
             assert process.wait() == 0, path.read_text()
         return [path.read_text() for path in paths]
 
-    def train(self, workdir, steps=STEPS):
-        """The command that trains a model of single numbers, which compiles within seconds."""
-        train = dict(steps=steps, log_every=5, eval_every=10, save_every=10)
-        settings = [f"--config.train.{key}={value}" for key, value in train.items()]
-        settings += ["--config.optimizer.schedule=constant"]  # the others depend on the number of steps
-        settings += ["--config.data.sets_per_batch=8", "--config.eval.val_sets=8", f"--workdir={workdir}"]
-        return ["train.py", "--config=configs/one_dim.py:gaussian-ns", *settings]
+
+def changes(steps):
+    """Of the config of a model of single numbers, which compiles within seconds."""
+    every = {"train.log_every": 5, "train.eval_every": 10, "train.save_every": 10}
+    others = {"optimizer.schedule": "constant", "data.sets_per_batch": 8, "eval.val_sets": 8}
+    return {"train.steps": steps} | every | others  # other schedules depend on the number of steps
+
+
+def endless(workdir):
+    """The command that trains it until something happens."""
+    flags = [f"--config.{key}={value}" for key, value in changes(steps=10**6).items()]
+    return ["train.py", f"--config={local.ROOT}/configs/one_dim.py:gaussian-ns", f"--workdir={workdir}", *flags]
+
+
+def train_here(workdir, steps, devices):
+    """Trains it in this process, which compiles like the others do."""
+    config = one_dim.get_config("gaussian-ns")
+    config.update_from_flattened_dict(changes(steps) | {"train.devices": devices, "train.progress": False})
+    train(config, workdir)
 
 
 @pytest.fixture(scope="module")
@@ -72,73 +93,81 @@ def programs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(programs, tmp_path_factory):
+def alone(tmp_path_factory):
     """The folder of a run of one process with one device, not to be changed."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    programs.run(programs.train(workdir), (1, 1))
+    train_here(workdir, STEPS, devices=1)
     return workdir
 
 
-def losses(workdir):
-    return [line["step"] for line in read_metrics(workdir)], [
-        line[name] for line in read_metrics(workdir) for name in LOSSES if name in line
-    ]
+def assert_same_losses(workdir, other, steps=range(5, STEPS + 1, 5)):
+    """Of these steps, which both have."""
+    found = [{line["step"]: line for line in read_metrics(folder)} for folder in (workdir, other)]
+    for step in steps:
+        mine, others = ([lines[step][name] for name in LOSSES if name in lines[step]] for lines in found)
+        assert mine == pytest.approx(others, rel=TOLERANCE) and len(mine) == (4 if step % 10 == 0 else 2)
 
 
-@pytest.mark.parametrize("layout", [(1, 8), (2, 4), (4, 2)], ids=lambda layout: "{}x{}".format(*layout))
-def test_every_layout_trains_alike(programs, alone, tmp_path, layout):
-    moves = layout == (2, 4)  # a run of two processes that ends in one
-    outputs = programs.run(programs.train(tmp_path / "run", steps=10 if moves else STEPS), layout)
-    if moves:
-        programs.run(programs.train(tmp_path / "run"), (1, 1))
-    steps, values = losses(tmp_path / "run")
-    assert steps == losses(alone)[0] == [5, 10, 15, 20]
-    assert values == pytest.approx(losses(alone)[1], rel=TOLERANCE)
-    assert "8 devices" in outputs[0] and not any("step 10" in output for output in outputs[1:])
-
-
-def wait_for(step, workdir, started):
+def wait_for(step, workdir, started, paths):
     deadline = time.monotonic() + PATIENCE
     while not any(line["step"] >= step for line in read_metrics(workdir)):
-        assert all(process.poll() is None for process in started) and time.monotonic() < deadline
+        assert all(process.poll() is None for process in started), [path.read_text() for path in paths]
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_one_that_dies_or_is_told_to_stop_ends_all(programs, tmp_path):
-    workdir, command = tmp_path / "run", programs.train(tmp_path / "run", steps=10**6)
-    started, paths = programs.start(command, (2, 1))
-    wait_for(20, workdir, started)
+def test_devices_of_one_process_train_alike(alone, tmp_path):
+    train_here(tmp_path, STEPS, devices=8)
+    assert_same_losses(tmp_path, alone)
+
+
+def test_processes_train_alike_end_together_and_move_on(programs, alone, tmp_path):
+    """As 4x2 until one is killed; on from its checkpoint as 2x4 until one is told to stop, and as 1x1 to compare."""
+    workdir, other = tmp_path / "run", tmp_path / "other"
+    started, paths = programs.start(endless(workdir), (4, 2))
+    wait_for(STEPS, workdir, started, paths)
     started[1].send_signal(signal.SIGKILL)
     # At once if a connection breaks (and then it is a Python error), else when its heartbeats are missed.
-    status = started[0].wait(6 * HEARTBEAT)
-    said = paths[0].read_text()
-    assert status and ("lost another process" in said or "another task died" in said), said
-    killed_at = read_metrics(workdir)[-1]["step"]
+    assert all(process.wait(PATIENCE) for process in started)
+    said = [path.read_text() for path in paths]
+    assert "lost another process" in said[0] or "another task died" in said[0], said[0]
+    assert "8 devices" in said[0] and not any("step 10" in text for text in said[1:])
+    assert_same_losses(workdir, alone)
 
-    started, paths = programs.start(command, (2, 1))
-    wait_for(killed_at + 20, workdir, started)
+    shutil.copytree(workdir, other)
+    started, paths = programs.start(endless(workdir), (2, 4))
+    saved = max(int(path.name) for path in (other / "checkpoints").iterdir() if path.name.isdecimal())
+    wait_for(saved + 20, workdir, started, paths)
     started[1].send_signal(signal.SIGTERM)  # to one alone: both take the same last step
     assert [process.wait(PATIENCE) for process in started] == [143, 143]
-    assert f"continuing {workdir} from step" in paths[0].read_text() and "SIGTERM" in paths[0].read_text()
+    said = paths[0].read_text()
+    assert f"continuing {workdir} from step {saved}" in said and "8 devices" in said and "SIGTERM" in said
     steps = [line["step"] for line in read_metrics(workdir)]
     assert steps == list(range(5, steps[-1] + 1, 5))
 
+    train_here(other, saved + 20, devices=1)
+    assert_same_losses(workdir, other, range(saved + 5, saved + 21, 5))
+
 
 def test_records_do_not_depend_on_processes(programs, alone, tmp_path):
-    options = ["--tasks=likelihood", "--eval.max_sets=10", "--eval.sets_per_batch=4", "--eval.importance_samples=4"]
-    records, values = {}, {}
-    for count in (1, 2):
-        workdir = shutil.copytree(alone, tmp_path / str(count))
-        outputs = programs.run(["evaluate.py", f"--workdir={workdir}", *options], (count, 1))
-        assert "nll" in outputs[0] and not any("nll" in output for output in outputs[1:])
+    options = {"max_sets": 10, "sets_per_batch": 4, "importance_samples": 4}
+    here, two = shutil.copytree(alone, tmp_path / "1"), shutil.copytree(alone, tmp_path / "2")
+    flags = [f"--eval.{key}={value}" for key, value in options.items()]
+    outputs = programs.run(["evaluate.py", f"--workdir={two}", "--tasks=likelihood", *flags], (2, 1))
+    assert "nll" in outputs[0] and "nll" not in outputs[1]
+    run = open_run(here, overrides={f"eval.{key}": value for key, value in options.items()})
+    assert evaluate(Evaluation(here, run.config, run.model, run.variables, run.step), ["likelihood"]).status == 0
+
+    records, values = [], []
+    for workdir in (here, two):
         found = json.loads((workdir / "eval" / "likelihood.json").read_text())
         measured = ("value", "standard_error", "seconds")
-        records[count] = [{key: value for key, value in record.items() if key not in measured} for record in found]
-        values[count] = [record.get(key, 0) for record in found for key in measured[:2]]
+        records.append([{key: value for key, value in record.items() if key not in measured} for record in found])
+        values.append([record.get(key, 0) for record in found for key in measured[:2]])
         assert not (workdir / "eval" / "unfinished").exists()
-    assert records[1] == records[2]
+    assert records[0] == records[1]
     # A device computes 4 rows at once, or 2: the same numbers, of which the compiler rounds some otherwise.
-    assert values[1] == pytest.approx(values[2], rel=1e-6)
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -167,3 +196,80 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     with processes.replacing(path) as partial:
         partial.write_text("two")
     assert path.read_text() == "one" and os.listdir(path.parent) == ["file.txt"]
+
+
+def in_two_processes(monkeypatch, program):
+    """What ``program(process)`` returns or raises in two processes that are threads."""
+    index, barrier, sent = threading.local(), threading.Barrier(2, timeout=10), {}
+
+    def allgather(value):
+        sent[index.value] = value
+        barrier.wait()
+        found = np.stack([sent[0], sent[1]])
+        barrier.wait()
+        return found
+
+    def run(i):
+        index.value = i
+        try:
+            return program(i)
+        except Exception as error:  # noqa: BLE001  the test looks at it
+            return error
+
+    monkeypatch.setattr(processes, "alone", lambda: False)
+    monkeypatch.setattr(processes, "is_writer", lambda: index.value == 0)
+    monkeypatch.setattr(processes.multihost_utils, "process_allgather", allgather)
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(run, range(2)))
+
+
+@pytest.mark.parametrize("failing", [(), (0,), (1,), (0, 1)])
+def test_what_the_first_makes_is_there_for_the_others_or_all_are_told(monkeypatch, failing):
+    order = []
+
+    def make(i):
+        order.append(i)
+        if i in failing:
+            raise DataError(f"no data in {i}")
+        return i
+
+    results = in_two_processes(monkeypatch, lambda i: processes.writer_first(lambda: make(i), "data"))
+    assert order == ([0] if 0 in failing else [0, 1])  # where the first fails nobody else tries
+    if not failing:
+        assert results == [0, 1]
+        return
+    first = results[failing[0]]
+    other = results[1 - failing[0]]
+    assert isinstance(first, DataError) and isinstance(other, ConfigError)
+    assert str(other) == f"process {failing[0]} failed with its data: {first}"
+
+
+def test_a_failed_download_is_no_lost_process(monkeypatch, capsys):
+    statuses = []
+    monkeypatch.setattr(processes, "alone", lambda: False)
+    monkeypatch.setattr(processes, "leave", statuses.append)
+    reset = ConnectionResetError("Connection reset by peer")
+    with pytest.raises(DataError), processes.together(DataError):
+        raise DataError("cannot be downloaded") from reset
+    assert not statuses
+    with processes.together(DataError):
+        raise RuntimeError("all-reduce failed") from reset
+    assert statuses == [1] and "lost another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["1m", "0", "-1", ""])
+def test_seconds_that_are_none_are_refused(monkeypatch, text):
+    monkeypatch.setenv("HFSGM_HEARTBEAT_SECONDS", text)
+    with pytest.raises(ConfigError, match=f"HFSGM_HEARTBEAT_SECONDS={text} of the environment is not a whole number"):
+        processes.start("127.0.0.1:1", 2, 1)
+
+
+@pytest.mark.parametrize(("arguments", "who"), [(("node:1", 2, 1), "process 1 of 2"), (("auto",), "this process")])
+def test_what_jax_refuses_is_told(monkeypatch, arguments, who):
+    def refuse(*_, **__):
+        raise RuntimeError("initialize must be called before\nanything else")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # of this process, which goes on
+    with pytest.raises(ConfigError, match=f"^{who} cannot join the others by .*: initialize must be called before$"):
+        processes.start(*arguments)

@@ -14,7 +14,7 @@ import pytest
 from test_training_loop import ROOT, environment, untimed
 from tiny_training import tiny_config, train_tiny
 
-from hfsgm_jax.training import CheckpointError, StorageError, checkpoint, integrity, load_variables
+from hfsgm_jax.training import CheckpointError, StorageError, checkpoint, integrity, load_variables, storage
 from hfsgm_jax.training.log import lost_lines, read_metrics
 
 
@@ -91,6 +91,17 @@ def test_a_deletion_cut_short_and_a_checkpoint_without_a_list_are_no_damage(fini
     chex.assert_trees_all_equal(train_again(copied).state, finished[1].state)
     assert not [w for w in recwarn if "cannot be read" in str(w.message)]
     assert sorted(p.name for p in (copied / "checkpoints").iterdir()) == ["10", "20"]
+
+
+@pytest.mark.parametrize("step", ["10", "20"])
+@pytest.mark.parametrize("content", ['{"model/', "[1, 2]"])
+def test_a_damaged_list_of_files_is_damage(finished, copied, step, content):
+    (copied / "checkpoints" / step / integrity.MANIFEST).write_text(content)
+    with pytest.warns(UserWarning, match=rf"checkpoint {step} cannot be read \({integrity.MANIFEST}: "):
+        again = train_again(copied)
+    chex.assert_trees_all_equal(again.state, finished[1].state)
+    left = sorted(p.name for p in (copied / "checkpoints").iterdir())
+    assert left == (["20", "unreadable-10"] if step == "10" else ["10", "20", "unreadable-20"])
 
 
 def test_two_damaged_checkpoints_of_one_step_are_both_kept(finished, copied):
@@ -243,10 +254,22 @@ def test_a_disk_that_is_full_for_metrics_is_told(finished, tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(Events, "write", full)
-        with pytest.raises(StorageError, match="No space left on device .*MB free.*the same command continues"):
+        with pytest.raises(StorageError, match="No space left on device .*MB free.*from checkpoint 10, which is"):
             train_again(tmp_path)
     chex.assert_trees_all_equal(train_again(tmp_path).state, finished[1].state)
     assert untimed(tmp_path) == untimed(finished[0])
+
+
+def test_a_disk_that_is_full_from_the_start_is_told(tmp_path):
+    @storage.explains_full_disk
+    def full(config, workdir):
+        raise OSError(errno.ENOSPC, "No space left on device", config)
+
+    with pytest.raises(StorageError, match=rf"device \(.* MB free on the file system of {tmp_path}\): .* begins anew"):
+        full(None, tmp_path / "not" / "there")
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(StorageError, match=rf"writing {tmp_path}/cache/x .*of {tmp_path}/cache\)"):
+        full(str(tmp_path / "cache" / "x"), tmp_path / "not" / "there")
 
 
 def test_an_error_that_is_no_full_disk_is_left_alone(tmp_path, monkeypatch):

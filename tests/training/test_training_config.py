@@ -22,6 +22,7 @@ from hfsgm_jax.config import (
     load_config,
     nearest_key,
 )
+from hfsgm_jax.training import train
 from hfsgm_jax.training.prepare import check_range, check_targets, load_data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +68,6 @@ def test_unknown_keys_name_the_nearest():
         (dict(objective__name="resample", model__prior_sees_images=True), "does not see the images"),
         (dict(objective__name="vhe", objective__tightened=True, data__copies=20, data__affine=0.1), "data.copies=1"),
         (dict(objective__name="vhe", objective__tightened=True, model__name="vae"), "'vae' has none"),
-        (dict(optimizer__ema=0.9, model__name="hierarchical_vhe", data__group_size=5), "batch normalisation"),
         (dict(model__name="hierarchical_vhe"), "needs data.group_size, images of the class's group; it is 0"),
         (dict(data__group_size=5), "only model.name='hierarchical_vhe' has latents"),
         (dict(objective__alpha_decay=0.0), "alpha_decay"),
@@ -95,6 +95,14 @@ def test_data_keys_that_do_not_fit_are_refused_before_anything_is_read(changes, 
     with mock.patch.object(data, "load_dataset", side_effect=AssertionError("read")):
         with pytest.raises(data.DataError, match=message):
             load_data(tiny_config(**changes))
+
+
+def test_averaged_parameters_are_refused_before_data_are_loaded(tmp_path):
+    """Where the model has batch normalisation."""
+    with mock.patch.object(data, "load_dataset", side_effect=AssertionError("read")):
+        with pytest.raises(ConfigError, match="model.name='bns' has batch normalisation"):
+            train(tiny_config(optimizer__ema=0.9, model__name="bns", data__image_size=28), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_targets_than_a_class_has_are_refused():
