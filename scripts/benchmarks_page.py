@@ -189,9 +189,15 @@ def kind_of(result: Row) -> str:
 
 
 def rows_of(result: Row) -> list[Row]:
-    """One row, or one for each object of the lists of objects in a file, with all else that the file says."""
-    lists = [value for value in result.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    return [{**result, **point} for points in lists for point in points] if lists else [result]
+    """One row, or one for each object of the lists (or named objects) of objects in a file, with all else it says."""
+    rows = []
+    for key, value in result.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rows += [{**result, **point} for point in value]
+        elif isinstance(value, dict) and value and all(isinstance(point, dict) for point in value.values()):
+            rest = {k: v for k, v in result.items() if k != key}
+            rows += [{**rest, "name": name, **point} for name, point in value.items()]
+    return rows or [result]
 
 
 def flat(row: Row, prefix: str = "") -> Row:
