@@ -28,14 +28,10 @@ import numpy as np  # noqa: E402
 from absl import app, flags  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
+from benchmarks.common import build_step  # noqa: E402
 from hfsgm_jax import data  # noqa: E402
-from hfsgm_jax import mesh as mesh_lib  # noqa: E402
 from hfsgm_jax.config import check_config  # noqa: E402
-from hfsgm_jax.models import build_model  # noqa: E402
-from hfsgm_jax.training.optimizer import make_optimizer  # noqa: E402
 from hfsgm_jax.training.prepare import resolve  # noqa: E402
-from hfsgm_jax.training.state import create_state, init_function  # noqa: E402
-from hfsgm_jax.training.step import make_train_step, to_sets, zero_metrics  # noqa: E402
 from scripts.benchmark import publish  # noqa: E402
 
 VARIANTS = ("ours", "eager", "channels_last", "compile", "compile_channels_last")
@@ -54,29 +50,8 @@ flags.mark_flag_as_required("config")
 def our_step(config: ConfigDict) -> Callable[[], None]:
     """One optimizer step of ours, as train.py compiles it."""
     jax.config.update("jax_enable_compilation_cache", False)
-    dataset = data.load_dataset(config.data, "train")
-    config = resolve(config, dataset)
-    mesh_lib.use_cpu_cores(config.data.sets_per_batch)
-    mesh = mesh_lib.make_mesh()
-    mesh_lib.check_rows(mesh, config.data.sets_per_batch, 1)
-    whole = mesh_lib.replicated(mesh)
-    spec = data.SetSpec.from_config(config.data)
-    sample = lambda table, key: data.sample_sets(table, key, spec=spec)  # noqa: E731
-    model = build_model(config.model, config.image_shape)
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
-    table = jax.device_put(dataset.on_device(), whole)
-    root = jax.device_put(jax.random.key(config.seed), whole)
-    example = jax.eval_shape(lambda table, key: to_sets(sample(table, key)), table, root)
-    state = create_state(init_function(model, optimizer, config.optimizer.ema, example), root, whole)
-    metrics = jax.device_put(zero_metrics(), whole)
-    compiled = make_train_step(model, config, optimizer, sample, mesh).lower(state, metrics, table, root).compile()
-
-    def step() -> None:
-        nonlocal state, metrics
-        state, metrics, reached = compiled(state, metrics, table, root)
-        reached.block_until_ready()
-
-    return step
+    step = build_step(config)
+    return lambda: step().block_until_ready()
 
 
 def torch_step(config: ConfigDict, variant: str, cores: int) -> Callable[[], None]:

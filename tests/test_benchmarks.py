@@ -259,7 +259,7 @@ def test_page_has_a_table_per_kind_and_machine(tmp_path):
     old = {**rate, "config": "configs/a.py", "overrides": {"model.width": 8}, "sets_per_batch": 4, **machine}
     points = [{"devices": 1, "efficiency": 1.0, **rate}, {**rate, "devices": 2, "efficiency": 0.5}]
     scaling = {"kind": "weak_scaling", "config": "configs/a.py", "points": points, **machine, "cpu": "B"}
-    variants = [{"variant": "eager", "speed": 1234.5}, {"variant": "compiled", "speed": 0.01234}]
+    variants = {"eager": {"speed": 1234.5}, "compiled": {"speed": 0.01234}}
     peer = {"kind": "torch_peer", "note": "a|b", "sizes": {"rows": 3}, "variants": variants, **machine}
     for name, content in {"old": old, "gpu/scaling": scaling, "peer": peer}.items():
         path = tmp_path / f"{name}.json"
@@ -271,7 +271,7 @@ def test_page_has_a_table_per_kind_and_machine(tmp_path):
     assert "| 2 | 51.3 [50, 52] | 50% | abc | d |" in page
     peer_part = page[page.index("## Torch peer") :]
     assert "note a\\|b, sizes.rows 3" in peer_part
-    assert "| peer | eager | 1,234 |" in peer_part and "| peer | compiled | 0.0123 |" in peer_part
+    assert "| eager | 1,234 |" in peer_part and "| compiled | 0.0123 |" in peer_part
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
