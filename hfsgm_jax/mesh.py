@@ -62,8 +62,8 @@ def keep_freed_memory() -> None:
     """Without an accelerator: memory that a program frees stays with the process, for its next call.
 
     XLA takes and frees the memory of a CPU program at every call. glibc would give that much back to the system, which
-    then clears it page by page again: half the time of a training step. Does nothing where JAX may find an
-    accelerator, with another C library, or where the user set one of glibc's variables ``MALLOC_...``.
+    then clears it page by page again, a large part of the CPU time of a training step. Does nothing where JAX may find
+    an accelerator, with another C library, or where the user set one of glibc's variables ``MALLOC_...``.
     """
     plugins = importlib.metadata.entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
     chosen = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(

@@ -45,7 +45,6 @@ COLUMNS = {  # of the table: key, form, factor
     "the same by KL of contexts, %": ("accuracy_kl", "{:.1f} ± {:.1f}", 100),
     "NLL of whole classes, nats per image": ("nll", "{:.2f} ± {:.2f}", 1),
     "images seen": ("images", "{:,.0f}", 1),
-    "minutes": ("minutes", "{:.1f}", 1),
 }
 PANELS = {
     "train/kl_c": ("KL of c, nats per set", {"yscale": "log"}),
@@ -71,7 +70,6 @@ def numbers(folder: Path) -> study.Numbers:
         **{f"accuracy_{name}": accuracy[name] for name in CLASSIFIERS},
         "nll": max(nll, key=lambda record: record["importance_samples"])["value"],
         "images": last["images"],
-        "minutes": last["seconds"] / 60,
         "step": last["step"],
     }
 
