@@ -109,7 +109,7 @@ def _optimizer_problems(config) -> Iterable[str]:
 def _objective_problems(config) -> Iterable[str]:
     objective = config.objective
     yield from _choice(config, "objective.name", OBJECTIVES)
-    if objective.targets is not None and objective.name not in APART:
+    if objective.targets is not None and objective.name in OBJECTIVES and objective.name not in APART:
         yield (
             f"objective.targets={objective.targets} is of objectives that score other images than the context "
             f"({', '.join(APART)}); objective.name={objective.name!r} scores the context itself"
