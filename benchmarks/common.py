@@ -101,7 +101,7 @@ def build_step(config: ConfigDict) -> TrainStep:
     check_model(config.model, data.image_shape(config.data))
     if config.objective.tightened:
         raise ConfigError("objective.tightened=True has parameters that the benchmarks do not make: use False")
-    mesh_lib.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate)
+    mesh_lib.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate, config.train.cpu_devices)
     mesh = mesh_lib.make_mesh(config.train.devices)
     mesh_lib.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
     start = time.monotonic()

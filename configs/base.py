@@ -120,6 +120,7 @@ def get_config() -> ml_collections.ConfigDict:
             keep=2,  # latest checkpoints kept, beside the best
             max_skipped=50,  # non-finite steps in a row before the run stops
             devices=0,  # devices used (0: all)
+            cpu_devices=0,  # devices that a CPU counts as (0: one per core, as far as they divide the rows)
             progress=True,  # a progress bar on a terminal, lines otherwise
         )
     )

@@ -20,6 +20,7 @@ def get_config(argument: str = "vhe"):
     config.model.update(width=16, c_channels=2, z_channels=4, blocks=3, context_kernel=5)
     config.model.update(pixelcnn_width=16, prior_width=8)
     config.optimizer.update(learning_rate=2e-3, warmup=50, schedule="cosine", decay_factor=0.05)
+    config.train.cpu_devices = 1
     config.train.update(steps=1000, log_every=50, eval_every=500, save_every=250, sample_every=0, steps_per_epoch=0)
     config.eval.update(importance_samples=10, importance_samples_z=2, max_sets=320, val_sets=80)
     return config

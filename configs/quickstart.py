@@ -33,6 +33,7 @@ def get_config():
     config.optimizer.decay_factor = 0.02
     config.optimizer.ema = 0.99
 
+    config.train.cpu_devices = 1
     config.train.minutes = 3.0
     config.train.steps = 1_400
     config.train.log_every = 50

@@ -37,6 +37,7 @@ ADDED = {
     "model.style_channels": 6,
     "objective.embedding": 32,
     "objective.tightened": False,
+    "train.cpu_devices": 0,
 }
 
 

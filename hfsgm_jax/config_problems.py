@@ -74,6 +74,9 @@ def _train_problems(config) -> Iterable[str]:
                 f"train.{key} ({train[key]}) must be a multiple of "
                 f"train.steps_per_dispatch ({train.steps_per_dispatch})"
             )
+    for key in ("devices", "cpu_devices"):
+        if train[key] < 0:
+            yield f"train.{key} is {train[key]}; it is a number of devices (0: chosen for you)"
     if train.minutes < 0:
         yield f"train.minutes is {train.minutes}; it is a time budget in minutes (0: none)"
     if rows < 1 or config.optimizer.accumulate < 1 or rows % config.optimizer.accumulate:

@@ -6,10 +6,7 @@ aggregation over a set stays on one device. The mesh is that of all processes (`
 """
 
 import contextlib
-import ctypes
 import hashlib
-import importlib.metadata
-import importlib.util
 import os
 import platform
 from pathlib import Path
@@ -21,6 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hfsgm_jax.config import ConfigError
+from hfsgm_jax.memory import keep_freed_memory
 
 
 def make_mesh(num_devices: int = 0) -> Mesh:
@@ -41,12 +39,13 @@ def make_mesh(num_devices: int = 0) -> Mesh:
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
-def use_cpu_cores(rows: int = 0) -> None:
-    """Without an accelerator: one device per core, as far as they divide ``rows`` (0: all cores).
+def use_cpu_cores(rows: int = 0, devices: int = 0) -> None:
+    """Without an accelerator: ``devices``, or (0) one device per core, as far as they divide ``rows`` (0: all cores).
 
-    XLA runs the convolutions of a CPU device on one core. Does nothing where the number of CPU
-    devices was chosen (``JAX_NUM_CPU_DEVICES``, or the flag it replaces) or JAX has already started, nor with several
-    processes, which may share the cores.
+    XLA runs most convolutions of a CPU device on one core, so that large maps ask for one device per core; small ones
+    (patches of 4x4 pixels) are faster on one device, whose operations share the cores without waiting for others.
+    Does nothing where the number of CPU devices was chosen (``JAX_NUM_CPU_DEVICES``, or the flag it replaces) or JAX
+    has already started, nor with several processes, which may share the cores.
     """
     keep_freed_memory()
     if jax.distributed.is_initialized():
@@ -55,26 +54,8 @@ def use_cpu_cores(rows: int = 0) -> None:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if rows % n == 0))
-
-
-def keep_freed_memory() -> None:
-    """Without an accelerator: memory that a program frees stays with the process, for its next call.
-
-    XLA takes and frees the memory of a CPU program at every call. glibc would give that much back to the system, which
-    then clears it page by page again, a large part of the CPU time of a training step. Does nothing where JAX may find
-    an accelerator, with another C library, or where the user set one of glibc's variables ``MALLOC_...``.
-    """
-    plugins = importlib.metadata.entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
-    chosen = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(
-        "GLIBC_TUNABLES", ""
-    )
-    if platform.libc_ver()[0] != "glibc" or chosen or (plugins and os.environ.get("JAX_PLATFORMS") != "cpu"):
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    # One arena for all threads, as others are too small; no block by mmap; nothing given back from the top.
-    for parameter, value in ((-8, 1), (-4, 0), (-1, -1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
-        mallopt(parameter, value)
+        per_core = max(n for n in range(1, cores + 1) if rows % n == 0)
+        jax.config.update("jax_num_cpu_devices", devices or per_core)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -20,7 +20,8 @@ ALLOWED = {
     "data": set(),
     "images": {"data"},
     "processes": {"config"},
-    "mesh": {"config"},
+    "memory": set(),
+    "mesh": {"config", "memory"},
     "classification": {"distributions", "trace", "objectives"},
     "evaluation": {
         "config",

@@ -99,7 +99,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Summary:
     shape = data.image_shape(config.data)
     check_model(config.model, shape)
     mesh_lib.use_compilation_cache()
-    mesh_lib.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate)
+    mesh_lib.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate, config.train.cpu_devices)
     mesh = mesh_lib.make_mesh(config.train.devices)
     mesh_lib.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
     check_averaging(config, build_model(config.model, shape), shape)
