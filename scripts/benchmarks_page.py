@@ -146,6 +146,21 @@ KINDS: dict[str, tuple[str, str, Sequence[Column]]] = {
             COMPILE,
         ),
     ),
+    "torch_peer": (
+        "The same model in PyTorch",
+        "Training steps of one SCHA-VAE, ours and PyTorch's variants in turns on the same cores, and the seconds of "
+        "all cores that an image costs. Start: until two steps are done, compilation included.",
+        (
+            CONFIG,
+            ("sets", sizes("sets_per_batch")),
+            ("dtype", field("dtype")),
+            ("variant", field("name")),
+            ("images/s", rate("images_per_second")),
+            ("CPU ms per image", field("cpu_seconds_per_image", 1e3)),
+            ("start s", field("seconds_to_start")),
+            ("PyTorch", field("torch")),
+        ),
+    ),
 }
 LAST = (("commit", field("commit")), ("date", field("date")))
 

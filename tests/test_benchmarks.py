@@ -260,7 +260,7 @@ def test_page_has_a_table_per_kind_and_machine(tmp_path):
     points = [{"devices": 1, "efficiency": 1.0, **rate}, {**rate, "devices": 2, "efficiency": 0.5}]
     scaling = {"kind": "weak_scaling", "config": "configs/a.py", "points": points, **machine, "cpu": "B"}
     variants = {"eager": {"speed": 1234.5}, "compiled": {"speed": 0.01234}}
-    peer = {"kind": "torch_peer", "note": "a|b", "sizes": {"rows": 3}, "variants": variants, **machine}
+    peer = {"kind": "new_kind", "note": "a|b", "sizes": {"rows": 3}, "variants": variants, **machine}
     for name, content in {"old": old, "gpu/scaling": scaling, "peer": peer}.items():
         path = tmp_path / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
@@ -269,7 +269,7 @@ def test_page_has_a_table_per_kind_and_machine(tmp_path):
     assert page.count("\nOn ") == 3 and "On B, 2 cores" in page
     assert "| `a` `model.width=8` | 4 × 2, 5 | 1 | 51.3 [50, 52] | abc | d |" in page  # a file without kind
     assert "| 2 | 51.3 [50, 52] | 50% | abc | d |" in page
-    peer_part = page[page.index("## Torch peer") :]
+    peer_part = page[page.index("## New kind") :]
     assert "note a\\|b, sizes.rows 3" in peer_part
     assert "| eager | 1,234 |" in peer_part and "| compiled | 0.0123 |" in peer_part
 

@@ -1,18 +1,16 @@
 """Several processes on loopback: the same training, the same records, and what happens when one dies."""
 
-import itertools
 import json
 import os
 import shutil
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from many_processes import PATIENCE, Programs, changes, endless, wait_for
 
 from configs import one_dim
 from hfsgm_jax import processes
@@ -23,57 +21,12 @@ from hfsgm_jax.evaluation.run import evaluate
 from hfsgm_jax.run_folder import open_run
 from hfsgm_jax.training import train
 from hfsgm_jax.training.log import read_metrics
-from launch import local
 
 LOSSES = "train/loss", "train/nelbo", "val/nelbo", "val/objective"
 # Every layout has the same batches and noise, and adds up the same terms in another order: each sum of float32
 # values is off by some 1e-7 of itself, and 20 steps of Adam magnify that a little.
 TOLERANCE = 2e-6
-STEPS, PATIENCE = 20, 300  # seconds for what takes a few, where the machine is not idle
-HEARTBEAT = 120  # seconds; waited for only where a broken connection is not noticed
-
-
-class Programs:
-    """Starts train.py and evaluate.py in processes that compile quickly; kills what a test leaves behind."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.count, self.running = folder, itertools.count(), []
-
-    def start(self, command, layout, **environment):
-        """The processes, and the files of their output."""
-        quick = dict(
-            XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-            JAX_DISABLE_MOST_OPTIMIZATIONS="1",
-            JAX_COMPILATION_CACHE_DIR=jax.config.values["jax_compilation_cache_dir"],
-            JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-            HFSGM_CACHE=str(self.folder / "cache"),
-            HFSGM_HEARTBEAT_SECONDS=str(HEARTBEAT),
-        )
-        paths = [self.folder / f"output{next(self.count)}" for _ in range(layout[0])]
-        outputs = [path.open("w") for path in paths]
-        started = local.start(command, *layout, environment=quick | environment, outputs=outputs)
-        self.running += started
-        return started, paths
-
-    def run(self, command, layout):
-        """The outputs of processes that end well."""
-        started, paths = self.start(command, layout)
-        for process, path in zip(started, paths, strict=True):
-            assert process.wait() == 0, path.read_text()
-        return [path.read_text() for path in paths]
-
-
-def changes(steps):
-    """Of the config of a model of single numbers, which compiles within seconds."""
-    every = {"train.log_every": 5, "train.eval_every": 10, "train.save_every": 10}
-    others = {"optimizer.schedule": "constant", "data.sets_per_batch": 8, "eval.val_sets": 8}
-    return {"train.steps": steps} | every | others  # other schedules depend on the number of steps
-
-
-def endless(workdir):
-    """The command that trains it until something happens."""
-    flags = [f"--config.{key}={value}" for key, value in changes(steps=10**6).items()]
-    return ["train.py", f"--config={local.ROOT}/configs/one_dim.py:gaussian-ns", f"--workdir={workdir}", *flags]
+STEPS = 20
 
 
 def train_here(workdir, steps, devices):
@@ -87,9 +40,7 @@ def train_here(workdir, steps, devices):
 def programs(tmp_path_factory):
     programs = Programs(tmp_path_factory.mktemp("programs"))
     yield programs
-    for process in programs.running:
-        if process.poll() is None:
-            process.kill()
+    programs.end()
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +57,6 @@ def assert_same_losses(workdir, other, steps=range(5, STEPS + 1, 5)):
     for step in steps:
         mine, others = ([lines[step][name] for name in LOSSES if name in lines[step]] for lines in found)
         assert mine == pytest.approx(others, rel=TOLERANCE) and len(mine) == (4 if step % 10 == 0 else 2)
-
-
-def wait_for(step, workdir, started, paths):
-    deadline = time.monotonic() + PATIENCE
-    while not any(line["step"] >= step for line in read_metrics(workdir)):
-        assert all(process.poll() is None for process in started), [path.read_text() for path in paths]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_devices_of_one_process_train_alike(alone, tmp_path):
