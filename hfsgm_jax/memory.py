@@ -18,7 +18,7 @@ import platform
 import jax
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
-LONG = 5.0  # seconds of compilation, of which setting aside takes about a hundredth
+LONG = 1.0  # seconds of compilation, of which setting aside takes about a hundredth
 LARGEST, SMALLEST, EVEN = 2**26, 48, 16  # bytes of the pieces asked for, and what glibc rounds sizes to
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
 MADV_DONTNEED = 4
