@@ -17,7 +17,7 @@ def programs(tmp_path_factory):
 
 def test_the_loss_of_the_first_process_ends_the_other_and_time_ends_both(programs, tmp_path):
     started, paths = programs.start(endless(tmp_path), (2, 1))
-    wait_for(10, tmp_path, started, paths)
+    wait_for(25, tmp_path, started, paths)  # after two saves
     started[0].send_signal(signal.SIGKILL)  # the one that coordinates and writes
     assert [process.wait(PATIENCE) != 0 for process in started] == [True, True], [path.read_text() for path in paths]
 
