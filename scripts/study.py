@@ -125,7 +125,7 @@ def curves(
     path: Path,
     factor: Callable[[str, str], float] = lambda group, key: 1.0,
 ) -> None:
-    """Curves against images seen: a colour per group of runs, a panel per metric.
+    """Curves against images seen: a colour (or its dashes) per group of runs, a panel per metric.
 
     Args:
       panels: a key of metrics.jsonl -> (label of the axis, what ``Axes.set`` takes beside).
@@ -137,10 +137,13 @@ def curves(
             for axis, key in zip(axes, panels, strict=True):
                 lines = [line for line in read_metrics(folder) if key in line]
                 style = dict(color=plots.COLORS[number % len(plots.COLORS)], lw=1)
-                style["linestyle"] = "-" if number < len(plots.COLORS) else "--"
+                style["linestyle"] = ("-", "--", ":")[number // len(plots.COLORS) % 3]
                 x = [line["images"] / 1000 for line in lines]
                 axis.plot(x, [factor(name, key) * line[key] for line in lines], label=name if first else None, **style)
     for axis, (label, settings) in zip(axes, panels.values(), strict=True):
         axis.set(xlabel="images seen, thousands", ylabel=label, **settings)
-    axes[0].legend(fontsize=7)
+    if len(groups) > len(plots.COLORS):  # too many to find room among the curves
+        page.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside right upper")
+    else:
+        axes[0].legend(fontsize=7)
     plots.save(page, path)
