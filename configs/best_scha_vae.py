@@ -16,7 +16,7 @@ resolution in the decoder is worth 1.3; small affine warps cost 18 (they blur th
 blurred), flips and turns 2.5, sets of 2 to 10 instead of 5 cost 9. Batches of 4 sets beat batches of 8 by 4 nats after
 the same images; the large batch here is for the device, not for learning. `rescale` is 3.3 worse for sets of 5 and 1.2
 better for sets of 20; `vhe` and `resample` are 3.4 and 4.4 worse for sets of 5. A PixelCNN head gains 33, more than
-all else together, by models that forget the class (`cpu_best_pixelcnn.py`): not here. Not tried: latents at 16x16.
+all else together, but trained on it forgets the class (`cpu_best_pixelcnn.py`): not here. Not tried: latents at 16x16.
 The length assumes 11,000 images a second; on a slower device lower `train.steps`, so that the cosine ends in time.
 Measured with this library: not yet.
 """

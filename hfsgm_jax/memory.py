@@ -3,7 +3,7 @@
 XLA takes and frees the memory of a CPU program, and of many of its operations, at every call. The C library decides
 what that costs. glibc would give large blocks back to the system, which clears them page by page at the next call; and
 a compilation leaves hundreds of thousands of free pieces between what it keeps, among which every later request is
-searched: training steps take 1.3 to 1.8 times as long as those of the same program read from the compilation cache.
+searched: training steps take much longer than those of the same program read from the compilation cache.
 Other libraries and accelerators are left alone.
 """
 

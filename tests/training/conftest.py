@@ -3,6 +3,7 @@
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from many_processes import Programs
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,3 +25,11 @@ def quick_compilation(cache_folder):
         compilation_cache.reset_cache()
         if values is settings:
             yield
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """Starts train.py and evaluate.py in several processes."""
+    programs = Programs(tmp_path_factory.mktemp("programs"))
+    yield programs
+    programs.end()

@@ -2,17 +2,9 @@
 
 import signal
 
-import pytest
-from many_processes import PATIENCE, Programs, endless, wait_for
+from many_processes import PATIENCE, endless, wait_for
 
 from hfsgm_jax.training.log import read_metrics
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    programs = Programs(tmp_path_factory.mktemp("programs"))
-    yield programs
-    programs.end()
 
 
 def test_the_loss_of_the_first_process_ends_the_other_and_time_ends_both(programs, tmp_path):

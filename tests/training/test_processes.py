@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 import pytest
-from many_processes import PATIENCE, Programs, changes, endless, wait_for
+from many_processes import PATIENCE, changes, endless, wait_for
 
 from configs import one_dim
 from hfsgm_jax import processes
@@ -34,13 +34,6 @@ def train_here(workdir, steps, devices):
     config = one_dim.get_config("gaussian-ns")
     config.update_from_flattened_dict(changes(steps) | {"train.devices": devices, "train.progress": False})
     train(config, workdir)
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    programs = Programs(tmp_path_factory.mktemp("programs"))
-    yield programs
-    programs.end()
 
 
 @pytest.fixture(scope="module")
