@@ -12,7 +12,7 @@ FIND_PYTHON = for p in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 	    && { echo $$p; break; }; done
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format parameters bench measure clean
+.PHONY: help quickstart test lint format parameters keys bench measure clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,11 +36,14 @@ format: $(VENV)/.dev  ## format the code and fix what ruff can fix
 parameters: $(VENV)/.dev  ## count the parameters of every config, and write the table of the README
 	@$(RUN) -m scripts.parameters
 
+keys: $(VENV)/.dev  ## write docs/keys.md, the page of all keys of a config
+	@$(RUN) -m scripts.keys
+
 bench: $(VENV)/.requirements  ## render docs/benchmarks.md from benchmarks/results
 	@$(RUN) -m scripts.benchmarks_page
 
 measure: $(VENV)/.requirements  ## measure this machine into benchmarks/results (about 12 minutes on two idle cores), then render
-	@$(RUN) -m benchmarks.standard $(MEASURE); status=$$?; $(RUN) -m scripts.benchmarks_page; exit $$status
+	@$(RUN) -m benchmarks.run benchmarks/standard.txt $(MEASURE); status=$$?; $(RUN) -m scripts.benchmarks_page; exit $$status
 
 clean:  ## remove the environment and caches; runs are kept
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,178 +1,284 @@
-"""Times the training step of a SCHA-VAE against the same model in PyTorch, which needs the extra `torch`.
+"""SCHA-VAE-LAG and its training step in PyTorch: the peer that `torch_turns` times ours against.
 
-    python -m benchmarks.torch_peer --config=configs/cpu_omniglot_scha_vae_lag.py [--config.SECTION.KEY=VALUE ...]
-        [--variants=ours,eager,...] [--cores=2] [--rounds=10] [--steps=3] [--out=FILE]
-
-A step draws a batch (sets, and their pixels anew), goes forward and backward, clips, updates Adam and averages the
-parameters, as the config says. Every variant has a process of its own; they take turns, one waiting while another
-runs, so that all meet the same machine. Written are images per second (median and quartiles over rounds), the seconds
-of all cores that an image costs, and the seconds until two steps are done. On a GPU float32 products are TF32 on both
-sides; `--config.model.dtype=bfloat16` compares bfloat16 (autocast). Nothing else should run meanwhile.
+Written as is usual in PyTorch: NCHW maps, the images of all sets in one batch axis, 1x1 layers as convolutions,
+attention by `scaled_dot_product_attention`. Sets are whole: every image is observed, context and target.
+Modules bear the names of our parameters; tests/test_torch_peer.py compares the two. Never imported by the package.
 """
 
-import json
-import os
-import subprocess
-import sys
-import time
+import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share a GPU
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-from absl import app, flags  # noqa: E402
-from ml_collections import ConfigDict, config_flags  # noqa: E402
+from hfsgm_jax.config import flatten
+from hfsgm_jax.errors import ConfigError
 
-from benchmarks.common import build_step  # noqa: E402
-from hfsgm_jax import data  # noqa: E402
-from hfsgm_jax.config import check_config  # noqa: E402
-from hfsgm_jax.training.prepare import resolve  # noqa: E402
-from scripts.benchmark import publish  # noqa: E402
-
-VARIANTS = ("ours", "eager", "channels_last", "compile", "compile_channels_last")
-GPU_VARIANTS = (*VARIANTS, "compile_cudagraphs")
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "file of the configuration")
-_VARIANTS = flags.DEFINE_list("variants", None, "what is timed; default: all that this device has")
-_CORES = flags.DEFINE_integer("cores", 0, "CPU cores of every variant: our devices, PyTorch's threads (0: all)", 0)
-_ROUNDS = flags.DEFINE_integer("rounds", 10, "turns of every variant", 2)
-_STEPS = flags.DEFINE_integer("steps", 3, "optimizer steps per turn", 1)
-_OUT = flags.DEFINE_string("out", None, "JSON file; default: standard output only")
-_WORKER = flags.DEFINE_string("worker", None, "the variant of this process, which another one started")
-flags.mark_flag_as_required("config")
+COVERED = """model.name=scha_vae model.aggregate=lag model.prior_sees_images=False model.likelihood=bernoulli
+model.pixelcnn_layers=0 model.patch=1 model.border=pad model.decoder_context=full objective.name=ns optimizer.name=adam
+optimizer.clip=norm optimizer.accumulate=1 data.binarize=dynamic train.steps_per_dispatch=1""".split()
 
 
-def our_step(config: ConfigDict) -> Callable[[], None]:
-    """One optimizer step of ours, as train.py compiles it."""
-    jax.config.update("jax_enable_compilation_cache", False)
-    step = build_step(config)
-    return lambda: step().block_until_ready()
+def check(config: Any) -> None:
+    """Raises a ConfigError where the peer would compute something else than ours."""
+    found = {key: str(value) for key, value in flatten(config).items()}
+    wrong = [needed for needed in COVERED if found.get(needed.split("=")[0]) != needed.split("=")[1]]
+    wrong += ["an integer data.set_size"] * (not found["data.set_size"].isdecimal())
+    if wrong:
+        raise ConfigError(f"the PyTorch peer of this config would be another model: it needs {', '.join(wrong)}")
 
 
-def torch_step(config: ConfigDict, variant: str, cores: int) -> Callable[[], None]:
-    """One optimizer step of the peer."""
-    import torch
+class Normal(NamedTuple):
+    """Mean and standard deviation of a diagonal Normal, ``[B or B*N, C, r, r]`` float32."""
 
-    from benchmarks.torch_training import make_step
+    mean: Tensor
+    std: Tensor
 
-    torch.set_num_threads(cores)
-    dataset = data.load_dataset(config.data, "train")
-    return make_step(resolve(config, dataset), dataset.images, dataset.size, variant)
+    @classmethod
+    def of(cls, params: Tensor) -> "Normal":
+        mean, raw = params.float().chunk(2, 1)
+        return cls(mean, 1e-3 + F.softplus(raw, beta=math.log(2)))
 
+    def sample(self, noise: Tensor | None) -> Tensor:
+        return self.mean + self.std * (torch.randn_like(self.mean) if noise is None else noise)
 
-def work(config: ConfigDict, variant: str, cores: int, steps: int) -> None:
-    """A worker: a line when it is ready, then seconds and CPU seconds of a turn for every line it reads."""
-    start = time.monotonic()
-    step = our_step(config) if variant == "ours" else torch_step(config, variant, cores)
-    step()
-    step()
-    print(json.dumps([time.monotonic() - start]), flush=True)
-    for _ in sys.stdin:
-        start, cpu = time.monotonic(), time.process_time()
-        for _ in range(steps):
-            step()
-        print(json.dumps([time.monotonic() - start, time.process_time() - cpu]), flush=True)
+    def kl(self, other: "Normal") -> Tensor:
+        """``[B or B*N]`` nats."""
+        ratio, shift = self.std / other.std, (self.mean - other.mean) / other.std
+        return (0.5 * (shift.square() + ratio.square() - 1) - ratio.log()).sum((1, 2, 3))
 
 
-class Worker:
-    """The process of one variant, on the first ``cores`` cores."""
+def upsample(x: Tensor, size: int) -> Tensor:
+    return x if x.shape[-1] == size else F.interpolate(x, scale_factor=size // x.shape[-1], mode="nearest")
 
-    def __init__(self, variant: str, cores: int):
-        command = [sys.executable, "-m", "benchmarks.torch_peer", *sys.argv[1:], f"--worker={variant}"]
-        limit = (lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])) if cores else None
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.variant = variant
-        self.process = subprocess.Popen(command, cwd=ROOT, preexec_fn=limit, **pipes)
-        (self.seconds_to_start,) = self.read()
 
-    def read(self) -> list[float]:
-        """The next line of numbers.
+def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
+    """A head: float32 also under autocast."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())
 
-        Raises:
-          RuntimeError: the worker ended.
+
+class Bottleneck(nn.Module):
+    """GELU-1x1-GELU-kxk-GELU-kxk-GELU-1x1 with a quarter of the width inside; k = 3 above 2 pixels."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, resolution: int, residual=False, head=False):
+        super().__init__()
+        inner, size = width // 4, 3 if resolution > 2 else 1
+        self.reduce = nn.Conv2d(inputs, inner, 1)
+        self.conv1 = nn.Conv2d(inner, inner, size, padding=size // 2)
+        self.conv2 = nn.Conv2d(inner, inner, size, padding=size // 2)
+        self.expand = nn.Conv2d(inner, outputs, 1)
+        self.residual, self.head = residual, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.gelu(self.conv2(F.gelu(self.conv1(F.gelu(self.reduce(F.gelu(x)))))))
+        h = in_float32(self.expand, h) if self.head else self.expand(h)
+        return x + h if self.residual else h
+
+
+class Lag(nn.Module):
+    """Attention of the mean of a set to its images, ``[B*N, C, r, r]`` -> ``[B, C, r, r]``."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query, self.value = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
+        self.key = nn.Conv2d(width, width, 1, bias=False)
+
+    def forward(self, x: Tensor, num: int) -> Tensor:
+        split = lambda y, n: y.unflatten(0, (-1, n)).unflatten(2, (self.heads, -1)).flatten(3).transpose(1, 2)
+        mean = x.unflatten(0, (-1, num)).mean(1)
+        qkv = split(self.query(mean), 1), split(self.key(x), num), split(self.value(x), num)
+        return F.scaled_dot_product_attention(*qkv).reshape(-1, *x.shape[1:])
+
+
+class SetNode(nn.Module):
+    """c_l: q sees the features of the images and z_{l+1}, p the set path."""
+
+    def __init__(self, config: Any, resolution: int, top: bool):
+        super().__init__()
+        width, self.channels, self.resolution = config.width, config.c_channels, resolution
+        block = lambda outputs, **kwargs: Bottleneck(width, outputs, width, resolution, **kwargs)
+        self.prior_block = block(2 * self.channels + width, head=True)
+        self.posterior_block = block(2 * self.channels, head=True)
+        self.pool = Lag(width, config.heads)
+        self.add_value = nn.Conv2d(self.channels, width, 1)
+        self.residual_block = block(width, residual=True)
+        self.from_z = None if top else nn.Conv2d(width, width, 1)
+
+    def forward(self, xc: Tensor, xz: Tensor, features: Tensor, num: int, noise: Tensor | None):
+        """-> posterior, prior, xc, xz."""
+        xc, xz = upsample(xc, self.resolution), upsample(xz, self.resolution)
+        params, residual = self.prior_block(xc).tensor_split([2 * self.channels], 1)
+        evidence = xc.repeat_interleave(num, 0) + features
+        if self.from_z is not None:
+            evidence = evidence + self.from_z(xz)
+        posterior = Normal.of(self.posterior_block(self.pool(evidence, num)))
+        xc = self.residual_block(xc + residual + self.add_value(posterior.sample(noise)))
+        return posterior, Normal.of(params), xc, xz
+
+
+class ImageNode(nn.Module):
+    """z_l of every image: q sees its features and the image path, p the image path alone."""
+
+    def __init__(self, config: Any, resolution: int):
+        super().__init__()
+        width, self.channels, self.resolution = config.width, config.z_channels, resolution
+        block = lambda inputs, outputs, **kwargs: Bottleneck(inputs, outputs, width, resolution, **kwargs)
+        self.from_c = nn.Conv2d(width, width, 1)
+        self.prior_block = block(width, 2 * self.channels + width, head=True)
+        self.posterior_block = block(2 * width, 2 * self.channels, head=True)
+        self.add_value = nn.Conv2d(self.channels, width, 1)
+        self.residual_block = block(width, width, residual=True)
+
+    def forward(self, xc: Tensor, xz: Tensor, features: Tensor, num: int, noise: Tensor | None):
+        """-> posterior, prior, xc, xz; xz has a row per set before the first z, then one per image."""
+        each_image = lambda x: x if len(x) == len(features) else x.repeat_interleave(num, 0)
+        added = self.from_c(xc)
+        xz = xz + (added if len(xz) == len(xc) else each_image(added))
+        params, residual = map(each_image, self.prior_block(xz).tensor_split([2 * self.channels], 1))
+        xz = each_image(xz)
+        posterior = Normal.of(self.posterior_block(torch.cat([xz, features], 1)))
+        xz = self.residual_block(xz + residual + self.add_value(posterior.sample(noise)))
+        return posterior, Normal.of(params), xc, xz
+
+
+class Tower(nn.Module):
+    """Blocks ``r{resolution}_{index}`` of the encoder and the decoder, from a text like ``8-6,4-2``."""
+
+    def __init__(self, text: str, width: int):
+        super().__init__()
+        self.levels = [tuple(map(int, level.split("-"))) for level in text.split(",")]
+        for r, depth in self.levels:
+            for i in range(depth):
+                self.add_module(f"r{r}_{i}", Bottleneck(width, width, width, r, residual=True))
+
+
+class Encoder(Tower):
+    """``[B*N, C, 32, 32]`` -> {resolution: features}."""
+
+    def __init__(self, config: Any, channels: int):
+        super().__init__(config.encoder, config.width)
+        self.stem = nn.Conv2d(channels, config.width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        x, features = self.stem(x), {}
+        for r, depth in self.levels:
+            for i in range(depth):
+                x = getattr(self, f"r{r}_{i}")(x)
+                x = x if x.shape[-1] == r else F.avg_pool2d(x, x.shape[-1] // r)
+            features[r] = x
+        return features
+
+
+class Decoder(Tower):
+    """Both paths -> logits ``[B*N, C, 32, 32]``."""
+
+    def __init__(self, config: Any, channels: int):
+        super().__init__(config.decoder, config.width)
+        self.from_z = nn.Conv2d(config.width, config.width, 3, padding=1)
+        self.from_c = nn.Conv2d(config.width, config.width, 3, padding=1)
+        self.pixels = nn.Conv2d(config.width, channels, 1)
+
+    def forward(self, xz: Tensor, xc: Tensor, num: int) -> Tensor:
+        x = self.from_z(xz) + self.from_c(xc).repeat_interleave(num, 0)
+        for r, depth in self.levels[::-1]:
+            for i in range(depth):
+                x = upsample(getattr(self, f"r{r}_{i}")(x), r)
+        return in_float32(self.pixels, x)
+
+
+class Output(NamedTuple):
+    """Per latent (top first, c before z) posterior and prior; nats ``[B, N]``, of c ``[B]``."""
+
+    posteriors: list[Normal]
+    priors: list[Normal]
+    log_px: Tensor
+    kl_c: Tensor
+    kl_z: Tensor
+
+    def loss(self, alpha: float = 0.0) -> Tensor:
+        """Nats per image: (1 + alpha) (-log p) + KL / (1 + alpha); the NELBO at alpha = 0."""
+        divergence = self.kl_z.mean() + self.kl_c.mean() / self.kl_z.shape[1]
+        return -(1 + alpha) * self.log_px.mean() + divergence / (1 + alpha)
+
+
+class ScaVae(nn.Module):
+    """The model of a section ``model`` that `check` lets pass, for images of 28 or 32 pixels ``(H, W, C)``."""
+
+    def __init__(self, config: Any, image_shape: tuple[int, int, int]):
+        super().__init__()
+        self.border = (32 - image_shape[0]) // 2
+        self.encoder, self.decoder = Encoder(config, image_shape[2]), Decoder(config, image_shape[2])
+        latents = [level.split("-") for level in reversed(config.latents.split(","))]
+        resolutions = [int(r) for r, depth in latents for _ in range(int(depth))]
+        nodes = [(SetNode(config, r, top=i == 0), ImageNode(config, r)) for i, r in enumerate(resolutions)]
+        self.nodes = nn.ModuleList(node for pair in nodes for node in pair)
+        self.start = nn.ParameterDict({k: nn.Parameter(torch.zeros(1, config.width, 1, 1)) for k in ("xc", "xz")})
+        with torch.no_grad():  # priors start at N(0, 1), residual outputs small, as ours do
+            for name, p in self.named_parameters():
+                p.mul_(0.0 if name.endswith("bias") or "prior_block.expand" in name else 1.0)
+                p.mul_(len(resolutions) ** -0.5 if name.endswith(("expand.weight", "add_value.weight")) else 1.0)
+
+    def forward(self, images: Tensor, noise: list[Tensor] | None = None) -> Output:
+        """One pass of training.
+
+        Args:
+          images: ``[B, N, C, H, W]`` in [0, 1].
+          noise: per latent, ``[B, C, r, r]`` of c and ``[B*N, C, r, r]`` of z; drawn if None.
         """
-        for line in self.process.stdout:
-            if line.startswith("["):
-                return json.loads(line)
-        raise RuntimeError(f"the process of {self.variant} ended with {self.process.wait()}; its message is above")
-
-    def turn(self) -> list[float]:
-        """Seconds and CPU seconds of one turn."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def stop(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+        (rows, num), flat = images.shape[:2], images.flatten(0, 1)
+        features = self.encoder(F.pad(flat, [self.border] * 4))
+        xc, xz = (self.start[k].expand(rows, -1, -1, -1) for k in ("xc", "xz"))
+        posteriors, priors = [], []
+        for node, eps in zip(self.nodes, noise or [None] * len(self.nodes), strict=True):
+            posterior, prior, xc, xz = node(xc, xz, features[node.resolution], num, eps)
+            posteriors.append(posterior)
+            priors.append(prior)
+        logits = F.pad(self.decoder(xz, xc, num), [-self.border] * 4)
+        log_px = -F.binary_cross_entropy_with_logits(logits, flat, reduction="none").sum((1, 2, 3))
+        kls = [q.kl(p) for q, p in zip(posteriors, priors)]
+        return Output(posteriors, priors, log_px.view(rows, num), sum(kls[::2]), sum(kls[1::2]).view(rows, num))
 
 
-def measure(config: ConfigDict, variants: list[str], cores: int, rounds: int, steps: int) -> dict[str, Any]:
-    """Images per second of every variant, and the ratio of ours to the best of PyTorch's."""
-    workers: list[Worker] = []
-    try:
-        for variant in variants:
-            workers.append(Worker(variant, cores))
-            print(f"{variant}: ready after {workers[-1].seconds_to_start:.0f} s", file=sys.stderr)
-        turns = np.array([[worker.turn() for worker in workers] for _ in range(rounds)])
-    finally:
-        for worker in workers:
-            worker.stop()
-    images = steps * config.data.sets_per_batch * config.data.set_size
-    rates = np.percentile(images / turns[..., 0], [25, 50, 75], axis=0).T
-    cpu = np.median(turns[..., 1], axis=0) / images
-    results = {
-        worker.variant: {
-            "images_per_second": float(median),
-            "images_per_second_quartiles": [float(low), float(high)],
-            "cpu_seconds_per_image": float(seconds),
-            "seconds_to_start": worker.seconds_to_start,
-        }
-        for worker, (low, median, high), seconds in zip(workers, rates, cpu)
-    }
-    peers = {name: result["images_per_second"] for name, result in results.items() if name != "ours"}
-    best = max(peers, key=peers.get) if peers else None
-    ratio = results["ours"]["images_per_second"] / peers[best] if best and "ours" in results else None
-    import torch
+def make_step(config: Any, dataset: Any, variant: str, threads: int) -> Callable[[], float]:
+    """A function that does one optimizer step, waits for it and returns its loss.
 
-    return {
-        "variants": results,
-        "best_torch": best,
-        "ours_over_best_torch": ratio,
-        "cores_per_variant": cores,
-        "rounds": rounds,
-        "steps_per_round": steps,
-        "sets_per_batch": config.data.sets_per_batch,
-        "set_size": config.data.set_size,
-        "dtype": config.model.dtype,
-        "torch": torch.__version__,
-    }
+    A batch has different images of each class, every pixel drawn anew from its grey level.
 
+    Args:
+      dataset: an `hfsgm_jax.Dataset` of classes of one size.
+      variant: see `torch_turns.torch_peer`.
+    """
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as XLA has it; no difference on a CPU
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layout = torch.channels_last if "channels_last" in variant else torch.contiguous_format
+    model = ScaVae(config.model, dataset.image_shape).to(device, memory_format=layout)
+    mode = "reduce-overhead" if "cudagraphs" in variant else "default"
+    run = torch.compile(model, mode=mode) if "compile" in variant else model
+    c, rows, num, per_class = config.optimizer, config.data.sets_per_batch, config.data.set_size, int(dataset.size[0])
+    optimizer = torch.optim.Adam(model.parameters(), c.learning_rate, weight_decay=c.weight_decay, fused=True)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(c.ema)) if c.ema else None
+    table = torch.from_numpy(dataset.images).to(device).permute(0, 3, 1, 2).unflatten(0, (-1, per_class))
 
-def main(argv: list[str]) -> None:
-    del argv
-    import torch
+    def step() -> float:
+        classes = torch.randint(len(table), (rows, 1), device=device)
+        members = torch.rand(rows, per_class, device=device).argsort(1)[:, :num]
+        batch = torch.bernoulli(table[classes, members].float() / 255).flatten(0, 1).contiguous(memory_format=layout)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.model.dtype == "bfloat16"):
+            output = run(batch.unflatten(0, (rows, num)))
+        loss = output.loss(config.objective.alpha)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), c.clip_at, foreach=True)
+        optimizer.step()
+        if averaged is not None:
+            averaged.update_parameters(model)
+        return loss.item()  # as ours, a step is waited for
 
-    from benchmarks.torch_training import check
-
-    config = _CONFIG.value
-    check_config(config)
-    check(config)
-    available = len(os.sched_getaffinity(0))
-    cores = min(_CORES.value or available, available)
-    if _WORKER.value:
-        return work(config, _WORKER.value, cores, _STEPS.value)
-    known = GPU_VARIANTS if torch.cuda.is_available() else VARIANTS
-    variants = _VARIANTS.value or list(known)
-    if wrong := [v for v in variants if v not in known]:
-        raise app.UsageError(f"--variants={','.join(wrong)}: this device has {', '.join(known)}")
-    publish(lambda: measure(config, variants, cores, _ROUNDS.value, _STEPS.value), _OUT.value, "torch_peer")
-
-
-if __name__ == "__main__":
-    app.run(main)
+    return step

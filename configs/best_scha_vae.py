@@ -21,14 +21,15 @@ The length assumes 11,000 images a second; on a slower device lower `train.steps
 Measured with this library: not yet.
 """
 
-from configs import base, paper
+from configs import paper
+from hfsgm_jax import default_config
 
 
 def get_config():
-    config = base.get_config()
+    config = default_config("scha_vae")
     paper.set_split(config, "back_eval")
     paper.ten_minutes(config, steps=20_000, sets_per_batch=64)
     config.data.dihedral = True
-    config.model.update(name="scha_vae", aggregate="lag", width=128, patch=2)
+    config.model.update(aggregate="lag", patch=2)
     config.model.update(encoder="16-4,8-4,4-4,2-2,1-2", latents="16-3,8-5,4-5,2-2,1-2", decoder="16-4")
     return config

@@ -11,7 +11,7 @@ from configs import paper
 
 
 def get_config():
-    config = paper.photographs("celeba", image_size=64, sets_per_batch=scha.ROWS, epoch=scha.EPOCH)
+    config = paper.photographs("cns", "celeba", image_size=64, sets_per_batch=scha.ROWS, epoch=scha.EPOCH)
     config.data.stream = True
-    config.model.update(name="cns", width=256, aggregate="lag")
+    config.model.aggregate = "lag"
     return config

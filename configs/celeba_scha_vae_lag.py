@@ -23,9 +23,9 @@ DECODERS = {"24": "64-3,32-6,16-6", "fig9": "64-3,32-6,16-6,8-6,4-6"}
 def get_config(layers: str = "24"):
     if layers not in LATENTS:
         raise ValueError(f"the argument of this config is one of {sorted(LATENTS)}, not {layers!r}")
-    config = paper.photographs("celeba", image_size=64, sets_per_batch=ROWS, epoch=EPOCH)
+    config = paper.photographs("scha_vae", "celeba", image_size=64, sets_per_batch=ROWS, epoch=EPOCH)
     config.data.stream = True
-    config.model.update(name="scha_vae", aggregate="lag", encoder="64-3,32-6,16-6,8-6,4-6,2-3,1-3")
+    config.model.update(aggregate="lag", encoder="64-3,32-6,16-6,8-6,4-6,2-3,1-3")
     config.model.update(latents=LATENTS[layers], decoder=DECODERS[layers])
     config.objective.alpha_decay = 0.9
     return config

@@ -10,6 +10,5 @@ from configs import paper
 
 
 def get_config():
-    config = paper.photographs("cifar100", image_size=32, sets_per_batch=scha.ROWS, epoch=scha.EPOCH)
-    config.model.update(name="cns", width=256)
+    config = paper.photographs("cns", "cifar100", image_size=32, sets_per_batch=scha.ROWS, epoch=scha.EPOCH)
     return config

@@ -15,8 +15,8 @@ EPOCH = 60 * 600 // (5 * ROWS)  # steps
 
 
 def get_config():
-    config = paper.photographs("cifar100", image_size=32, sets_per_batch=ROWS, epoch=EPOCH)
-    config.model.update(name="scha_vae", aggregate="lag")
+    config = paper.photographs("scha_vae", "cifar100", image_size=32, sets_per_batch=ROWS, epoch=EPOCH)
+    config.model.aggregate = "lag"
     config.model.update(encoder="32-9,16-6,8-6,4-6,2-3,1-3", latents="16-6,8-6,4-6,2-3,1-3", decoder="32-9,16-6")
     config.objective.alpha_decay = 0.9
     return config

@@ -13,19 +13,17 @@ Measured with this library (results/cpu_lag, two cores): test NELBO 106.8 after 
 it: the plain ELBO (no re-weighting), batches of 4 sets instead of 16, and a learning rate of 2e-3 with a cosine.
 """
 
-from configs import base
+from hfsgm_jax import default_config
 
 
 def get_config():
-    config = base.get_config()
+    config = default_config("scha_vae")
     config.data.source = "omniglot"
     config.data.split = "back_eval"
     config.data.resize = "box"
     config.data.set_size = 5
 
-    config.model.name = "scha_vae"
     config.model.aggregate = "lag"
-    config.model.width = 128
     config.model.encoder = "32-4,16-4,8-2,4-2,2-2,1-2"
     config.model.latents = "8-2,4-2,2-2,1-2"
     config.model.decoder = "32-4,16-4,8-2"

@@ -14,6 +14,6 @@ from configs import paper
 
 
 def get_config(objective: str = "vhe"):
-    config = paper.faces(objective, sets_per_batch=32)
-    config.model.update(name="bns", width=256, c_channels=512, z_channels=16, layers=1)
+    config = paper.faces("bns", objective, sets_per_batch=32)
+    config.model.update(width=256, c_channels=512, z_channels=16)
     return config

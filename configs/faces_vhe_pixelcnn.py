@@ -12,7 +12,4 @@ from configs import paper
 
 
 def get_config(objective: str = "vhe"):
-    config = paper.faces(objective, sets_per_batch=16)
-    config.model.update(name="pixelcnn_vhe", width=64, c_channels=8, z_channels=16, blocks=5)
-    config.model.update(pixelcnn_layers=2, pixelcnn_width=64, prior_width=64)
-    return config
+    return paper.faces("pixelcnn_vhe", objective, sets_per_batch=16)

@@ -10,4 +10,4 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    return paper.baseline(split, "bns", width=512, layers=1)
+    return paper.baseline(split, "bns")

@@ -13,6 +13,6 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    config = paper.baseline(split, "chfsgm", width=128, prior_sees_images=True)
+    config = paper.baseline(split, "chfsgm")
     config.optimizer.learning_rate = 2e-4
     return config

@@ -13,6 +13,6 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    config = paper.baseline(split, "chfsgm", width=128, aggregate="lag", condition="film", prior_sees_images=True)
+    config = paper.baseline(split, "chfsgm", aggregate="lag", condition="film")
     config.optimizer.learning_rate = 2e-4
     return config

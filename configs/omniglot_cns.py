@@ -11,6 +11,6 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    config = paper.baseline(split, "cns", width=256)
+    config = paper.baseline(split, "cns")
     config.optimizer.learning_rate = 2e-4
     return config

@@ -11,4 +11,4 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    return paper.baseline(split, "cns", width=256, aggregate="lag")
+    return paper.baseline(split, "cns", aggregate="lag")

@@ -18,12 +18,11 @@ from configs import paper
 
 
 def get_config(argument: str = "back_eval"):
-    config = paper.homoencoder("vhe", sets_per_batch=32)
+    config = paper.homoencoder("factorial_vhe", "vhe", sets_per_batch=32)
     paper.set_split(config, "back_eval" if argument == "cpu" else argument, "cpu")
     config.data.update(channels=3, binarize="none", styles=30, style_size=5)
     config.objective.targets = 1
-    config.model.update(name="factorial_vhe", width=64, c_channels=8, z_channels=16, style_channels=6, blocks=5)
-    config.model.update(pixelcnn_layers=2, pixelcnn_width=64, prior_width=64, likelihood="discretized_logistics")
+    config.model.pixelcnn_layers = 2
     config.optimizer.clip_at = 10_000.0  # gradients of thousands of nats per image
     epoch = 540  # steps: of one target image per set
     config.train.update(steps=100 * epoch, steps_per_epoch=epoch, eval_every=epoch, save_every=epoch)

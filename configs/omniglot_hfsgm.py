@@ -12,4 +12,4 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    return paper.baseline(split, "hfsgm", width=512, prior_sees_images=True)
+    return paper.baseline(split, "hfsgm")

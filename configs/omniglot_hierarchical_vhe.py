@@ -17,12 +17,11 @@ from configs import paper
 
 
 def get_config(argument: str = "back_eval"):
-    config = paper.homoencoder("vhe", sets_per_batch=16)
+    config = paper.homoencoder("hierarchical_vhe", "vhe", sets_per_batch=16)
     paper.set_split(config, "back_eval" if argument == "cpu" else argument, "cpu")
     config.data.set_size = (1, 5)
     config.data.group_size = 10
     config.objective.update(targets=5, alpha=1.0, alpha_decay=0.5)
-    config.model.update(name="hierarchical_vhe", width=256, layers=1, a_channels=64, c_channels=512, z_channels=16)
     config.optimizer.update(clip="value", clip_at=0.5)
     if argument == "cpu":
         config.data.set_size = (1, 3)

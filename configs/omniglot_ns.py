@@ -11,4 +11,4 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    return paper.baseline(split, "ns", width=512)
+    return paper.baseline(split, "ns")

@@ -10,4 +10,4 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    return paper.baseline(split, "ns", width=512, aggregate="lag")
+    return paper.baseline(split, "ns", aggregate="lag")

@@ -13,4 +13,4 @@ from configs import paper
 
 
 def get_config(split: str = "back_eval"):
-    return paper.baseline(split, "vae", width=512, set_size=1)
+    return paper.baseline(split, "vae", set_size=1)

@@ -14,11 +14,11 @@ Drawings or characters, dark or light strokes on a plain ground, are better serv
     --config.data.channels=1 --config.data.binarize=dynamic --config.model.likelihood=bernoulli
 """
 
-from configs import base
+from hfsgm_jax import default_config
 
 
 def get_config():
-    config = base.get_config()
+    config = default_config("scha_vae")
     config.data.source = "folder"
     config.data.split = "random"
     config.data.image_size = 32
@@ -27,7 +27,6 @@ def get_config():
     config.data.set_size = (2, 8)
     config.data.sets_per_batch = 16
 
-    config.model.name = "scha_vae"
     config.model.aggregate = "lag"
     config.model.likelihood = "discretized_logistics"
     config.model.encoder = "32-4,16-4,8-2,4-2,2-2,1-2"

@@ -18,7 +18,7 @@ The published numbers are of checkpoints at 600 epochs. Epochs are rounded to te
 
 import ml_collections
 
-from configs import base
+from hfsgm_jax import default_config
 
 TRAIN_CLASSES = {"back_eval": 867, "ns": 1000}
 DRAWINGS = 20  # images per class
@@ -34,9 +34,9 @@ def set_split(config: ml_collections.ConfigDict, split: str, *others: str) -> No
     config.data.update(source="omniglot", split=split, resize="gmn" if split == "back_eval" else "box")
 
 
-def omniglot(split: str, set_size: int, sets_per_batch: int) -> ml_collections.ConfigDict:
-    """Data, objective, optimizer and schedule of the paper; the model is base's."""
-    config = base.get_config()
+def omniglot(model: str, split: str, set_size: int, sets_per_batch: int) -> ml_collections.ConfigDict:
+    """Data, objective, optimizer and schedule of the paper; the model's defaults."""
+    config = default_config(model)
     set_split(config, split)
     config.data.set_size = set_size
     config.data.sets_per_batch = sets_per_batch
@@ -64,25 +64,25 @@ def optimise(config: ml_collections.ConfigDict, epoch: int, learning_rate: float
     config.train.sample_every = 20 * epoch
 
 
-def baseline(split: str, name: str, width: int, *, set_size: int = 5, **model) -> ml_collections.ConfigDict:
+def baseline(split: str, name: str, *, set_size: int = 5, **model) -> ml_collections.ConfigDict:
     """A model of the Neural Statistician family: batches of 100 sets."""
-    config = omniglot(split, set_size, sets_per_batch=100)
-    config.model.update(name=name, width=width, **model)
+    config = omniglot(name, split, set_size, sets_per_batch=100)
+    config.model.update(model)
     return config
 
 
 def scha_vae(split: str, **model) -> ml_collections.ConfigDict:
     """SCHA-VAE: batches of 16 sets, a smaller rate, a faster annealing of the reconstruction's weight."""
-    config = omniglot(split, set_size=5, sets_per_batch=16)
-    config.model.update(name="scha_vae", **model)
+    config = omniglot("scha_vae", split, set_size=5, sets_per_batch=16)
+    config.model.update(model)
     config.objective.alpha_decay = 0.9
     config.optimizer.learning_rate = 2e-4
     return config
 
 
-def photographs(source: str, image_size: int, sets_per_batch: int, epoch: int) -> ml_collections.ConfigDict:
+def photographs(model: str, source: str, image_size: int, sets_per_batch: int, epoch: int) -> ml_collections.ConfigDict:
     """Colour images in sets of 5 with a mixture of 10 discretised logistics; ``epoch`` is in steps."""
-    config = base.get_config()
+    config = default_config(model)
     config.data.update(source=source, split="official", resize="box", image_size=image_size, channels=3)
     config.data.update(binarize="none", set_size=5, sets_per_batch=sets_per_batch)
     config.model.likelihood = "discretized_logistics"
@@ -90,8 +90,8 @@ def photographs(source: str, image_size: int, sets_per_batch: int, epoch: int) -
     return config
 
 
-def homoencoder(argument: str, sets_per_batch: int) -> ml_collections.ConfigDict:
-    """Data, objective and optimizer of the VHE papers (supplement 6.4); the model is base's.
+def homoencoder(model: str, argument: str, sets_per_batch: int) -> ml_collections.ConfigDict:
+    """Data, objective and optimizer of the VHE papers (supplement 6.4); the model's defaults.
 
     Args:
       argument: ``OBJECTIVE`` (ns, resample, rescale, vhe), as in Table 3, or ``OBJECTIVE,augmented``, as in Table 1:
@@ -101,7 +101,7 @@ def homoencoder(argument: str, sets_per_batch: int) -> ml_collections.ConfigDict
     objective, _, augmented = argument.partition(",")
     if augmented not in ("", "augmented"):
         raise ValueError(f"the argument of a VHE config is OBJECTIVE or OBJECTIVE,augmented, not {argument!r}")
-    config = base.get_config()
+    config = default_config(model)
     config.data.update(source="omniglot", split="back_eval", resize="gmn", set_size=5, sets_per_batch=sets_per_batch)
     config.objective.name = objective
     if augmented:
@@ -131,13 +131,13 @@ def ten_minutes(config: ml_collections.ConfigDict, steps: int, sets_per_batch: i
     config.train.update(log_every=100, eval_every=2_000, save_every=2_000, sample_every=0)
 
 
-def faces(objective: str, sets_per_batch: int) -> ml_collections.ConfigDict:
+def faces(model: str, objective: str, sets_per_batch: int) -> ml_collections.ConfigDict:
     """Data and schedule of the VHE paper's faces (section 4.2): a folder of images per video, 40x40 pixels in colour.
 
     The paper has 954 videos to train and 641 to test, of 48 images each; here a random tenth of the folders is for
     validation and a fifth for test. It gives neither likelihood nor rate nor batch.
     """
-    config = base.get_config()
+    config = default_config(model)
     config.data.update(source="folder", split="random", image_size=40, channels=3, binarize="none")
     config.data.update(set_size=5, sets_per_batch=sets_per_batch)
     config.objective.name = objective

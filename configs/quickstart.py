@@ -8,15 +8,14 @@ Measured with this library (results/quickstart, two cores): test NELBO 98.3, 212
 93 % of 20-way conditional samples are recognised.
 """
 
-from configs import base
+from hfsgm_jax import default_config
 
 
 def get_config():
-    config = base.get_config()
+    config = default_config("scha_vae")
     config.data.source = "strokes"
     config.data.set_size = 5
 
-    config.model.name = "scha_vae"
     config.model.aggregate = "lag"
     config.model.width = 64
     config.model.c_channels = 16

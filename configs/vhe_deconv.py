@@ -13,8 +13,8 @@ from configs import paper
 
 
 def get_config(argument: str = "vhe"):
-    config = paper.homoencoder(argument, sets_per_batch=32)
-    config.model.update(name="bns", width=256, c_channels=512, z_channels=16, layers=1)
+    config = paper.homoencoder("bns", argument, sets_per_batch=32)
+    config.model.update(width=256, c_channels=512, z_channels=16)
     config.objective.alpha = 1.0
     config.objective.alpha_decay = 0.5
     config.optimizer.clip = "value"

@@ -1,23 +1,36 @@
-"""Few-shot generative models of image sets, from the Neural Statistician to SCHA-VAE."""
+"""Few-shot generative models of image sets: Neural Statistician, SCHA-VAE, Variational Homoencoder."""
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["build_model", "export", "load"]
+__all__ = ["Dataset", "FewShotModel", "Plan", "SetModel", "Sets", "build_model", "default_config", "elbo", "evaluate"]
+__all__ += ["export", "joint_bounds", "load", "log_weight", "loss_sums", "nested_bounds", "setup", "train"]
 
 if TYPE_CHECKING:
-    from hfsgm_jax.api import export, load
-    from hfsgm_jax.models import build_model
+    from hfsgm_jax.api import FewShotModel, load
+    from hfsgm_jax.config import default_config
+    from hfsgm_jax.data import Dataset
+    from hfsgm_jax.evaluation import evaluate
+    from hfsgm_jax.models import SetModel, build_model
+    from hfsgm_jax.objectives import elbo, joint_bounds, log_weight, loss_sums, nested_bounds
+    from hfsgm_jax.run_folder import export
+    from hfsgm_jax.trace import Plan, Sets
+    from hfsgm_jax.training import setup, train
+
+_OF = dict(FewShotModel="api", load="api", default_config="config", Dataset="data", evaluate="evaluation")
+_OF |= dict(SetModel="models", build_model="models", export="run_folder", Plan="trace", Sets="trace")
+_OF |= dict.fromkeys(["elbo", "joint_bounds", "log_weight", "loss_sums", "nested_bounds"], "objectives")
+_OF |= dict(setup="training", train="training")
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # Imported when used, so that `import hfsgm_jax` does not import JAX.
-    if name in ("export", "load"):
-        from hfsgm_jax import api
-
-        return getattr(api, name)
-    if name == "build_model":
-        from hfsgm_jax.models import build_model
-
-        return build_model
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _OF:
+        return getattr(importlib.import_module(f"hfsgm_jax.{_OF[name]}"), name)
+    try:
+        return importlib.import_module(f"hfsgm_jax.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"hfsgm_jax.{name}":
+            raise
+        raise AttributeError(f"module 'hfsgm_jax' has no attribute {name!r}") from None

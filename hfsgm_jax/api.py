@@ -1,34 +1,38 @@
-"""What a notebook needs: a trained model as one object, NumPy in and out."""
+"""A trained model as one object, NumPy in and out."""
 
 import functools
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfsgm_jax import classification, sampling
-from hfsgm_jax.images import ImageError, model_images
-from hfsgm_jax.run_folder import Run, export, open_run
+from hfsgm_jax import classification, objectives, run_folder, sampling
+from hfsgm_jax.devices import use_compilation_cache
+from hfsgm_jax.errors import ConfigError, UserError, check_choice
+from hfsgm_jax.images import model_images
+from hfsgm_jax.models import SetModel
 from hfsgm_jax.trace import IMAGE, PLATES, Plan, Sets
 
-__all__ = ["MODES", "FewShotModel", "export", "load"]
-MODES = ("conditional", "one_pass", "refined", "unconditional")
+MODES = (*sampling.CONDITIONAL, "unconditional")
 
 
-def load(run: str | os.PathLike, step: str | int = "best") -> "FewShotModel":
-    """Opens a trained model; reads its ``config.json`` and its variables, and no data.
+def load(run: str | os.PathLike, step: str | int = "best", model: SetModel | None = None) -> "FewShotModel":
+    """Opens a trained model from its folder: its config and its variables, no data.
 
     Args:
-      run: folder written by train.py, or by `export`.
-      step: ``best`` (by validation NELBO), ``last`` or a number; an exported folder holds one step.
+      run: folder of train.py, of `FewShotModel.save` or of `export`.
+      step: ``best``, ``last`` or a number; a saved model has one step.
+      model: the Flax module, if it was put together by hand.
 
     Raises:
-      ConfigError, CheckpointError, WeightsError: (ValueErrors) no such run or checkpoint, or not readable.
+      UserError: no such run or checkpoint, or an unreadable one.
     """
-    return FewShotModel(open_run(run, step))
+    found = run_folder.open_run(run, step, model=model)
+    return FewShotModel(found.model, found.variables, found.step)
 
 
 class FewShotModel:
@@ -38,22 +42,36 @@ class FewShotModel:
     and channels of the training data, ink (or light) high. Grey values are kept: a Bernoulli
     likelihood takes them as means of pixels (see `log_likelihood`).
     Every method is compiled once per number of images (and of samples). All of them raise a
-    ValueError for images the model cannot take; ``resize=True`` converts what it can.
+    `UserError` for images the model cannot take; ``resize=True`` converts images of another form.
 
     Attributes:
-      config: of the run.
-      step: training step of the checkpoint.
+      model, variables: a Flax module and its variables.
+      step: training step of the variables.
       image_shape: (H, W, C) of its images.
     """
 
-    def __init__(self, run: Run):
-        self.config, self._model, self._variables, self.step, _ = run
-        self.image_shape = run.image_shape
+    def __init__(self, model: SetModel, variables: Mapping[str, Any], step: int = 0):
+        use_compilation_cache()
+        self.model, self.variables, self.step = model, dict(variables), step
+        self.image_shape = model.image_shape
+        self.name = dict(model.made_of).get("name", "custom")
+        self._plates = tuple(dict.fromkeys(node.plate for node in model.shared_nodes))
         self._programs: dict[tuple, Callable] = {}
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.image_shape))
-        return f"FewShotModel({self.config.model.name}, {size} images, step {self.step})"
+        return f"FewShotModel({self.name}, {size} images, step {self.step})"
+
+    def save(self, folder: str | os.PathLike, dtype: str = "float32") -> list[Path]:
+        """Writes a folder that `load` opens; ``dtype``: ``float32``, or ``bfloat16`` for half the size.
+
+        Raises:
+          UserError: a model put together by hand, or the folder of a run.
+        """
+        if not self.model.made_of:
+            raise ConfigError("a model put together by hand has no keywords to save: use models.constructor")
+        config = dict(self.model.made_of)
+        return run_folder.save_weights(folder, config, self.image_shape, self.variables, self.step, dtype)
 
     def generate(
         self,
@@ -82,22 +100,21 @@ class FewShotModel:
         Returns:
           ``[num, H, W, C]`` float32 in [0, 1].
         """
-        if mode not in MODES:
-            raise ValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
-        if num < 1 or num_iterations < 1:
-            raise ValueError(f"num and num_iterations are at least 1, not {num} and {num_iterations}")
+        check_choice("mode", mode, MODES)
+        _at_least_1(num=num, num_iterations=num_iterations)
         settings = dict(temperature=_temperature(temperature))
         key = jax.random.key(seed)
         if mode == "unconditional":
             if images is not None:
-                raise ValueError("mode='unconditional' looks at no images: pass None, or use mode='conditional'")
-            out = self._program("unconditional", num=num, draw=draw)(self._variables, key, **settings)
+                raise UserError("mode='unconditional' looks at no images: pass None, or use mode='conditional'")
+            out = self._program("unconditional", num=num, draw=draw)(self.variables, key, **settings)
         else:
             self._require_context(f"mode={mode!r}")
             if images is None:
-                raise ValueError(f"mode={mode!r} needs images; mode='unconditional' does without")
-            static = dict(num=num, draw=draw) | (dict(num_iterations=num_iterations) if mode == "refined" else {})
-            out = self._program(mode, **static)(self._variables, self._sets(images, resize), key, **settings)
+                raise UserError(f"mode={mode!r} needs images; mode='unconditional' does without")
+            static = dict(mode=mode, num=num, draw=draw)
+            static |= dict(num_iterations=num_iterations) if mode == "refined" else {}
+            out = self._program("sample", **static)(self.variables, self._sets(images, resize), key, **settings)
         return np.asarray(out, np.float32)
 
     def log_likelihood(
@@ -113,19 +130,18 @@ class FewShotModel:
           images: one set; divide by their number for nats per image.
           num_samples: K; the bound grows with it.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples is at least 1, not {num_samples}")
+        _at_least_1(num_samples=num_samples)
         sets = self._sets(images, resize)
         if not self._plates:  # no latent is shared: images are independent, and one bound each is tighter
             sets = Sets.of(jnp.swapaxes(sets.images, 0, 1))
         keys = jax.random.split(jax.random.key(seed), sets.num_rows)
-        bounds = self._program("likelihood", num_samples=num_samples)(self._variables, sets, keys)
+        bounds = self._program("likelihood", num_samples=num_samples)(self.variables, sets, keys)
         return float(np.asarray(bounds, np.float64).sum())
 
     def embed(self, images: np.ndarray, *, resize: bool = False) -> np.ndarray:
         """The set as one flat vector: means of q(c_l | X) of all layers, top first, without noise."""
         self._require_context("embed")
-        return np.asarray(self._program("embed")(self._variables, self._sets(images, resize)), np.float32)
+        return np.asarray(self._program("embed")(self.variables, self._sets(images, resize)), np.float32)
 
     def classify(
         self,
@@ -155,35 +171,20 @@ class FewShotModel:
         self._require_context("classify")
         if not isinstance(supports, Mapping) or len(supports) < 2:
             given = f"{len(supports)} class" if isinstance(supports, Mapping) else type(supports).__name__
-            raise ValueError(f"classify needs images of 2 or more classes, as {{name: images}}, not {given}")
-        if num_samples < 1 or num_samples_z < 1:
-            raise ValueError(f"num_samples and num_samples_z are at least 1, not {num_samples} and {num_samples_z}")
+            raise UserError(f"classify needs images of 2 or more classes, as {{name: images}}, not {given}")
+        _at_least_1(num_samples=num_samples, num_samples_z=num_samples_z)
         static = dict(num_samples=num_samples, num_samples_z=num_samples_z)
         images = [self._named_images(f"class {name!r}", value, resize) for name, value in supports.items()]
         queries = self._named_images("queries", queries, resize)
-        scores = self._program("classify", **static)(self._variables, _ragged(images), queries, jax.random.key(seed))
+        scores = self._program("classify", **static)(self.variables, _ragged(images), queries, jax.random.key(seed))
         log_probs = np.asarray(jax.nn.log_softmax(scores, axis=1), np.float32)
         names = list(supports)
         return [names[best] for best in log_probs.argmax(1)], log_probs
 
-    @functools.cached_property
-    def _plates(self) -> tuple[str, ...]:
-        """The shared plates of the model; () for a VAE. Traces, computes nothing."""
-
-        def plates(variables, images, key):
-            apply, _ = sampling.bind(self._model, variables)
-            trace = apply(Sets.of(images), Plan(), key)
-            found.extend(latent.plate for latent in trace.latents if latent.plate != IMAGE)
-
-        found: list[str] = []
-        images = jax.ShapeDtypeStruct((1, 1, *self.image_shape), jnp.float32)
-        jax.eval_shape(plates, self._variables, images, jax.random.key(0))
-        return tuple(dict.fromkeys(found))
-
     def _require_context(self, what: str) -> None:
         if not self._plates:
-            raise ValueError(
-                f"{what} needs a context, and a model {self.config.model.name!r} has none: its latents belong to "
+            raise UserError(
+                f"{what} needs a context, and a model {self.name!r} has none: its latents belong to "
                 "single images. Use mode='unconditional', or train a model with set latents"
             )
 
@@ -193,8 +194,8 @@ class FewShotModel:
     def _named_images(self, name: str, images: np.ndarray, resize: bool) -> np.ndarray:
         try:
             return model_images(images, self.image_shape, resize)
-        except ImageError as error:
-            raise ImageError(f"{name}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
 
     def _program(self, name: str, **static: Any) -> Callable:
         """The jitted method ``_NAME(variables, ...)`` with its static arguments; compiled once per shape."""
@@ -203,37 +204,32 @@ class FewShotModel:
             self._programs[key] = jax.jit(functools.partial(getattr(self, f"_{name}"), **static))
         return self._programs[key]
 
-    def _conditional(self, variables, sets, key, temperature, **static):
-        apply, encode = sampling.bind(self._model, variables)
-        return sampling.conditional(apply, sets, key=key, encode=encode, temperature=temperature, **static)[0]
-
-    def _one_pass(self, variables, sets, key, temperature, **static):
-        apply, _ = sampling.bind(self._model, variables)
-        return sampling.one_pass(apply, sets, key=key, temperature=temperature, **static)[0]
-
-    def _refined(self, variables, sets, key, temperature, **static):
-        apply, encode = sampling.bind(self._model, variables)
-        return sampling.refine(apply, sets, key=key, encode=encode, temperature=temperature, **static)[0]
+    def _sample(self, variables, sets, key, temperature, mode, **static):
+        apply, encode = sampling.bind(self.model, variables)
+        draw = sampling.CONDITIONAL[mode]
+        return draw(apply, sets, key=key, encode=encode, temperature=temperature, **static)[0]
 
     def _unconditional(self, variables, key, temperature, num, draw):
-        apply, _ = sampling.bind(self._model, variables)
+        apply, _ = sampling.bind(self.model, variables)
         settings = dict(temperature=temperature, draw=draw)
         return sampling.unconditional(apply, num, 1, self.image_shape, key, **settings)[:, 0]
 
     def _likelihood(self, variables, sets, keys, num_samples):
-        from hfsgm_jax.evaluation.likelihood import set_likelihood
+        apply, encode = sampling.bind(self.model, variables)
 
-        apply, encode = sampling.bind(self._model, variables)
-        one = functools.partial(set_likelihood, apply, encode, samples=(num_samples,))
-        return -jax.vmap(one)(sets, keys)["nll"][:, 0]
+        def one(row, key):
+            row = jax.tree.map(lambda x: x[None], row)
+            return objectives.joint_bounds(apply, row, key, (num_samples,), features=encode(row))[0, 0]
+
+        return jax.vmap(one)(sets, keys)
 
     def _classify(self, variables, supports, queries, key, **static):
-        apply, encode = sampling.bind(self._model, variables)
+        apply, encode = sampling.bind(self.model, variables)
         name = "log_mean"
         return classification.scores(apply, encode, supports, queries, key, classifiers=(name,), **static)[name]
 
     def _embed(self, variables, sets):
-        apply, _ = sampling.bind(self._model, variables)
+        apply, _ = sampling.bind(self.model, variables)
         plates = {IMAGE: 0.0} | dict.fromkeys(self._plates, 0.0)
         trace = apply(sets, Plan(), jax.random.key(0), temperature=plates)
         means = [latent.posterior.mean() for latent in trace.latents if latent.plate != IMAGE]
@@ -254,8 +250,14 @@ def _temperature(value: float | Mapping[str, float] | None) -> dict[str, jax.Arr
     given = value if isinstance(value, Mapping) else dict.fromkeys(PLATES, 1.0 if value is None else value)
     for plate, factor in given.items():
         if plate not in PLATES or not 0 <= factor < float("inf"):
-            raise ValueError(
+            raise UserError(
                 f"temperature is a number of at least 0, or maps plates to one each "
                 f"({', '.join(PLATES)}), not {value!r}"
             )
     return {plate: jnp.float32(given.get(plate, 1.0)) for plate in PLATES}
+
+
+def _at_least_1(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise UserError(f"{name}={value}: it is a number of at least 1")

@@ -7,7 +7,8 @@ An episode is Y classes, each a support set X_y, and Q queries x. Every classifi
   elbo_difference  ELBO([x, X_y]) - ELBO(X_y), nats of whole sets (SCHA-VAE)
   mean_log         mean over c ~ q(c | X_y) of log p(x | c), nats (SCHA-VAE)
   log_mean         log of the mean over c ~ q(c | X_y) of p(x | c), nats (VHE, section 4)
-  kl               -KL(q(c | X_y) || q(c | x)), nats; each set under its own ancestors, without noise (NS)
+  kl, kl_all       -KL(q(c | X_y) || q(c | x)) of the lowest layer of c, or summed over all layers, nats; each set
+                   under its own ancestors, without noise (NS)
 
 p(x | c) is estimated by importance sampling of z ~ q(z | x, c). The same noise serves all classes and
 all queries: no class has the luckier draw, and a score depends on its class and its query alone.
@@ -29,9 +30,9 @@ from hfsgm_jax.distributions import kl
 from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, Trace
 
 QUERY_SLOT = 2**30  # id of the slot of a query among its supports
-CLASSIFIERS = ("elbo_difference", "mean_log", "log_mean", "kl")
-KL_LAYERS = ("c1", "all")
 LIKELIHOODS = ("mean_log", "log_mean")
+DIVERGENCES = ("kl", "kl_all")
+CLASSIFIERS = ("elbo_difference", *LIKELIHOODS, *DIVERGENCES)
 
 Apply = Callable[..., Trace]
 Encode = Callable[[Sets], Any]
@@ -47,7 +48,6 @@ def scores(
     classifiers: Sequence[str] = CLASSIFIERS,
     num_samples: int = 20,
     num_samples_z: int = 10,
-    kl_layers: str = "c1",
     chunk: int = 512,
 ) -> dict[str, jax.Array]:
     """The score of every class for every query, by each classifier.
@@ -62,7 +62,6 @@ def scores(
       classifiers: which of `CLASSIFIERS`. mean_log and log_mean together cost as much as one.
       num_samples: samples of c (and of z for elbo_difference, which averages as many differences).
       num_samples_z: importance samples of z for each of c.
-      kl_layers: ``c1`` (the layer next to the data) or ``all`` (the sum).
       chunk: images decoded at once, at least one per class; changes nothing but memory and speed.
 
     Returns:
@@ -74,7 +73,7 @@ def scores(
     query = queries, jax.tree.map(lambda x: x[0], encode(Sets.of(queries[None])))
     features = encode(supports)
     out = {}
-    sampled = tuple(name for name in classifiers if name != "kl")
+    sampled = tuple(name for name in classifiers if name not in DIVERGENCES)
     if sampled:
 
         def of_class(row, row_features):
@@ -84,9 +83,9 @@ def scores(
 
         images = max(1, chunk // supports.num_rows)
         out = jax.vmap(of_class, out_axes=1)(supports, features)
-    if "kl" in classifiers:
-        out["kl"] = _kl_scores(apply, supports, features, query, kl_layers)
-    return out
+    if set(classifiers) & set(DIVERGENCES):
+        out |= _kl_scores(apply, supports, features, query)
+    return {name: out[name] for name in classifiers}
 
 
 def set_elbo(trace: Trace, sets: Sets) -> jax.Array:
@@ -112,7 +111,7 @@ def log_likelihoods(
         trace = apply(sets, plan, sample_key, given=given, features=features)
         return (trace.px.log_prob(images) + sum(objectives.log_ratio(z) for z in trace.on(IMAGE))).ravel()
 
-    return objectives.importance_bound(log_weight, key, num_samples, chunk=1).reshape(b, n)
+    return objectives.importance_bounds(log_weight, key, (num_samples,), chunk=1)[0].reshape(b, n)
 
 
 def posterior_kl(of: Sequence[Latent], to: Sequence[Latent]) -> jax.Array:
@@ -126,7 +125,7 @@ def posterior_kl(of: Sequence[Latent], to: Sequence[Latent]) -> jax.Array:
     return sum(pairs(a, b) for a, b in zip(of, to, strict=True))
 
 
-def _draw(apply, row, features, query, key, names, num_samples_z, images) -> dict[str, jax.Array]:
+def _draw(apply, row, features, query, key, names, num_samples_z, chunk) -> dict[str, jax.Array]:
     """One sample of c given one support set: its contribution ``[Q]`` to every classifier."""
     c_key, z_key = jax.random.split(key)
     trace = apply(row, Plan(), c_key, features=features)
@@ -134,52 +133,46 @@ def _draw(apply, row, features, query, key, names, num_samples_z, images) -> dic
     out = {}
     if set(names) & set(LIKELIHOODS):
 
-        def likelihoods(part):
-            x, x_features = jax.tree.map(lambda leaf: leaf[None], part)
-            return log_likelihoods(apply, given, x, x_features, z_key, num_samples_z)[0]
+        def log_likelihood(x, x_features):
+            return log_likelihoods(apply, given, x, x_features, z_key, num_samples_z)[0, 0]
 
-        value = _in_chunks(likelihoods, query, images)
+        value = _for_each(log_likelihood, query, chunk)
         out = {name: value for name in names if name in LIKELIHOODS}
     if "elbo_difference" in names:
 
-        def elbo(part):  # the support set keeps its noise, so that most of it cancels in the difference
-            x, x_features = jax.tree.map(lambda leaf: leaf[None, None], part)
+        def elbo(x, x_features):  # the support set keeps its noise, so that most of it cancels in the difference
             # The query's noise follows an id that padding of the supports does not change.
             sets = row.with_observed(x, slot=QUERY_SLOT)
             wide = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), features, x_features)
             return set_elbo(apply(sets, Plan(), c_key, features=wide), sets)[0]
 
-        with_query = _in_chunks(jax.vmap(elbo), query, max(1, images // (row.num_slots + 1)))
+        with_query = _for_each(elbo, query, max(1, chunk // (row.num_slots + 1)))
         out["elbo_difference"] = with_query - set_elbo(trace, row)
     return out
 
 
+def _for_each(f: Callable[..., jax.Array], query: Any, size: int) -> jax.Array:
+    """``f`` of every query as a row of one slot, ``[Q]``; about ``size`` of them at once."""
+    total = len(query[0])
+    size = -(-total // -(-total // size))  # as even as can be
+    return jax.lax.map(lambda one: f(*jax.tree.map(lambda x: x[None, None], one)), query, batch_size=size)
+
+
 def _average(draw: Callable[[jax.Array], dict[str, jax.Array]], key: jax.Array, num: int) -> dict[str, jax.Array]:
     """Mean over ``num`` samples, or log-mean-exp for log_mean; one sample after another."""
-
-    def body(carry, index):
-        new = draw(jax.random.fold_in(key, index))
-        add = lambda name: jnp.logaddexp if name == "log_mean" else jnp.add  # noqa: E731
-        return {name: add(name)(carry[name], value) for name, value in new.items()}, None
-
-    start = {
-        name: jnp.full(value.shape, -jnp.inf if name == "log_mean" else 0.0, jnp.float32)
-        for name, value in jax.eval_shape(draw, key).items()
-    }
-    total, _ = jax.lax.scan(body, start, jnp.arange(num))
-    return {name: x - jnp.log(jnp.float32(num)) if name == "log_mean" else x / num for name, x in total.items()}
+    values = jax.lax.map(lambda index: draw(jax.random.fold_in(key, index)), jnp.arange(num))
+    log_mean = lambda x: jax.nn.logsumexp(x, 0) - jnp.log(jnp.float32(num))  # noqa: E731
+    return {name: log_mean(x) if name == "log_mean" else x.mean(0) for name, x in values.items()}
 
 
-def _kl_scores(apply, supports, features, query, layers) -> jax.Array:
+def _kl_scores(apply, supports, features, query) -> dict[str, jax.Array]:
     images, query_features = jax.tree.map(lambda x: x[:, None], query)
     still = dict.fromkeys(PLATES, 0.0)
     key = jax.random.key(0)  # of no effect at temperature 0
     of = _shared(apply(supports, Plan(), key, features=features, temperature=still))
     to = _shared(apply(Sets.of(images), Plan(), key, features=query_features, temperature=still))
-    lowest = [latent.label for latent in of if latent.plate == SET][-1]
-    wanted = [latent.label == lowest or layers == "all" for latent in of]
-    pick = lambda latents: [latent for latent, take in zip(latents, wanted) if take]  # noqa: E731
-    return -posterior_kl(pick(of), pick(to))
+    lowest = max(i for i, latent in enumerate(of) if latent.plate == SET)
+    return {"kl": -posterior_kl(of[lowest : lowest + 1], to[lowest : lowest + 1]), "kl_all": -posterior_kl(of, to)}
 
 
 def _shared(trace: Trace) -> tuple[Latent, ...]:
@@ -187,15 +180,3 @@ def _shared(trace: Trace) -> tuple[Latent, ...]:
     if not found:
         raise ValueError("this model has no latent shared by a set: it cannot tell classes apart by their images")
     return found
-
-
-def _in_chunks(f: Callable[[Any], jax.Array], query: Any, size: int) -> jax.Array:
-    """``f(query)`` ``[Q]``, computed for ``size`` queries at once."""
-    total = len(jax.tree.leaves(query)[0])
-    count = -(-total // size)
-    if count == 1:
-        return f(query)
-    size = -(-total // count)  # as even as can be
-    pad = lambda x: jnp.pad(x, ((0, count * size - total),) + ((0, 0),) * (x.ndim - 1))  # noqa: E731
-    parts = jax.tree.map(lambda x: pad(x).reshape(count, size, *x.shape[1:]), query)
-    return jax.lax.map(f, parts).reshape(count * size)[:total]

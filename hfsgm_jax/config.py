@@ -1,61 +1,40 @@
-"""Reading, writing, comparing and checking configurations. Needs no JAX."""
+"""Reading, writing, comparing and checking configs; `config_keys` has the table of their keys."""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-from hfsgm_jax.config_problems import APART, nearest, problems
+from hfsgm_jax.config_keys import ARRAYS, CUSTOM, KEYS, SECTIONS, default_config, model_keys
+from hfsgm_jax.distributions import LIKELIHOODS
+from hfsgm_jax.errors import ConfigError, choice_problem, nearest
+from hfsgm_jax.keys import Key
+from hfsgm_jax.models import MODELS, build_model
+from hfsgm_jax.objectives import OBJECTIVES
 
+__all__ = ["ARRAYS", "CUSTOM", "KEYS", "SECTIONS", "default_config", "model_keys"]
 CONFIG_FILE = "config.json"
-# What may differ when a run is resumed: how long and where it runs, not what it computes.
+# May differ when a run is resumed: how long and where it runs, not what it computes.
 FREE_SECTIONS = ("train", "eval")
-FREE_KEYS = ("data.data_dir", "data.path", "data.cache_dir", "image_shape")
-
-
-# Keys that the config.json of an older run may lack -> the value that means what such a run did.
-ADDED = {
-    "data.copies": 1,
-    "data.family": "gaussian",
-    "data.group_size": 0,
-    "data.stream": False,
-    "data.style_size": 0,
-    "data.styles": 0,
-    "model.a_channels": 64,
-    "model.context_kernel": 0,
-    "model.context_prior": "stacks",
-    "model.encoder_width": 64,
-    "model.known": (),
-    "model.pixelcnn_form": "stacks",
-    "model.pixelcnn_layers": 0,
-    "model.pixelcnn_width": 64,
-    "model.prior_width": 64,
-    "model.remat": False,
-    "model.style_channels": 6,
-    "objective.embedding": 32,
-    "objective.tightened": False,
-    "train.cpu_devices": 0,
-}
-
-
-class ConfigError(ValueError):
-    """A configuration that the user has to change; the message says how."""
+FREE_KEYS = ("data.data_dir", "data.path", "image_shape")
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Nested config -> ``{"section.key": value}``; tuples become lists, as in JSON."""
-    if isinstance(config, ml_collections.ConfigDict):
-        config = config.to_dict()
+    config = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
     flat = {}
     for key, value in config.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+# --- files ------------------------------------------------------------------------------------
 
 
 def dump_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> Path:
@@ -69,32 +48,28 @@ def dump_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -
 
 
 def load_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
-    """Reads the ``config.json`` of a run; lists become tuples, and keys newer than the run are filled in.
+    """The ``config.json`` of a run; lists become tuples.
 
     Raises:
-      ConfigError: there is none, or it is not JSON.
+      ConfigError: there is none, or not one that train.py wrote.
     """
     path = Path(workdir) / CONFIG_FILE
     try:
         values = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} does not exist: {workdir} is not the folder of a run of train.py") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path} is not JSON ({error}); it is written by train.py and not meant to be edited"
-        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON ({error}); it is not meant to be edited") from None
+    sections = values.values() if isinstance(values, dict) else ()
+    if not any(isinstance(section, dict) for section in sections) or not isinstance(values.get("model"), dict):
+        raise ConfigError(f"{path} is not the config of a run: it has no section 'model'")
 
     def tuples(value):
         if isinstance(value, dict):
             return {key: tuples(item) for key, item in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    config = ml_collections.ConfigDict(tuples(values))
-    for key, value in ADDED.items():
-        section, name = key.split(".")
-        if section in config and name not in config[section]:
-            config[section][name] = value
-    return config
+    return ml_collections.ConfigDict(tuples(values))
 
 
 def config_diff(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
@@ -116,51 +91,145 @@ def check_same_run(workdir: str | os.PathLike, config: ml_collections.ConfigDict
     if not (Path(workdir) / CONFIG_FILE).exists():
         return
     changed = [
-        (key, old, new)
+        f"  {key}: {old!r} there, {new!r} now"
         for key, old, new in config_diff(load_config(workdir), config)
         if key.split(".")[0] not in FREE_SECTIONS and key not in FREE_KEYS
     ]
     if changed:
-        lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, old, new in changed)
         raise ConfigError(
             f"{workdir} holds a run of another config; use another --workdir, or the same values. "
-            f"Only train.*, eval.* and data paths may change. What differs:\n{lines}"
+            "Only train.*, eval.* and data paths may change. What differs:\n" + "\n".join(changed)
         )
 
 
-def nearest_key(key: str, valid: Iterable[str]) -> str | None:
+# --- checks -----------------------------------------------------------------------------------
+
+
+def set_overrides(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Sets ``"section.key"`` values of a config, which is returned.
+
+    Raises:
+      ConfigError: an unknown key, with the nearest right one, or a value it does not take.
+    """
+    known = {**KEYS, **model_keys(config.model.name)}
+    problems = list(_key_problems(overrides, known))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    with config.unlocked(), config.ignore_type():
+        for name, value in overrides.items():
+            section, _, last = name.rpartition(".")
+            (config[section] if section else config)[last] = value
+    return config
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Checks all that a config alone tells, its model included.
+
+    Raises:
+      ConfigError: every problem, a line each.
+    """
+    flat = flatten(config)
+    name = flat.pop("model.name", None)
+    if name != CUSTOM and (problem := choice_problem("model.name", name, MODELS)):
+        raise ConfigError(problem)
+    flat = {
+        key: value for key, value in flat.items() if key != "image_shape" and (name != CUSTOM or key[:6] != "model.")
+    }
+    known = {**KEYS, **model_keys(name)}
+    problems = list(_key_problems(flat, known, name))
+    problems += [
+        f"config.{key} is missing: start from hfsgm_jax.default_config()" for key in known.keys() - flat.keys()
+    ]
+    if not problems:
+        problems = list(_conditions(config))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    if name != CUSTOM and config.data.source != ARRAYS:
+        build_model(config.model, (config.data.image_size, config.data.image_size, config.data.channels))
+
+
+def _key_problems(values: Mapping[str, Any], known: Mapping[str, Key], model: str = "") -> Iterator[str]:
+    """A sentence per unknown key or wrong value."""
+    for name, value in values.items():
+        if name in known:
+            problem = known[name].problem(name, value)
+            if problem:
+                yield problem
+            continue
+        near = nearest_key(name, known)
+        of = f" of model.name={model!r}" if model and name.startswith("model.") else ""
+        yield f"unknown config key {name!r}{of}" + (f"; did you mean {near!r}?" if near else "")
+
+
+def nearest_key(key: str, valid: Mapping[str, Any]) -> str | None:
     """The valid key closest in spelling, by its whole name or by its last part alone."""
-    valid = list(valid)
-    last = {name.rsplit(".", 1)[-1]: name for name in valid}
-    return nearest(key, valid) or last.get(nearest(key.rsplit(".", 1)[-1], last))
-
-
-def check_keys(keys: Iterable[str], valid: Iterable[str]) -> None:
-    """Raises a ConfigError that names each unknown ``section.key`` and the nearest valid one."""
-    valid = set(valid)
-    messages = []
-    for key in keys:
-        if key not in valid:
-            near = nearest_key(key, sorted(valid))
-            messages.append(f"unknown config key {key!r}" + (f"; did you mean {near!r}?" if near else ""))
-    if messages:
-        raise ConfigError("\n".join(messages))
+    last = {name.rpartition(".")[2]: name for name in valid}
+    return nearest(key, valid) or last.get(nearest(key.rpartition(".")[2], last))
 
 
 def num_targets(config: ml_collections.ConfigDict) -> int:
     """Target images per set that are drawn apart from the context: as many as it may have, unless set; 0: none."""
-    if config.objective.name not in APART:
+    if not OBJECTIVES[config.objective.name].apart:
         return 0
     size = config.data.set_size
     return config.objective.targets or (max(size) if isinstance(size, tuple | list) else size)
 
 
-def check_config(config: ml_collections.ConfigDict) -> None:
-    """Checks what concerns training; models and data check their own sections.
+def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
+    """Sentences about keys that do not go together."""
+    data, train, opt, model = config.data, config.train, config.optimizer, config.model
+    for key in ("steps", "log_every", "eval_every", "save_every", "sample_every"):
+        if train[key] % train.steps_per_dispatch:
+            yield f"train.{key}={train[key]} is no multiple of train.steps_per_dispatch={train.steps_per_dispatch}"
+    if data.sets_per_batch % opt.accumulate:
+        yield f"data.sets_per_batch={data.sets_per_batch} is no multiple of optimizer.accumulate={opt.accumulate}"
+    if data.stream and train.steps_per_dispatch != 1:
+        yield f"data.stream=True reads a batch per call: train.steps_per_dispatch is 1, not {train.steps_per_dispatch}"
+    if opt.schedule == "step" and not opt.decay_steps:
+        yield "optimizer.schedule='step' needs optimizer.decay_steps, the steps between decays"
+    if opt.schedule == "plateau" and not 0 < opt.decay_factor < 1:
+        yield f"optimizer.schedule='plateau' needs optimizer.decay_factor in (0, 1); it is {opt.decay_factor}"
+    if opt.schedule == "plateau" and not train.eval_every:
+        yield "optimizer.schedule='plateau' follows the validations: set train.eval_every"
+    yield from _objective_conditions(config)
+    likelihood = LIKELIHOODS.get(model.get("likelihood"))
+    if likelihood and likelihood.levels == 256 and data.binarize != "none":
+        yield (
+            f"model.likelihood={model.likelihood!r} is of 256 grey levels, and data.binarize={data.binarize!r} makes "
+            "images binary: use data.binarize='none', or model.likelihood='bernoulli'"
+        )
+    for key, channels, what in (
+        ("group_size", "a_channels", "images of the class's group"),
+        ("style_size", "style_channels", "images of the target's style (and data.styles, how many there are)"),
+    ):
+        if model.get(channels) and not data[key]:
+            yield f"model.{channels}={model[channels]} needs data.{key}, {what}; it is 0"
+        elif model.name != CUSTOM and data[key] and not model.get(channels):
+            yield f"data.{key}={data[key]}: model.name={model.name!r} has no latents that these images inform; use 0"
+    if data.styles and likelihood and likelihood.levels != 256:
+        yield (
+            f"data.styles={data.styles} makes images of 256 levels, and model.likelihood is {model.likelihood!r}: use "
+            "discretized_logistics or discretized_normal"
+        )
 
-    Raises:
-      ConfigError: names all the problems found, one per line.
-    """
-    found = list(problems(config))
-    if found:
-        raise ConfigError("\n".join(found))
+
+def _objective_conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
+    data, objective, model = config.data, config.objective, config.model
+    kind = OBJECTIVES[objective.name]
+    apart = [name for name, other in OBJECTIVES.items() if other.apart]
+    if objective.targets is not None and not kind.apart:
+        yield (
+            f"objective.targets={objective.targets} is of objectives that score other images than the context "
+            f"({', '.join(apart)}); objective.name={objective.name!r} scores the context itself"
+        )
+    if kind.apart and model.get("prior_sees_images"):
+        yield (
+            f"objective.name={objective.name!r} is a bound on log p(x) only if the prior of c does not see the images: "
+            "set model.prior_sees_images=False, or objective.name='ns'"
+        )
+    if kind.init and (data.dihedral or data.copies != 1):
+        yield f"objective.name={objective.name!r} knows every training image: use data.dihedral=False and data.copies=1"
+    if kind.init and model.name == "vae":
+        yield f"objective.name={objective.name!r} is about latents that a set shares, and model.name='vae' has none"
+    if data.copies > 1 and not data.affine:
+        yield f"data.copies={data.copies}: above 1 only where random warps (data.affine) make new instances of an image"

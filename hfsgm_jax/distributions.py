@@ -7,7 +7,8 @@ All arithmetic is float32 whatever the compute dtype: in bfloat16 a sum of 550 n
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -52,8 +53,7 @@ class Normal:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Elementwise log density, nats."""
-        z = (x - self.loc) / self.scale
-        return -0.5 * (z * z + math.log(2 * math.pi)) - jnp.log(self.scale)
+        return jax.scipy.stats.norm.logpdf(x, self.loc, self.scale)
 
     @classmethod
     def standard(cls, shape: tuple[int, ...]) -> "Normal":
@@ -254,20 +254,24 @@ def _to_level(x: jax.Array, levels: int) -> jax.Array:
     return jnp.round(jnp.clip((x + 1) / 2, 0, 1) * (levels - 1)) / (levels - 1)
 
 
-def likelihood_params(name: str, channels: int) -> int:
-    """Values per pixel that the decoder puts out for the likelihood ``name``."""
-    return {
-        "bernoulli": channels,
-        "discretized_normal": 2 * channels,
-        "discretized_logistics": DiscretizedLogistics.num_params(channels),
-    }[name]
+class Likelihood(NamedTuple):
+    """A kind of p(x | latents), made from the decoder's output.
+
+    Attributes:
+      num_params: channels of an image -> values per pixel that the decoder puts out.
+      make: (``[..., H, W, num_params]``, channels) -> a distribution with ``log_prob``, ``sample``, ``mean``.
+      levels: values that a pixel can take: 2, 256, or 0 (any number).
+    """
+
+    num_params: Callable[[int], int]
+    make: Callable[[jax.Array, int], Any]
+    levels: int = 0
 
 
-def likelihood(name: str, params: jax.Array, channels: int) -> Any:
-    """p(x | latents) from the decoder's output ``[..., H, W, likelihood_params]``."""
-    if name == "bernoulli":
-        return Bernoulli(_f32(params))
-    if name == "discretized_normal":
-        loc, log_scale = jnp.split(_f32(params), 2, -1)
-        return DiscretizedNormal(loc, log_scale)
-    return DiscretizedLogistics.from_params(params, channels)
+LIKELIHOODS: dict[str, Likelihood] = {
+    "bernoulli": Likelihood(lambda channels: channels, lambda params, _: Bernoulli(_f32(params)), 2),
+    "discretized_normal": Likelihood(
+        lambda channels: 2 * channels, lambda params, _: DiscretizedNormal(*jnp.split(_f32(params), 2, -1)), 256
+    ),
+    "discretized_logistics": Likelihood(DiscretizedLogistics.num_params, DiscretizedLogistics.from_params, 256),
+}

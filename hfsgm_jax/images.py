@@ -4,9 +4,7 @@ from typing import Any
 
 import numpy as np
 
-
-class ImageError(ValueError):
-    """Images that a model cannot take: what was given and what is needed."""
+from hfsgm_jax.errors import UserError
 
 
 def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = False) -> np.ndarray:
@@ -18,7 +16,7 @@ def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = 
       resize: convert another size (centred square, averaged) and grey from or to RGB.
 
     Raises:
-      ImageError: another shape, dtype or range.
+      UserError: another shape, dtype or range.
     """
     x = np.asarray(images)
     height, width, channels = image_shape
@@ -26,7 +24,7 @@ def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = 
         f" or [N, {height}, {width}]" if channels == 1 else ""
     )
     if x.ndim not in (3, 4) or 0 in x.shape:
-        raise ImageError(f"images of shape {list(x.shape)} were given; {need}, N at least 1")
+        raise UserError(f"images of shape {list(x.shape)} were given; {need}, N at least 1")
     x = _unit_range(x)
     if x.ndim == 3:
         x = x[..., None]
@@ -34,9 +32,9 @@ def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = 
         return x
     given = f"images of shape {list(np.shape(images))} were given; {need}"
     if not resize:
-        raise ImageError(f"{given} (resize=True converts)")
+        raise UserError(f"{given} (resize=True converts)")
     if x.shape[-1] not in (1, 3):
-        raise ImageError(f"{given}, and only 1 (grey) and 3 channels (RGB) can be converted into each other")
+        raise UserError(f"{given}, and only 1 (grey) and 3 channels (RGB) can be converted into each other")
     return _convert(x, height, channels)
 
 
@@ -46,11 +44,11 @@ def _unit_range(x: np.ndarray) -> np.ndarray:
         return x.astype(np.float32) / 255
     need = "uint8 in 0..255 or float in [0, 1] is needed"
     if x.dtype != bool and not np.issubdtype(x.dtype, np.floating):
-        raise ImageError(f"images of dtype {x.dtype} were given; {need}")
+        raise UserError(f"images of dtype {x.dtype} were given; {need}")
     x = x.astype(np.float32)
     low, high = x.min(), x.max()
     if not (0 <= low and high <= 1):  # also where one is NaN
-        raise ImageError(f"float images from {low:g} to {high:g} were given; {need}")
+        raise UserError(f"float images from {low:g} to {high:g} were given; {need}")
     return x
 
 

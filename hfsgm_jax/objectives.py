@@ -3,17 +3,20 @@
 All values are float32 nats. M is the number of decoded slots, N of all slots.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.config_problems import WHOLE_CLASS
+from hfsgm_jax import tightening
 from hfsgm_jax.distributions import Normal, kl
 from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, Trace, take_slots
 
+SUMS = ("loss", "nelbo", "log_px", "kl_c", "kl_z", "count")
+CHUNK = 10  # importance samples computed at once
 Apply = Callable[..., Trace]  # (sets, plan, key, given=None, features=None, temperature=None)
 
 
@@ -91,20 +94,21 @@ def _log_px(trace: Trace, sets: Sets) -> jax.Array:
     return jnp.where(take_slots(sets.target, trace.decoded), trace.px.log_prob(images), 0.0)
 
 
-def set_weight(sets: Sets, plate: str, objective: str) -> jax.Array:
-    """``[B]`` w_b: the share of a shared latent's KL that each target image carries.
-
-    1/|D| for ``ns`` and ``resample``, 1/|X| for ``rescale`` and ``vhe`` (VHE, table of section 3).
-    """
-    size = sets.size_of(plate) if objective in WHOLE_CLASS else sets.context_of(plate).sum(1)
-    return 1.0 / jnp.maximum(size.astype(jnp.float32), 1.0)
+def context_share(sets: Sets, plate: str) -> jax.Array:
+    """``[B]`` 1/|D|: the KL of a shared latent is spread over the images of its context."""
+    return 1.0 / jnp.maximum(sets.context_of(plate).sum(1).astype(jnp.float32), 1.0)
 
 
-def weighted_sums(
+def class_share(sets: Sets, plate: str) -> jax.Array:
+    """``[B]`` 1/|X|: the KL of a shared latent is spread over all images that share it (VHE, section 3)."""
+    return 1.0 / jnp.maximum(sets.size_of(plate).astype(jnp.float32), 1.0)
+
+
+def loss_sums(
     trace: Trace,
     sets: Sets,
     *,
-    objective: str = "ns",
+    share: Callable[[Sets, str], jax.Array] = context_share,
     alpha: jax.Array | float = 0.0,
     kl_weight: jax.Array | float = 1.0,
     free_bits: float = 0.0,
@@ -117,28 +121,63 @@ def weighted_sums(
 
     Args:
       trace, sets: of one traversal.
-      objective: one of `config_problems.OBJECTIVES`; decides the weight of KL_c.
+      share: the share of a shared latent's KL that each target image carries, `context_share` or `class_share`.
       alpha, kl_weight: traced scalars.
-      free_bits: nats per image of every shared latent below which its KL costs nothing.
+      free_bits: nats per image (KL times its share) of every shared latent below which its KL costs nothing.
       gain: ``[B]`` nats by which a tightened bound exceeds this one for the whole class (`tightening.gain`).
 
     Returns:
-      ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c`` (less the gain), ``kl_z``, ``count``: scalars.
+      `SUMS`: ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c`` (less the gain), ``kl_z``, ``count``: scalars.
     """
     parts = terms(trace, sets)
     targets = sets.target.sum(1).astype(jnp.float32)
     log_px, kl_z = parts.log_px.sum(), sum(layer.sum() for layer in parts.kl_z)
-    per_image = [set_weight(sets, plate, objective) * value for plate, value in zip(parts.plates, parts.kl_c)]
-    kl_c = sum(((targets * value).sum() for value in per_image), jnp.float32(0))
-    charged = kl_c
-    if free_bits:
-        charged = sum(((targets * jnp.maximum(value, free_bits)).sum() for value in per_image), jnp.float32(0))
-    if gain is not None:
-        gained = (targets * set_weight(sets, SET, objective) * gain).sum()
-        kl_c, charged = kl_c - gained, charged - gained
+    per_image = [share(sets, plate) * value for plate, value in zip(parts.plates, parts.kl_c)]
+    floored = [jnp.maximum(value, free_bits) for value in per_image] if free_bits else per_image
+    gained = [] if gain is None else [-share(sets, SET) * gain]
+    total = lambda values: sum(((targets * value).sum() for value in values), jnp.float32(0))  # noqa: E731
+    kl_c, charged = total(per_image + gained), total(floored + gained)
     loss = -(1 + alpha) * log_px + kl_weight * (kl_z + charged) / (1 + alpha)
-    nelbo = kl_z + kl_c - log_px
-    return dict(loss=loss, nelbo=nelbo, log_px=log_px, kl_c=kl_c, kl_z=kl_z, count=targets.sum())
+    values = loss, kl_z + kl_c - log_px, log_px, kl_c, kl_z, targets.sum()
+    return dict(zip(SUMS, (jnp.asarray(value, jnp.float32) for value in values)))
+
+
+def elbo(trace: Trace, sets: Sets) -> jax.Array:
+    """The evidence lower bound of SCHA-VAE, eq. 4: a scalar, nats per target image; its negative is a loss."""
+    sums = loss_sums(trace, sets)
+    return -sums["nelbo"] / sums["count"]
+
+
+class Objective(NamedTuple):
+    """How a model is trained.
+
+    Attributes:
+      sums: (trace, sets, *, alpha, kl_weight, free_bits) -> `SUMS`, as `loss_sums`; with ``init`` also ``params``.
+      apart: the target images are drawn apart from the context.
+      replace: contexts are drawn with replacement.
+      init: (key, model, class labels, class sizes) -> parameters of the objective's own.
+    """
+
+    sums: Callable[..., dict[str, jax.Array]]
+    apart: bool = False
+    replace: bool = False
+    init: Callable[..., Any] | None = None
+
+
+def _tightened(trace: Trace, sets: Sets, *, params: Any, **settings: Any) -> dict[str, jax.Array]:
+    """Eq. 21 of the VHE paper; without parameters (classes never trained on), the VHE's own bound."""
+    gain = None if params is None else tightening.gain(params, trace, sets)
+    return loss_sums(trace, sets, share=class_share, gain=gain, **settings)
+
+
+_whole_class = functools.partial(loss_sums, share=class_share)
+OBJECTIVES: dict[str, Objective] = {
+    "ns": Objective(loss_sums),
+    "resample": Objective(loss_sums, apart=True),
+    "rescale": Objective(_whole_class),
+    "vhe": Objective(_whole_class, apart=True),
+    "tightened": Objective(_tightened, apart=True, replace=True, init=tightening.init),
+}
 
 
 def image_log_weights(trace: Trace, sets: Sets) -> jax.Array:
@@ -170,46 +209,31 @@ def log_weight(trace: Trace, sets: Sets) -> jax.Array:
     return images + shared_log_ratio(trace, sets)
 
 
-def importance_bound(
-    sample_log_weight: Callable[[jax.Array], jax.Array], key: jax.Array, num_samples: int, chunk: int = 10
-) -> jax.Array:
-    """log 1/K sum_k w_k by a streaming logsumexp; see `importance_bounds`, of which this is one K."""
-    return importance_bounds(sample_log_weight, key, (num_samples,), chunk)[0]
-
-
 def importance_bounds(
-    sample_log_weight: Callable[[jax.Array], jax.Array], key: jax.Array, samples: Sequence[int], chunk: int = 10
+    sample_log_weight: Callable[[jax.Array], jax.Array], key: jax.Array, samples: Sequence[int], chunk: int = CHUNK
 ) -> jax.Array:
-    """log 1/K sum_{k <= K} w_k for several K from one pass; memory does not grow with any K.
+    """log 1/K sum_{k <= K} w_k for several K from one pass (Burda et al. 2016, eq. 8).
+
+    Only the log-weights are kept, a number each: memory does not grow with K.
 
     Args:
       sample_log_weight: key -> ``[...]`` log-weights of one sample, from features encoded once.
       key: sample k draws from ``fold_in(key, k)``, so neither chunk nor the other K change a result.
       samples: the K; all of them use the first ones of the same samples.
-      chunk: samples computed at once (vmap); the chunks follow one another (scan).
+      chunk: samples computed at once (vmap); the chunks follow one another.
 
     Returns:
       ``[len(samples), ...]`` the bounds in nats; their expectations grow with K towards log p.
     """
     most = max(samples)
-    chunk = min(chunk, most)
-    shape = jax.eval_shape(sample_log_weight, key).shape
-    limits = jnp.array(samples).reshape(-1, 1, *[1] * len(shape))
-
-    def body(carry, first):
-        index = first + jnp.arange(chunk)
-        weights = jax.vmap(lambda k: sample_log_weight(jax.random.fold_in(key, k)))(index)
-        counts = index.reshape(-1, *[1] * len(shape)) < limits
-        total = jax.scipy.special.logsumexp(jnp.where(counts, weights, -jnp.inf), 1)
-        return jnp.logaddexp(carry, total), None
-
-    start = jnp.full((len(samples), *shape), -jnp.inf, jnp.float32)
-    totals, _ = jax.lax.scan(body, start, jnp.arange(-(-most // chunk)) * chunk)
-    return totals - jnp.log(limits[:, 0].astype(jnp.float32))
+    draw = lambda k: sample_log_weight(jax.random.fold_in(key, k))  # noqa: E731
+    weights = jax.lax.map(draw, jnp.arange(most), batch_size=min(chunk, most))
+    # Not `jax.lax.cumlogsumexp`: its program grows with the logarithm of K, and takes long to compile.
+    return jnp.stack([jax.nn.logsumexp(weights[:k], 0) - jnp.log(jnp.float32(k)) for k in samples])
 
 
 def joint_bounds(
-    apply: Apply, sets: Sets, key: jax.Array, samples: Sequence[int], *, features: Any = None, chunk: int = 10
+    apply: Apply, sets: Sets, key: jax.Array, samples: Sequence[int], *, features: Any = None, chunk: int = CHUNK
 ) -> jax.Array:
     """log 1/K sum_k p(X, Z_k, c_k) / q(Z_k, c_k | X), the papers' estimator of log p(X).
 
@@ -236,7 +260,7 @@ def nested_bounds(
     samples_z: int,
     *,
     features: Any = None,
-    chunk: int = 10,
+    chunk: int = CHUNK,
 ) -> jax.Array:
     """log 1/K sum_i p(c_i) / q(c_i | ...) prod_s [1/Kz sum_j p(x_s, z_j | c_i) / q(z_j | x_s, c_i)].
 
@@ -271,6 +295,6 @@ def nested_bounds(
         def images(key):
             return image_log_weights(apply(sets, plan, key, given=given, features=features), sets)
 
-        return shared_log_ratio(trace, sets) + importance_bound(images, key_z, samples_z, chunk_z).sum(1)
+        return shared_log_ratio(trace, sets) + importance_bounds(images, key_z, (samples_z,), chunk_z)[0].sum(1)
 
     return importance_bounds(sample, key, samples, max(1, chunk // chunk_z))

@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from hfsgm_jax.config import ConfigError
+from hfsgm_jax.errors import ConfigError, UserError
 
 AUTO = "auto"
 # Seconds, unless the variables of the environment with HFSGM_ before these names say others.
@@ -44,28 +44,8 @@ def define_flags() -> None:
 
 
 def flag_values() -> tuple[str | None, int | None, int | None]:
-    """What was given for these flags."""
+    """The values of these flags."""
     return tuple(flags.FLAGS[name].value for name in ("coordinator", "num_processes", "process_id"))
-
-
-def check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Raises a ConfigError where the three flags do not go together."""
-    rest = num_processes, process_id
-    if coordinator is None or coordinator == AUTO:
-        if rest != (None, None):
-            have = "--coordinator=auto finds them by itself" if coordinator else "--coordinator=HOST:PORT is missing"
-            raise ConfigError(f"--num_processes={rest[0]} --process_id={rest[1]}: {have}")
-        return
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigError(f"--coordinator={coordinator} is not HOST:PORT of the first process, such as node1:8476")
-    if None in rest:
-        raise ConfigError(
-            f"--coordinator={coordinator} needs --num_processes=N and --process_id=0..N-1 (or --coordinator=auto on "
-            "SLURM and TPU pod slices)"
-        )
-    if not 0 <= process_id < num_processes:
-        raise ConfigError(f"--process_id={process_id} is not in 0..N-1, with --num_processes={num_processes}")
 
 
 def start(coordinator: str | None, num_processes: int | None = None, process_id: int | None = None) -> None:
@@ -77,36 +57,52 @@ def start(coordinator: str | None, num_processes: int | None = None, process_id:
     Raises:
       ConfigError: arguments that do not go together, no scheduler that is known, or JAX cannot join the others.
     """
-    check_flags(coordinator, num_processes, process_id)
+    _check_flags(coordinator, num_processes, process_id)
     if coordinator is None:
         return
     seconds = _seconds("START_SECONDS")
     settings = dict(initialization_timeout=seconds, heartbeat_timeout_seconds=_seconds("HEARTBEAT_SECONDS"))
+    if coordinator != AUTO:
+        # What is said here goes before what a scheduler says: every process has all devices that it sees.
+        settings |= dict(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id)
+        settings["cluster_detection_method"] = "deactivate"
     # Without an accelerator the processes talk by Gloo, which is not the default of every JAX.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     who = "this process" if process_id is None else f"process {process_id} of {num_processes}"
     # When the time is over JAX ends the process, with a message of its own.
     print(f"{who} waits {seconds} s at most for the others by {coordinator}", file=sys.stderr, flush=True)
     try:
-        if coordinator == AUTO:
-            jax.distributed.initialize(**settings)
-        else:
-            # What is said here goes before what a scheduler says: every process has all devices that it sees.
-            settings["cluster_detection_method"] = "deactivate"
-            jax.distributed.initialize(coordinator, num_processes, process_id, **settings)
+        jax.distributed.initialize(**settings)
     except ValueError as error:
         raise ConfigError(
             f"--coordinator={coordinator}: JAX finds no SLURM, TPU pod slice or Open MPI here ({error}); give "
             "--coordinator=HOST:PORT --num_processes=N --process_id=I"
         ) from None
     except RuntimeError as error:
-        raise ConfigError(f"{who} cannot join the others by {coordinator}: {_first_line(error)}") from None
+        raise ConfigError(f"{who} cannot join the others by {coordinator}: {first_line(error)}") from None
     # JAX takes SIGTERM for a notice that training must look for; until it does, the signal should end the process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def _check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    rest = f"--num_processes={num_processes} --process_id={process_id}"
+    if coordinator is None or coordinator == AUTO:
+        if (num_processes, process_id) != (None, None):
+            have = "--coordinator=auto finds them by itself" if coordinator else "--coordinator=HOST:PORT is missing"
+            raise ConfigError(f"{rest}: {have}")
+        return
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"--coordinator={coordinator} is not HOST:PORT of the first process, such as node1:8476")
+    if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
+        raise ConfigError(
+            f"--coordinator={coordinator} needs --num_processes=N and --process_id=0..N-1 (or --coordinator=auto on "
+            f"SLURM and TPU pod slices), not {rest}"
+        )
+
+
 def _seconds(name: str) -> int:
-    """What the environment says for a constant of this module, or the constant."""
+    """The environment's value for a constant of this module, or the constant."""
     text = os.environ.get(f"HFSGM_{name}", str(globals()[name]))
     if not text.isdecimal() or not int(text):
         raise ConfigError(f"HFSGM_{name}={text} of the environment is not a whole number of seconds, such as 60")
@@ -123,31 +119,18 @@ def is_writer() -> bool:
     return alone() or jax.process_index() == 0
 
 
-def all_agree(mine: bool) -> bool:
-    """Whether it is true in every process; waits for all."""
-    return mine if alone() else bool(multihost_utils.process_allgather(np.bool_(mine)).all())
-
-
-def barrier(name: str) -> None:
-    """Waits for all processes."""
-    if not alone():
-        multihost_utils.sync_global_devices(name)
-
-
 def writer_first(make: Callable[[], T], name: str) -> T:
-    """What ``make`` returns, called in the first process before the others: they find its files.
+    """The result of ``make``, called in the first process before the others: they find its files.
 
     Raises:
-      ValueError: ``make`` raised one, in this process; or in another one: a ConfigError that tells it.
+      UserError: ``make`` raised one, in this process; or in another one: a ConfigError that tells it.
     """
-    if alone():
-        return make()
     result = failure = None
     for my_turn in (is_writer(), not is_writer()):
         if my_turn:
             try:
                 result = make()
-            except ValueError as error:
+            except UserError as error:
                 failure = error
         told = _gather(str(failure) or type(failure).__name__ if failure else "")
         if any(told):
@@ -156,21 +139,25 @@ def writer_first(make: Callable[[], T], name: str) -> T:
     return result
 
 
-def _gather(text: str) -> list[str]:
-    """The texts of all processes, each cut to `MESSAGE_BYTES`."""
-    mine = np.frombuffer(text.encode()[:MESSAGE_BYTES].ljust(MESSAGE_BYTES, b"\0"), np.uint8)
-    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(mine)]
+def all_agree(mine: bool) -> bool:
+    """Whether it is true in every process."""
+    return all(told == "True" for told in _gather(str(bool(mine))))
 
 
 def check_same(text: str, what: str) -> None:
     """Raises a ConfigError in every process unless ``text`` is the same in all."""
+    told = _gather(hashlib.sha256(text.encode()).hexdigest())
+    others = [i for i, other in enumerate(told) if other != told[0]]
+    if others:
+        raise ConfigError(f"{what} differs between process 0 and {others}; all have to be given the same")
+
+
+def _gather(text: str) -> list[str]:
+    """The texts of all processes, each cut to `MESSAGE_BYTES`; waits for all."""
     if alone():
-        return
-    mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
-    of_all = multihost_utils.process_allgather(mine)
-    others = np.flatnonzero((of_all != of_all[0]).any(-1))
-    if others.size:
-        raise ConfigError(f"{what} differs between process 0 and {others.tolist()}; all have to be given the same")
+        return [text]
+    mine = np.frombuffer(text.encode()[:MESSAGE_BYTES].ljust(MESSAGE_BYTES, b"\0"), np.uint8)
+    return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(mine)]
 
 
 @contextlib.contextmanager
@@ -208,17 +195,17 @@ def together(*alike: type[Exception]) -> Iterator[None]:
         if lost is None:
             traceback.print_exc()
         who = f"process {jax.process_index()} of {jax.process_count()}"
-        why = _first_line(error) if lost is None else f"lost another process, whose own output says why ({lost})"
+        why = first_line(error) if lost is None else f"lost another process, whose own output says why ({lost})"
         print(f"{who} ends: {why}\nThe same command, in all processes, continues from what is saved", file=sys.stderr)
         leave(1)
 
 
 def _lost_connection(error: BaseException | None) -> str | None:
-    """What a library said about the connection to another process, if that is behind ``error``."""
+    """The words of a library about the connection to another process, if that is behind ``error``."""
     found = None
     while error is not None:  # down to what it began with
         if any(sign in str(error) for sign in SIGNS_OF_LOSS):
-            found = _first_line(error)
+            found = first_line(error)
         error = error.__cause__ or error.__context__
     return found
 
@@ -232,6 +219,7 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

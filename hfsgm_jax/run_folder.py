@@ -1,21 +1,46 @@
-"""Opening the folder that train.py leaves behind, or what was exported of it: a config, its model, its variables."""
+"""The folder of a run, read: config, checkpoints, metrics; and a model's weights in a small folder of their own.
 
+A folder of weights holds ``config.json``, ``weights.msgpack`` (`flax.serialization`) and ``weights.json`` with their
+training ``step``, their ``dtype`` and the ``sha256`` of the bytes. No code of a folder is ever executed.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.serialization
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
 from absl import logging
 
-from hfsgm_jax.config import FREE_KEYS, ConfigError, check_keys, dump_config, flatten, load_config
-from hfsgm_jax.weights import WeightsError, has_weights, read_weights, write_weights
+from hfsgm_jax import config as config_lib
+from hfsgm_jax import devices, processes
+from hfsgm_jax.errors import CheckpointError, ConfigError, check_choice
+from hfsgm_jax.models import build_model
+from hfsgm_jax.trace import Plan, Sets
+
+CHECKPOINTS = "checkpoints"
+METRICS_FILE = "metrics.jsonl"
+MANIFEST = "files.json"  # of a checkpoint: its files with their checksums
+WEIGHTS, WEIGHTS_INFO = "weights.msgpack", "weights.json"
+DTYPES = ("bfloat16", "float32")
+OWN = "objective"  # parameters of an objective, beside the model's
 
 
 class Run(NamedTuple):
     """A trained model: config (overrides applied), Flax module, its (EMA) variables, training step.
 
-    ``weights`` is what the variables were rounded to when they were exported; float32 is what they were trained in.
+    ``weights`` is the dtype that the variables were rounded to when they were exported; training has float32.
     """
 
     config: ml_collections.ConfigDict
@@ -24,70 +49,141 @@ class Run(NamedTuple):
     step: int
     weights: str = "float32"
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return tuple(self.config.image_shape)
-
-
-def run_config(
-    workdir: str | os.PathLike,
-    overrides: Mapping[str, Any] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-) -> ml_collections.ConfigDict:
-    """The config of a run with ``"section.key"`` values changed.
-
-    Args:
-      workdir: the run's folder.
-      overrides: over what the run was trained with.
-      defaults: of keys that its config lacks (a run of an older version).
-
-    Raises:
-      ConfigError: no such run, or an unknown key, with the nearest valid one.
-    """
-    config = load_config(workdir)
-    known = flatten(config)
-    missing = {key: value for key, value in (defaults or {}).items() if key not in known}
-    check_keys(overrides or {}, known.keys() | missing.keys())
-    with config.unlocked(), config.ignore_type():
-        for key, value in {**missing, **(overrides or {})}.items():
-            section, name = key.split(".")
-            config[section][name] = value
-    return config
-
 
 def open_run(
-    workdir: str | os.PathLike,
+    folder: str | os.PathLike,
     step: str | int | None = None,
     overrides: Mapping[str, Any] | None = None,
-    defaults: Mapping[str, Any] | None = None,
+    model: Any = None,
 ) -> Run:
-    """Builds the model of a run and reads a checkpoint; see `run_config`.
-
-    Needs only ``config.json`` and ``checkpoints/``, or the weights that `export` wrote: no data, no code of the folder.
+    """A run's model with the variables of a checkpoint, or of the weights that `export` or `save_weights` wrote.
 
     Args:
       step: ``best``, ``last`` or a number; default: ``eval.step`` of the config. Of exported weights, which are of one
         step, ``best`` and ``last`` are that one.
+      overrides: ``"section.key"`` values over the run's config.
+      model: of a run with a model of the user's own.
 
     Raises:
-      ConfigError, CheckpointError, WeightsError: what is missing, and where.
+      ConfigError, CheckpointError: no such run, key or checkpoint, or not readable.
     """
-    from hfsgm_jax.mesh import use_compilation_cache
-    from hfsgm_jax.models import build_model
-
-    config = run_config(workdir, overrides, defaults)
+    config = config_lib.set_overrides(config_lib.load_config(folder), overrides or {})
     if "image_shape" not in config:
-        raise ConfigError(f"the config.json of {workdir} has no image_shape: it was not written by train.py")
-    use_compilation_cache()
-    model = build_model(config.model, tuple(config.image_shape))
-    read = _exported if has_weights(workdir) else _checkpoint
-    return Run(config, model, *read(workdir, config.eval.step if step is None else step))
+        raise ConfigError(f"the config.json of {folder} has no image_shape: it was not written by train.py")
+    if model is None and config.model.name == config_lib.CUSTOM:
+        raise ConfigError(f"{folder} holds a run of a model of the user's own: hand it over as model=")
+    devices.use_compilation_cache()
+    model = build_model(config.model, tuple(config.image_shape)) if model is None else model
+    read = _exported if (Path(folder) / WEIGHTS_INFO).exists() else load_variables
+    variables, *rest = read(folder, config.eval.step if step is None else step)
+    _check_variables(folder, model, tuple(config.image_shape), variables)
+    return Run(config, model, variables, *rest)
+
+
+def _check_variables(folder: Any, model: Any, image_shape: tuple[int, ...], variables: Any) -> None:
+    """Raises a CheckpointError unless the variables have the model's names and shapes; traces, computes nothing."""
+    key, sets = jax.random.key(0), Sets.of(jnp.zeros((1, 1, *image_shape)))
+    expected = jax.eval_shape(lambda: model.init({"params": key, "sample": key}, sets, Plan()))
+    flatten = functools.partial(flax.traverse_util.flatten_dict, sep="/")
+    there, wanted = ({name: x.shape for name, x in flatten(tree).items()} for tree in (variables, expected))
+    for name in sorted(there.keys() | wanted.keys()):
+        if there.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{folder} holds variables of another model than its config.json (or model=) says: {name} is "
+                f"{there.get(name, 'missing')} there and {wanted.get(name, 'missing')} in the model"
+            )
+
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The complete checkpoints in ``folder``: until they are, their folders have other names."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
+
+
+def facts(checkpoint: Path) -> dict[str, float]:
+    """``seconds`` of training until then and, if it was validated, ``val/nelbo``; empty where not readable."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((checkpoint / "metrics" / "metrics").read_text())
+    return {}
+
+
+def best_checkpoint(folder: Path) -> tuple[int, float] | None:
+    """``(step, validation NELBO)`` of the best checkpoint in ``folder``, the first of equals."""
+    found = ((facts(folder / str(step)).get("val/nelbo", math.inf), step) for step in saved_steps(folder))
+    value, step = min(found, default=(math.inf, 0))
+    return (step, value) if math.isfinite(value) else None
+
+
+def damage(checkpoint: Path, item: str = "") -> str | None:
+    """The damage of a checkpoint (or of one item of it) in words, or None.
+
+    Orbax checks its indices, but not the arrays' bytes: without this a flipped bit would be a changed parameter.
+    """
+    try:
+        for name, checksum in json.loads((checkpoint / MANIFEST).read_text()).items():
+            if name.startswith(item) and checksum_of(checkpoint / name) != checksum:
+                return f"{name} does not have the bytes that were written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).relative_to(checkpoint)} is missing"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{MANIFEST}: {error}"
+    return None
+
+
+def checksum_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_variables(workdir: str | os.PathLike, step: str | int = "best") -> tuple[dict[str, Any], int]:
+    """``(variables for model.apply, step)`` of a run: averaged parameters once averaging is on.
+
+    Args:
+      step: ``best`` (by validation NELBO; the last where no checkpoint was validated), ``last`` or a number.
+
+    Raises:
+      CheckpointError: there is no such checkpoint, or it cannot be read.
+    """
+    folder = Path(workdir).absolute() / CHECKPOINTS
+    steps, best = saved_steps(folder), best_checkpoint(folder)
+    if not steps:
+        raise CheckpointError(f"{workdir} has no checkpoints yet")
+    named = {"last": steps[-1], "best": best[0] if best else steps[-1]}
+    number = named.get(step) if step in named else int(step) if str(step).isdecimal() else None
+    if number not in steps:
+        raise CheckpointError(f"{workdir} has no checkpoint {step!r}; there are {steps}, 'best' and 'last'")
+    if problem := damage(folder / str(number), "model"):
+        raise CheckpointError(f"checkpoint {number} of {workdir} cannot be read: {problem}; there are {steps}")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # Orbax warns that an item is read by itself
+    try:
+        model = read_item(folder / str(number) / "model")
+    finally:
+        logging.set_verbosity(verbosity)
+    params = dict(model.get("ema_params", model["params"]))
+    params.pop(OWN, None)
+    return {"params": params, **model.get("model_state", {})}, number
+
+
+def read_item(path: Path, like: Any = None) -> Any:
+    """The arrays of one item of a checkpoint, with the shardings of ``like``; default: on the first device."""
+    with contextlib.closing(ocp.StandardCheckpointer()) as reader:
+        if like is None:
+            device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            abstract = functools.partial(jax.ShapeDtypeStruct, sharding=device)
+            like = jax.tree.map(lambda x: abstract(x.shape, x.dtype), reader.metadata(path).item_metadata.tree)
+        return reader.restore(path, like)
+
+
+# --- weights ----------------------------------------------------------------------------------
 
 
 def export(
     workdir: str | os.PathLike, out: str | os.PathLike, step: str | int = "best", dtype: str = "bfloat16"
 ) -> list[Path]:
-    """Writes a run's model into a small folder that `open_run` opens as it does the run's, see `weights`.
+    """Writes a run's model into a small folder that `open_run` opens as it does the run's.
 
     The config goes along, without the places of the data on this machine.
 
@@ -95,43 +191,102 @@ def export(
       workdir: the run's folder.
       out: the folder to write; may hold other files.
       step: ``best``, ``last`` or a number.
+      dtype: of the weights, ``bfloat16`` (8 bits of precision, half the size) or ``float32``.
+
+    Returns:
+      The files written.
+
+    Raises:
+      ConfigError, CheckpointError: no such run, checkpoint or dtype, or ``out`` is the folder of a run.
+    """
+    run = open_run(workdir, step)
+    config = run.config.copy_and_resolve_references()
+    for section, _, name in (key.rpartition(".") for key in config_lib.FREE_KEYS):
+        if section:
+            config[section][name] = None
+    return _write_weights(out, config, run.variables, run.step, dtype)
+
+
+def save_weights(
+    folder: str | os.PathLike,
+    model_config: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    variables: Mapping[str, Any],
+    step: int = 0,
+    dtype: str = "float32",
+) -> list[Path]:
+    """Writes a model that an own loop trained, so that `open_run` and ``hfsgm_jax.load`` open it.
+
+    Args:
+      folder: to write; may hold other files.
+      model_config: as ``config.model``: ``name`` and keywords of the constructor (`model_section`).
+      image_shape: (H, W, C).
+      variables: for ``model.apply``.
+      step: gradient steps done.
       dtype: of the weights, ``bfloat16`` or ``float32``.
 
     Returns:
       The files written.
 
     Raises:
-      ConfigError, CheckpointError: no such run or checkpoint.
-      WeightsError: ``out`` is the folder of a run, or there is no such dtype.
+      ConfigError: no such model or dtype, or ``folder`` is the folder of a run.
     """
-    if (Path(out) / "checkpoints").exists():
-        raise WeightsError(f"{out} is the folder of a run; export into another one")
-    run = open_run(workdir, step)
-    files = write_weights(out, run.variables, run.step, dtype)
-    config = run.config.copy_and_resolve_references()
-    for key in FREE_KEYS:
-        section, _, name = key.rpartition(".")
-        if section == "data":
-            config.data[name] = None
-    return [dump_config(config, out), *files]
+    config = config_lib.default_config(model_config["name"])
+    config.model = ml_collections.ConfigDict(dict(model_config))
+    config.data.update(source=config_lib.ARRAYS, image_size=image_shape[0], channels=image_shape[-1])
+    config.image_shape = tuple(image_shape)
+    return _write_weights(folder, config, variables, step, dtype)
 
 
-def _exported(workdir: str | os.PathLike, step: str | int) -> tuple[dict[str, Any], int, str]:
-    import jax
-    import jax.numpy as jnp
-
-    variables, number, dtype = read_weights(workdir)
-    if str(step) not in ("best", "last", str(number)):
-        raise WeightsError(f"{workdir} holds the weights of step {number} only, not of {step!r}")
-    return jax.tree.map(jnp.asarray, variables), number, dtype
+def model_section(model: Any) -> ml_collections.ConfigDict:
+    """``config.model`` of a model: the call of its constructor, or what its config has to know of one made by hand."""
+    own = dict(name=config_lib.CUSTOM, likelihood=model.likelihood, prior_sees_images=model.prior_sees_images)
+    return ml_collections.ConfigDict(dict(model.made_of) or own)
 
 
-def _checkpoint(workdir: str | os.PathLike, step: str | int) -> tuple[dict[str, Any], int]:
-    from hfsgm_jax.training.checkpoint import load_variables
+def _write_weights(
+    folder: str | os.PathLike, config: ml_collections.ConfigDict, variables: Any, step: int, dtype: str
+) -> list[Path]:
+    check_choice("dtype", dtype, DTYPES)
+    if (Path(folder) / CHECKPOINTS).exists():
+        raise ConfigError(f"{folder} is the folder of a run; export into another one")
+    data = flax.serialization.msgpack_serialize(
+        jax.tree.map(lambda x: np.asarray(x).astype(jnp.dtype(dtype)), variables)
+    )
+    info = {"step": int(step), "dtype": dtype, "sha256": hashlib.sha256(data).hexdigest()}
+    with processes.replacing(Path(folder) / WEIGHTS) as path:
+        path.write_bytes(data)
+    with processes.replacing(Path(folder) / WEIGHTS_INFO) as path:
+        path.write_text(json.dumps(info) + "\n")
+    return [config_lib.dump_config(config, folder), Path(folder) / WEIGHTS, Path(folder) / WEIGHTS_INFO]
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # Orbax warns that it only reads
+
+def _exported(folder: str | os.PathLike, step: str | int) -> tuple[dict[str, Any], int, str]:
+    """``(variables, step, dtype)``: float32 arrays, and the dtype that they were rounded to."""
     try:
-        return load_variables(workdir, step)
-    finally:
-        logging.set_verbosity(verbosity)
+        info = json.loads((Path(folder) / WEIGHTS_INFO).read_text())
+        data = (Path(folder) / WEIGHTS).read_bytes()
+        if hashlib.sha256(data).hexdigest() != info["sha256"]:
+            raise ValueError(f"{WEIGHTS} does not have the bytes that were written: copy it again")
+        variables = flax.serialization.msgpack_restore(data)
+        number, dtype = info["step"], info["dtype"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the weights in {folder} cannot be read: {error}") from error
+    if str(step) not in ("best", "last", str(number)):
+        raise CheckpointError(f"{folder} holds the weights of step {number} only, not of {step!r}")
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables), number, dtype
+
+
+# --- metrics ----------------------------------------------------------------------------------
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``; those that cannot be read (the last one, cut short by a kill) are left out."""
+    path = Path(workdir) / METRICS_FILE
+    lines = []
+    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            line = json.loads(text)
+            line["step"] + 0  # a number
+            lines.append(line)
+    return lines

@@ -29,9 +29,8 @@ Images = jax.Array | tuple[jax.Array, jax.Array]  # two with draw="both"
 def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
     """``apply`` and ``encode`` of a Flax module (in inference mode) with its variables."""
 
-    def apply(sets, plan, key, given=None, features=None, temperature=None, row_sources=None):
-        settings = dict(given=given, features=features, temperature=temperature, row_sources=row_sources)
-        return model.apply(variables, sets, plan, **settings, rngs={"sample": key})
+    def apply(sets, plan, key, given=None, features=None, temperature=None):
+        return model.apply(variables, sets, plan, given, features, temperature, rngs={"sample": key})
 
     def encode(sets):
         return model.apply(variables, sets, method="encode")
@@ -103,6 +102,7 @@ def one_pass(
     num: int,
     key: jax.Array,
     *,
+    encode: Encode | None = None,
     temperature: Temperature = None,
     draw: Draw = False,
     chunk: int = 64,
@@ -113,7 +113,8 @@ def one_pass(
     """
     chunk = min(chunk, num)
     context_key, trace_key, pixel_key = jax.random.split(key, 3)
-    context = apply(sets, Plan(), context_key, temperature=temperature)
+    features = None if encode is None else encode(sets)
+    context = apply(sets, Plan(), context_key, features=features, temperature=temperature)
     _require_context(context)
     plates = dict.fromkeys(latent.plate for latent in context.latents if latent.plate != IMAGE)
     given = {top.label: top.value for top in (context.on(plate)[0] for plate in plates)}
@@ -251,3 +252,6 @@ def _chain_rows(sets: Sets, num: int) -> Sets:
     wide = rows.with_observed(jnp.zeros_like(rows.images[:, :1]))
     is_new = wide.target & (jnp.arange(wide.num_slots) == rows.num_slots)
     return wide.replace(sizes={SET: wide.context[SET].sum(1).astype(jnp.float32)}, target=is_new)
+
+
+CONDITIONAL = {"conditional": conditional, "one_pass": one_pass, "refined": refine}  # samplers of a context's class

@@ -21,23 +21,18 @@ from hfsgm_jax.trace import SET, Sets, Trace
 Params = dict[str, jax.Array]
 
 
-def init(key: jax.Array, *, labels: int, members: int, latent_size: int, size: int) -> Params:
+EMBEDDING = 32  # numbers per training image
+
+
+def init(key: jax.Array, model: Any, labels: Any, sizes: Any) -> Params:
     """Parameters with which r is uniform, and so the bound the VHE's own.
 
     Args:
-      labels: one more than the largest class id.
-      members: images of the largest class.
-      latent_size: numbers in all latents of the set plate.
-      size: of an embedding.
+      labels, sizes: ``[classes]`` class ids, and images of each class.
     """
-    projection = jax.random.normal(key, (latent_size, size)) / latent_size**0.5
-    return {"embedding": jnp.zeros((labels, members, size)), "projection": projection}
-
-
-def latent_size(model: Any) -> int:
-    """Numbers in all latents of the set plate of a model."""
-    shapes = [node.event_shape for node in model.nodes if node.plate == SET]
-    return sum(math.prod(shape) for shape in shapes)
+    latent_size = sum(math.prod(node.event_shape) for node in model.nodes if node.plate == SET)
+    projection = jax.random.normal(key, (latent_size, EMBEDDING)) / latent_size**0.5
+    return {"embedding": jnp.zeros((int(max(labels)) + 1, int(max(sizes)), EMBEDDING)), "projection": projection}
 
 
 def gain(params: Params, trace: Trace, sets: Sets) -> jax.Array:
@@ -51,11 +46,11 @@ def gain(params: Params, trace: Trace, sets: Sets) -> jax.Array:
     Raises:
       ValueError: sets without class ids or members.
     """
-    if sets.label is None or sets.member is None:
-        raise ValueError("the tightened bound needs the class (label) and the members of every set")
+    if SET not in sets.ids or sets.member is None:
+        raise ValueError("the tightened bound needs the class and the members of every set: Sets.of(label=, member=)")
     values = [latent.value[:, 0].reshape(sets.num_rows, -1) for latent in trace.on(SET)]
     seen = jnp.concatenate(values, -1).astype(jnp.float32) @ params["projection"]
-    scores = jnp.einsum("be,bme->bm", seen, params["embedding"][sets.label])
+    scores = jnp.einsum("be,bme->bm", seen, params["embedding"][sets.ids[SET]])
     in_class = jnp.arange(scores.shape[1]) < sets.size_of(SET)[:, None]
     log_r = jax.nn.log_softmax(jnp.where(in_class, scores, -jnp.inf), -1)
     context = sets.context_of(SET)

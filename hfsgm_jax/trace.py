@@ -27,14 +27,14 @@ class Sets:
     """A batch of sets, one per row.
 
     Attributes:
-      images: ``[B, N, H, W, C]`` float in [0, 1]; what an unobserved slot holds is never used.
+      images: ``[B, N, H, W, C]`` float in [0, 1]; values in unobserved slots have no effect.
       slots: ``[B, N]`` int32 ids that the noise of the image plate follows.
-      present: ``[B, N]`` this slot belongs to the set (an image, or one to be generated).
-      observed: ``[B, N]`` this slot holds an image.
-      context: shared plate -> ``[B, N]``, the images that inform the latents of that plate.
-      target: ``[B, N]`` the images scored by the objective.
-      sizes: shared plate -> ``[B]`` float, images of the whole class (or group), |X|.
-      label, group: ``[B]`` int32 class and group of the row, or None.
+      present: ``[B, N]`` slots that belong to the set (an image, or one to be generated).
+      observed: ``[B, N]`` slots that hold an image.
+      context: shared plate -> ``[B, N]``, the images that inform its latents; a label ("c3") -> those of one latent.
+      target: ``[B, N]`` images scored by the objective.
+      sizes: shared plate -> ``[B]`` float, images of the whole class (or group, style), |X|.
+      ids: shared plate -> ``[B]`` int32, the class (or group, style) of the row.
       member: ``[B, N]`` int32 index of the image within its class, or None.
     """
 
@@ -45,8 +45,7 @@ class Sets:
     context: dict[str, jax.Array]
     target: jax.Array
     sizes: dict[str, jax.Array]
-    label: jax.Array | None = None
-    group: jax.Array | None = None
+    ids: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
     member: jax.Array | None = None
 
     @property
@@ -57,12 +56,12 @@ class Sets:
     def num_slots(self) -> int:
         return self.images.shape[1]
 
-    def context_of(self, plate: str) -> jax.Array:
-        """``[B, N]`` the images that inform the latents of a shared plate; those of the set, if none are named."""
-        return self.context.get(plate, self.context[SET])
+    def context_of(self, plate: str, label: str = "") -> jax.Array:
+        """``[B, N]`` the images that inform the latents of a shared plate, or one; default: those of the set plate."""
+        return self.context.get(label, self.context.get(plate, self.context[SET]))
 
     def size_of(self, plate: str) -> jax.Array:
-        """``[B]`` how many images share a latent of this plate; as many as share the set's, if not known."""
+        """``[B]`` number of images that share a latent of this plate; default: that of the set plate."""
         return self.sizes.get(plate, self.sizes[SET])
 
     @classmethod
@@ -76,7 +75,6 @@ class Sets:
         present: jax.Array | None = None,
         class_size: jax.Array | None = None,
         label: jax.Array | None = None,
-        group: jax.Array | None = None,
         member: jax.Array | None = None,
     ) -> "Sets":
         """Sets whose every image is context and target, unless masks say otherwise.
@@ -86,7 +84,8 @@ class Sets:
           mask: ``[B, N]`` bool, the slots that hold an image; all by default.
           context, target, present: ``[B, N]`` bool; default: ``mask``.
           class_size: ``[B]`` images of the whole class; default: the size of the context.
-          label, group, member: see the class.
+          label: ``[B]`` class ids.
+          member: see the class.
         """
         b, n = images.shape[:2]
         mask = jnp.ones((b, n), bool) if mask is None else jnp.asarray(mask, bool)
@@ -100,8 +99,7 @@ class Sets:
             context={SET: context},
             target=mask if target is None else jnp.asarray(target, bool),
             sizes={SET: jnp.asarray(sizes, jnp.float32)},
-            label=label,
-            group=group,
+            ids={} if label is None else {SET: label},
             member=member,
         )
 
@@ -184,7 +182,7 @@ class Latent:
       weights: ``[B, N, heads]`` attention of the posterior's aggregator, or None.
       plate, layer, label: ``"set", 3, "c3"``; static.
       informed: ``[B, N or 1]`` bool, where the posterior saw evidence; None: everywhere. Elsewhere the
-        posterior is the prior, and KL and log p - log q are exactly 0 (whatever rounding makes of them).
+        posterior is the prior, and KL and log p - log q are exactly 0.
     """
 
     value: jax.Array
@@ -226,8 +224,17 @@ class Trace:
         return tuple(latent for latent in self.latents if latent.plate == plate)
 
 
-Given = Mapping[str, jax.Array]
-RowSources = Mapping[str, jax.Array]  # label -> [B] int32 index into SOURCES
+@flax.struct.dataclass
+class Skip:
+    """In place of a given value: in ``rows`` ``[B]`` bool the latent contributes nothing; elsewhere it is drawn.
+
+    Value 0, no residual, no KL: no longer a bound. ``rows`` is traced, so that one program serves any choice.
+    """
+
+    rows: jax.Array
+
+
+Given = Mapping[str, jax.Array | Skip]
 
 
 def take_slots(x: jax.Array, index: jax.Array | None) -> jax.Array:

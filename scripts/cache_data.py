@@ -2,27 +2,25 @@
 
 python -m scripts.cache_data --config=configs/omniglot_scha_vae_lag.py --out=DIR [--sources=omniglot,mnist]
 
-There, ``--config.data.cache_dir=DIR`` (train.py), ``--data.cache_dir=DIR`` (evaluate.py) or HFSGM_CACHE=DIR read them.
-A file holds every split, groups and all that the evaluations need; its sha256 is checked whenever it is read.
+There, HFSGM_CACHE=DIR reads them. A file holds every split, groups and all that the evaluations need; its sha256 is
+checked whenever it is read.
 """
 
-import copy
 import os
 
+import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from hfsgm_jax.data import DataError
-from hfsgm_jax.data.cache import export_table
-from hfsgm_jax.data.errors import check_choice
-from hfsgm_jax.data.resize import resize_for
-from hfsgm_jax.data.sources import SOURCES
+from hfsgm_jax.data import cache
+from hfsgm_jax.data.loading import source_config
+from hfsgm_jax.errors import UserError
 
 TEST = 2  # the official part of which evaluations of transfer are
 
 
 def write(data: ConfigDict, sources: list[str] | None, out: str | os.PathLike) -> list[str]:
-    """Writes the tables of these sources (None: ``data.source``); returns the files' paths.
+    """Writes the images of these sources (None: ``data.source``), compressed; returns the files' paths.
 
     Args:
       data: the config's section `data`.
@@ -30,14 +28,14 @@ def write(data: ConfigDict, sources: list[str] | None, out: str | os.PathLike) -
     Raises:
       DataError: there is no such source, or its raw data cannot be had.
     """
-    paths, sources = [], sources or [data.source]
-    for source in sources:
-        check_choice("source", source, SOURCES)
-    for source in sources:
-        own, changed = source == data.source, copy.deepcopy(data)
-        changed.resize = resize_for(data.resize, source, not own)
-        parts = [None] if not SOURCES[source].by_part else range(3) if own else [TEST]
-        paths += [export_table(changed, source, out, part) for part in parts]
+    paths = []
+    for name in sources or [data.source]:
+        config, source = source_config(data, name)
+        parts = [()] if not source.by_part else [(part,) for part in ((0, 1, 2) if name == data.source else (TEST,))]
+        for part in parts:
+            dataset = cache.load(config, name, source, *part)
+            paths.append(os.path.join(out, os.path.basename(cache.find(config, name, source, *part))))
+            cache.write(paths[-1], dataset, np.savez_compressed)
     return paths
 
 
@@ -51,7 +49,7 @@ def main() -> None:
         del argv
         try:
             paths = write(config.value.data, sources.value, out.value)
-        except DataError as error:
+        except UserError as error:
             raise SystemExit(f"cache_data: {error}") from None
         for path in paths:
             print(f"{path}  {os.path.getsize(path) / 2**20:.1f} MiB")

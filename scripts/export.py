@@ -1,27 +1,19 @@
 """Writes a trained model into a small folder of plain files, which `hfsgm_jax.load` and evaluate.py open.
 
-python -m scripts.export RUN OUT [--step=best] [--dtype=bfloat16]
+python -m scripts.export RUN FOLDER [best|last|STEP] [bfloat16|float32]
 """
 
-import argparse
+import sys
 
 import hfsgm_jax
+from hfsgm_jax.errors import UserError
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="folder of a run of train.py")
-    parser.add_argument("out", help="folder to write")
-    parser.add_argument("--step", default="best", help="best (by validation NELBO), last, or a number")
-    parser.add_argument("--dtype", default="bfloat16", help="bfloat16 (half the size), or float32")
-    args = parser.parse_args()
+if __name__ == "__main__":
+    if not 3 <= len(sys.argv) <= 5:
+        raise SystemExit(__doc__)
     try:
-        files = hfsgm_jax.export(args.run, args.out, args.step, args.dtype)
-    except ValueError as error:
+        files = hfsgm_jax.export(*sys.argv[1:])
+    except UserError as error:
         raise SystemExit(f"export: {error}") from None
     for path in files:
         print(f"{path}  {path.stat().st_size / 2**20:.2f} MiB")
-
-
-if __name__ == "__main__":
-    main()

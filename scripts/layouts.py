@@ -3,19 +3,19 @@
     python -m scripts.layouts [--out=results/layouts] [flags of train.py in place of the small default ones]
 
 writes OUT/results.json: the losses of every logged step in each layout, their largest difference from the first
-layout, and seconds; and OUT/table.md from it. The batches and the noise are the same to the bit; sums over the batch
-are taken in another order, so that losses differ by float32 rounding, which training magnifies.
+layout relative to the value, and seconds; and OUT/table.md from it. The batches and the noise are the same to the bit;
+sums over the batch are taken in another order, so that losses differ by float32 rounding, which training magnifies.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import jax
 
-from hfsgm_jax.training.log import read_metrics
+from hfsgm_jax.run_folder import read_metrics
 from launch import local
 from scripts.machine import machine
 
@@ -38,9 +38,8 @@ def run(arguments: list[str], processes: int, devices: int, folder: Path) -> dic
     with log.open("w") as output:
         command = ["train.py", *arguments, f"--workdir={folder / 'run'}"]
         running = local.start(command, processes, devices, outputs=[output] * processes)
-        failed = [process.wait() for process in running]
-    if any(failed):
-        raise RuntimeError(f"{processes}x{devices} failed:\n{log.read_text()}")
+        if any([process.wait() for process in running]):
+            raise RuntimeError(f"{processes}x{devices} failed:\n{log.read_text()}")
     lines = read_metrics(folder / "run")
     losses = {name: {str(line["step"]): line[name] for line in lines if name in line} for name in VALUES}
     return {"processes": processes, "devices": devices, "seconds": time.monotonic() - start, "losses": losses}
@@ -59,34 +58,31 @@ def compare(results: list[dict]) -> None:
 def table(results: list[dict]) -> str:
     """Markdown: a line per layout."""
     last = list(results[0]["losses"]["train/loss"])[-1]
-    lines = [
+    head = (
         f"| processes × devices | loss, step {last} (nats/image) | validation NELBO | largest relative difference | s |"
-    ]
-    lines += ["|---|---|---|---|---|"]
-    for result in results:
-        losses = result["losses"]
-        lines.append(
-            f"| {result['processes']} × {result['devices']} | {losses['train/loss'][last]:.6f} | "
-            f"{losses['val/nelbo'][last]:.6f} | {max(result['largest_relative_difference'].values()):.1e} | "
-            f"{result['seconds']:.0f} |"
-        )
+    )
+    lines = [head, "|---|---|---|---|---|"]
+    for found in results:
+        loss, nelbo = found["losses"]["train/loss"][last], found["losses"]["val/nelbo"][last]
+        most, where = max(found["largest_relative_difference"].values()), f"{found['processes']} × {found['devices']}"
+        lines.append(f"| {where} | {loss:.6f} | {nelbo:.6f} | {most:.1e} | {found['seconds']:.0f} |")
     return "\n".join(lines) + "\n"
 
 
-def main(argv: list[str]) -> None:
-    outs = [arg for arg in argv if arg.startswith("--out=")]
-    out = Path(outs[-1].removeprefix("--out=") if outs else "results/layouts")
-    arguments = [arg for arg in argv if arg not in outs] or SMALL
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/layouts"))
+    flags, arguments = parser.parse_known_args()
     jax.config.update("jax_platforms", "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        results = [run(arguments, *layout, Path(folder) / "x".join(map(str, layout))) for layout in LAYOUTS]
+        results = [run(arguments or SMALL, *layout, Path(folder) / "x".join(map(str, layout))) for layout in LAYOUTS]
     compare(results)
-    out.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine(), "arguments": arguments, "layouts": results}
-    (out / "results.json").write_text(json.dumps(content, indent=1) + "\n")
-    (out / "table.md").write_text(table(results))
+    flags.out.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine(), "arguments": arguments or SMALL, "layouts": results}
+    (flags.out / "results.json").write_text(json.dumps(content, indent=1) + "\n")
+    (flags.out / "table.md").write_text(table(results))
     print(table(results))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

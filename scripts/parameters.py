@@ -1,19 +1,18 @@
-"""Counts the parameters of every config and writes docs/parameters.json and the table in README.md.
+"""Counts the parameters of every config, for docs/parameters.json and the table in README.md.
 
 python -m scripts.parameters
 """
 
 import importlib
 import json
-import math
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 
+from hfsgm_jax.data import image_shape
+from hfsgm_jax.evaluation.report import num_parameters
+from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.models import build_model
-from hfsgm_jax.trace import Plan, Sets
 from scripts import readme
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,12 +27,11 @@ PAPER = {
     "omniglot_scha_vae": ("4.76", "79.4", "72.7"),
     "omniglot_scha_vae_lag": ("5.65", "77.9", "71.5"),
 }
-NOT_EXPERIMENTS = ("base", "paper")  # what the experiments are made of
 
 
 def experiments() -> list[str]:
-    """Names of the experiments in ``configs/``."""
-    return sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in NOT_EXPERIMENTS)
+    """Names of the experiments in ``configs/`` (``paper.py`` is what several share)."""
+    return sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "paper")
 
 
 def load(name: str, *argument: str) -> ml_collections.ConfigDict:
@@ -41,42 +39,22 @@ def load(name: str, *argument: str) -> ml_collections.ConfigDict:
     return importlib.import_module(f"configs.{name}").get_config(*argument)
 
 
-def init_shapes(config: ml_collections.ConfigDict, num_slots: int = 2) -> dict:
-    """Shapes of the model's variables, ``{"params": ..., maybe "batch_stats": ...}``; computes nothing."""
-    shape = (config.data.image_size, config.data.image_size, config.data.channels)
-    model = build_model(config.model, shape)
-
-    def init(key):
-        sets = Sets.of(jnp.zeros((1, num_slots, *shape)))
-        return model.init({"params": key, "sample": key}, sets, Plan())
-
-    return jax.eval_shape(init, jax.random.key(0))
-
-
-def count(variables: dict) -> int:
-    """Number of trainable parameters."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-
-
-def title(name: str) -> str:
-    """The first line of a config's docstring."""
-    return importlib.import_module(f"configs.{name}").__doc__.splitlines()[0].rstrip(".")
+def count(config: ml_collections.ConfigDict) -> int:
+    """Number of the model's trainable parameters."""
+    shape = image_shape(config.data)
+    return num_parameters(build_model(config.model, shape), shape)
 
 
 def table(counts: dict[str, int]) -> str:
     """All experiments as Markdown: parameters beside the paper's, and the paper's numbers."""
-    lines = [
-        "| `configs/` | what it is | parameters, M | paper's | paper's NELBO | NLL |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, number in counts.items():
-        published = " | ".join(PAPER.get(name, ("", "", "")))
-        lines.append(f"| `{name}` | {title(name)} | {number / 1e6:.2f} | {published} |")
-    return "\n".join(lines)
+    title = lambda name: importlib.import_module(f"configs.{name}").__doc__.splitlines()[0].rstrip(".")
+    columns = ["`configs/`", "what it is", "parameters, M", "paper's", "paper's NELBO", "NLL"]
+    rows = [[f"`{k}`", title(k), f"{n / 1e6:.2f}", *PAPER.get(k, ("", "", ""))] for k, n in counts.items()]
+    return markdown(Table(columns, rows))
 
 
 def main() -> None:
-    counts = {name: count(init_shapes(load(name))) for name in experiments()}
+    counts = {name: count(load(name)) for name in experiments()}
     COUNTS.write_text(json.dumps(counts, indent=2) + "\n")
     readme.write("parameters", table(counts))
     print(table(counts))

@@ -1,6 +1,12 @@
-"""What studies of many runs share: train and evaluate variants side by side, keep the numbers of each, draw, record."""
+"""The runner of studies: trains and evaluates variants side by side, keeps the numbers of each, draws, records.
 
-import dataclasses
+A study is a module with a `Study` (`recipes`, `vhe_effect`): ``python -m scripts.NAME FOLDER [--seeds=...] [--jobs=2]
+[--only=NAME,...] [--config.SECTION.KEY=VALUE ...]``. FOLDER holds a run per variant and seed, and its log; an
+interrupted study goes on, and what is finished is not done again. Written are results/NAME/results.json (every number,
+with its commit), results/NAME/curves.png, and the table in README.md's part NAME.
+"""
+
+import argparse
 import json
 import math
 import os
@@ -9,94 +15,83 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
 
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.training.log import read_metrics
+from hfsgm_jax.run_folder import read_metrics
 from scripts import readme
-from scripts.machine import machine
+from scripts.machine import ROOT, commit, machine
 
-ROOT = Path(__file__).resolve().parent.parent
 Numbers = dict[str, Any]
-Evaluation = tuple[str, Sequence[str]]  # a task and its options
+Runs = Mapping[str, Sequence[Numbers]]  # variant -> its numbers, one per seed
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """One run: a config file (with its argument), changes ``SECTION.KEY=VALUE``, and the steps it trains for."""
+class Study(NamedTuple):
+    """What is trained, evaluated and shown.
+
+    Attributes:
+      name: of its folder in results/, and of its part of README.md.
+      variants: name -> arguments of train.py.
+      evaluations: arguments of evaluate.py.
+      numbers: folder of a run -> numbers of its records at its last step.
+      table: Markdown of them.
+      panels: a key of metrics.jsonl -> label of the axis, what ``Axes.set`` takes beside.
+      factor: (variant, key) -> what the values of a curve are multiplied by.
+      seeds: how many, unless told otherwise.
+    """
 
     name: str
-    config: str
-    steps: int
-    changes: tuple[str, ...] = ()
+    variants: Mapping[str, Sequence[str]]
+    evaluations: Sequence[Sequence[str]]
+    numbers: Callable[[Path], Numbers]
+    table: Callable[[Runs], str]
+    panels: Mapping[str, tuple[str, dict]]
+    factor: Callable[[str, str], float] = lambda variant, key: 1.0
+    seeds: int = 1
+
+    @property
+    def out(self) -> Path:
+        return ROOT / "results" / self.name
 
 
-def measure(
-    folder: Path,
-    variants: Sequence[Variant],
-    evaluations: Sequence[Evaluation],
-    numbers: Callable[[Path], Numbers],
-    jobs: int,
-) -> dict[str, Numbers]:
-    """Trains and evaluates ``variants``, ``jobs`` at a time; returns name -> what ``numbers`` reads, and the commit.
+def kept(study: Study) -> Runs:
+    """The numbers in results/NAME."""
+    runs = json.loads((study.out / "results.json").read_text())["runs"]
+    return {name: found if isinstance(found, list) else [found] for name, found in runs.items()}
 
-    A finished variant is not done again, an interrupted one goes on: its numbers are kept as measured.json in its run.
 
-    Args:
-      folder: holds one run per variant, and its log.
-      evaluations: tasks with their options of evaluate.py. Numbers of other evaluations are not taken for these.
-    """
+def measure(study: Study, folder: Path, arguments: Sequence[str], cores: int) -> Numbers:
+    """Trains with these arguments of train.py in ``folder`` and evaluates, unless that is done; the numbers."""
+    file, asked = folder / "measured.json", json.loads(json.dumps([*arguments, study.evaluations]))
+    measured = json.loads(file.read_text()) if file.exists() else {"commit": commit()}
+    if measured.get("asked") == asked:
+        return measured["numbers"]
     folder.mkdir(parents=True, exist_ok=True)
-    cores = max(1, len(os.sched_getaffinity(0)) // jobs)
-    with ThreadPoolExecutor(jobs) as pool:
-        found = [pool.submit(_measured, folder / v.name, v, evaluations, numbers, cores) for v in variants]
-        return {variant.name: result.result() for variant, result in zip(variants, found, strict=True)}
-
-
-def _measured(
-    folder: Path, variant: Variant, evaluations: Sequence[Evaluation], numbers: Callable, cores: int
-) -> Numbers:
-    kept = folder / "measured.json"
-    asked = json.loads(json.dumps(dataclasses.asdict(variant) | {"evaluations": evaluations}))
-    if not kept.exists():
-        commit = machine()["commit"]
-        _train_and_evaluate(folder, variant, evaluations, cores)
-        text = json.dumps({"asked": asked, "numbers": numbers(folder) | {"commit": commit}}, indent=1)
-        kept.with_suffix(".part").write_text(text)
-        kept.with_suffix(".part").rename(kept)
-    found = json.loads(kept.read_text())
-    if found["asked"] != asked:
-        raise SystemExit(
-            f"{kept} has the numbers of {found['asked']}, not of {asked}: remove it if only the evaluations differ, "
-            "and name a new folder if the training does"
-        )
-    return found["numbers"]
-
-
-def _train_and_evaluate(folder: Path, variant: Variant, evaluations: Sequence[Evaluation], cores: int) -> None:
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(cores)}
-    changes = [f"--config.{change}" for change in (f"train.steps={variant.steps}", *variant.changes)]
     with open(folder.with_suffix(".log"), "a") as log:
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(cores)}
         settings = dict(cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
-        command = [sys.executable, "train.py", f"--config={variant.config}", f"--workdir={folder.resolve()}"]
-        subprocess.run([*command, *changes], **settings)
-        for task, options in evaluations:
-            command = [sys.executable, "evaluate.py", f"--workdir={folder.resolve()}", f"--tasks={task}"]
-            subprocess.run([*command, "--eval.step=last", *options], **settings)
+        run = f"--workdir={folder.resolve()}"
+        subprocess.run([sys.executable, "train.py", run, *arguments], **settings)
+        for evaluation in study.evaluations:
+            subprocess.run([sys.executable, "evaluate.py", run, "--eval.step=last", *evaluation], **settings)
+    last = training(folder)
+    numbers = study.numbers(folder) | {"images": last["images"], "step": last["step"], "commit": measured["commit"]}
+    file.write_text(json.dumps({"asked": asked, "numbers": numbers, "commit": measured["commit"]}, indent=1))
+    return numbers
+
+
+def training(folder: Path) -> dict[str, Any]:
+    """The last line of the run's metrics."""
+    return [line for line in read_metrics(folder) if "train/nelbo" in line][-1]
 
 
 def records(folder: Path, task: str) -> list[dict[str, Any]]:
     """Records of ``task`` at the last step of the run in ``folder``."""
     step = training(folder)["step"]
     return [r for r in json.loads((folder / "eval" / f"{task}.json").read_text()) if r["step"] == step]
-
-
-def training(folder: Path) -> dict[str, Any]:
-    """The last line of the run's metrics."""
-    return [line for line in read_metrics(folder) if "train/nelbo" in line][-1]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -107,43 +102,54 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
 
 
-def write(out: Path, results: dict[str, Any], table: str) -> None:
-    """results.json, with the machine and the commit, and the table in README.md's part of the folder's name."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
-    readme.write(out.name, table)
-    print(table)
-
-
-def curves(
-    groups: Mapping[str, Sequence[Path]],
-    panels: Mapping[str, tuple[str, dict]],
-    path: Path,
-    factor: Callable[[str, str], float] = lambda group, key: 1.0,
-) -> None:
-    """Curves against images seen: a colour (or its dashes) per group of runs, a panel per metric.
-
-    Args:
-      panels: a key of metrics.jsonl -> (label of the axis, what ``Axes.set`` takes beside).
-      factor: (group, key) -> what its values are multiplied by.
-    """
-    page, axes = plots.figure(len(panels))
-    for number, (name, runs) in enumerate(groups.items()):
-        for first, folder in zip([True] + [False] * len(runs), runs):
-            for axis, key in zip(axes, panels, strict=True):
+def curves(study: Study, folders: Mapping[str, Sequence[Path]], path: Path) -> None:
+    """Curves against images seen: a colour (or its dashes) per variant, a panel per metric."""
+    page, axes = plots.figure(len(study.panels))
+    for axis, (key, (label, settings)) in zip(axes, study.panels.items(), strict=True):
+        for number, (name, runs) in enumerate(folders.items()):
+            style = dict(color=f"C{number % 10}", linestyle=("-", "--", ":")[number // 10 % 3], lw=1)
+            for first, folder in enumerate(runs):
                 lines = [line for line in read_metrics(folder) if key in line]
-                style = dict(color=plots.COLORS[number % len(plots.COLORS)], lw=1)
-                style["linestyle"] = ("-", "--", ":")[number // len(plots.COLORS) % 3]
-                x = [line["images"] / 1000 for line in lines]
-                axis.plot(x, [factor(name, key) * line[key] for line in lines], label=name if first else None, **style)
-    for axis, (label, settings) in zip(axes, panels.values(), strict=True):
+                x, y = (
+                    [line["images"] / 1000 for line in lines],
+                    [study.factor(name, key) * line[key] for line in lines],
+                )
+                axis.plot(x, y, label=None if first else name, **style)
         axis.set(xlabel="images seen, thousands", ylabel=label, **settings)
-    if len(groups) > len(plots.COLORS):  # too many to find room among the curves
-        page.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside right upper")
-    else:
-        axes[0].legend(fontsize=7)
+    page.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside right upper")
     plots.save(page, path)
+
+
+def main(study: Study) -> None:
+    """The program of a study; see the top of this module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=study.seeds)
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--only", default=",".join(study.variants), help="names of variants, with commas between them")
+    flags, changes = parser.parse_known_args()
+    names = flags.only.split(",")
+    if unknown := sorted(set(names) - set(study.variants)):
+        parser.error(f"no variants {unknown}; there are {list(study.variants)}")
+    if wrong := [change for change in changes if not change.startswith("--config.")]:
+        parser.error(f"unknown arguments {' '.join(wrong)}; those for all variants are --config.SECTION.KEY=VALUE")
+    cores, seeds = max(1, len(os.sched_getaffinity(0)) // flags.jobs), range(flags.seeds)
+    folders = {name: [flags.folder / f"{name.replace(' ', '_')}_{seed}" for seed in seeds] for name in names}
+
+    def one(name: str, seed: int) -> Numbers:
+        return measure(study, folders[name][seed], [*study.variants[name], *changes, f"--config.seed={seed}"], cores)
+
+    with ThreadPoolExecutor(flags.jobs) as pool:
+        found = {(name, seed): pool.submit(one, name, seed) for seed in seeds for name in names}
+    runs = {name: [found[name, seed].result() for seed in seeds] for name in names}
+    study.out.mkdir(parents=True, exist_ok=True)
+    variants = {name: [*study.variants[name], *changes] for name in names}
+    content = {"machine": machine(), "evaluations": study.evaluations, "variants": variants, "runs": runs}
+    (study.out / "results.json").write_text(json.dumps(content, indent=1) + "\n")
+    table = study.table(runs)
+    readme.write(study.name, table)
+    print(table)
+    curves(study, folders, study.out / "curves.png")

@@ -24,6 +24,12 @@ jax.config.update("jax_num_cpu_devices", 8)  # only those who ask for a mesh use
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Images read by tests are cached apart from the user's."""
+    os.environ["HFSGM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """``(model, variables)`` of `tiny_config`, with random variables."""
@@ -35,17 +41,14 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def tiny_vae():
-    """``(config, model, abstract variables)`` of a VAE: it has no latent that a set shares."""
-    from hfsgm_jax.models import build_model
+    """``(model, abstract variables)`` of a VAE: it has no latent that a set shares."""
+    from hfsgm_jax.models import vae
     from hfsgm_jax.trace import Plan, Sets
 
-    config = tiny_config()
-    config.model.update(name="vae", width=8, layers=1, blocks=1)
-    config.image_shape = (28, 28, 1)
-    model = build_model(config.model, config.image_shape)
+    model = vae(width=8, z_channels=2, layers=1, blocks=1)
     keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    variables = jax.eval_shape(lambda keys: model.init(keys, Sets.of(jnp.zeros((1, 1, 28, 28, 1))), Plan()), keys)
-    return config, model, variables
+    init = lambda keys: model.init(keys, Sets.of(jnp.zeros((1, 1, 28, 28, 1))), Plan())  # noqa: E731
+    return model, jax.eval_shape(init, keys)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +57,5 @@ def run_folder(tmp_path_factory):
     from hfsgm_jax.training import train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    config = tiny_config()
-    config.data.cache_dir = str(tmp_path_factory.mktemp("cache"))
-    train(config, folder)
+    train(tiny_config(), folder)
     return folder

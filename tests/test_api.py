@@ -8,9 +8,8 @@ import pytest
 
 import hfsgm_jax
 from hfsgm_jax.api import FewShotModel
+from hfsgm_jax.errors import CheckpointError
 from hfsgm_jax.images import model_images
-from hfsgm_jax.run_folder import Run
-from hfsgm_jax.training import CheckpointError
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,7 @@ def test_classify_says_what_it_needs(few, images):
         ({"a": images, "b": images[:, :9]}, images, {}, r"class 'b': images of shape \[3, 9, 28\].*resize=True"),
         ({"a": images, "b": images[:0]}, images, {}, "class 'b': .*N at least 1"),
         ({"a": images, "b": images}, images[0], {}, r"queries: images of shape \[28, 28\]"),
-        ({"a": images, "b": images}, images, dict(num_samples=0), "at least 1, not 0 and 10"),
+        ({"a": images, "b": images}, images, dict(num_samples=0), "num_samples=0: .*at least 1"),
     ]:
         with pytest.raises(ValueError, match=message):
             few.classify(supports, queries, **settings)
@@ -107,7 +106,7 @@ def test_resize_converts_size_and_channels():
 
 def test_arguments_are_checked(few, images):
     for settings, message in [
-        (dict(mode="refind"), "mode is one of"),
+        (dict(mode="refind"), "mode='refind' is not one of.*'refined'"),
         (dict(num=0), "at least 1"),
         (dict(temperature=-1.0), "temperature is a number"),
         (dict(temperature={"sets": 1.0}), "temperature is a number"),
@@ -117,13 +116,12 @@ def test_arguments_are_checked(few, images):
             few.generate(images, **settings)
     with pytest.raises(ValueError, match="needs images"):
         few.generate(None)
-    with pytest.raises(ValueError, match="num_samples is at least 1"):
+    with pytest.raises(ValueError, match="num_samples=0"):
         few.log_likelihood(images, num_samples=0)
 
 
 def test_a_model_without_context_says_so(tiny_vae, images):
-    config, model, variables = tiny_vae
-    vae = FewShotModel(Run(config, model, variables, 1))
+    vae = FewShotModel(*tiny_vae)
     for call in (
         lambda: vae.embed(images),
         lambda: vae.classify({"a": images, "b": images}, images),
@@ -162,7 +160,6 @@ def test_an_exported_model_is_opened_like_a_run(run_folder, few, images, tmp_pat
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in files)
     assert sum(path.stat().st_size for path in files) < 40_000
     assert 0 < np.abs(hfsgm_jax.load(out).embed(images) - few.embed(images)).max() < 0.1
-    assert "cache" in few.config.data.cache_dir and hfsgm_jax.load(out).config.data.cache_dir is None
     with pytest.raises(ValueError, match="of step 2 only, not of 1"):
         hfsgm_jax.load(out, step=1)
     with pytest.raises(ValueError, match="is the folder of a run"):

@@ -100,8 +100,8 @@ def test_gradients_of_the_discretized_normal_are_finite_at_extremes(scale):
 
 @pytest.mark.parametrize("name,channels", [("bernoulli", 1), ("discretized_normal", 3), ("discretized_logistics", 3)])
 def test_samples_and_means_are_images(name, channels):
-    shape = (2, 3, 4, 4, dist.likelihood_params(name, channels))
-    px = dist.likelihood(name, jax.random.normal(jax.random.key(0), shape), channels)
+    shape = (2, 3, 4, 4, dist.LIKELIHOODS[name].num_params(channels))
+    px = dist.LIKELIHOODS[name].make(jax.random.normal(jax.random.key(0), shape), channels)
     sample, mean = px.sample(jax.random.key(1)), px.mean()
     chex.assert_shape([sample, mean], (2, 3, 4, 4, channels))
     chex.assert_shape(px.log_prob(sample), (2, 3))
@@ -111,7 +111,7 @@ def test_samples_and_means_are_images(name, channels):
 
 
 def test_likelihoods_compute_in_float32_from_bfloat16():
-    px = dist.likelihood("bernoulli", jnp.zeros((1, 28, 28, 1), jnp.bfloat16), 1)
+    px = dist.LIKELIHOODS["bernoulli"].make(jnp.zeros((1, 28, 28, 1), jnp.bfloat16), 1)
     np.testing.assert_allclose(px.log_prob(jnp.zeros((1, 28, 28, 1))), -784 * np.log(2), rtol=1e-6)
 
 

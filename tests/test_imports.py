@@ -8,49 +8,28 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "hfsgm_jax"
 # Part -> the parts it may import; every part may import itself.
 ALLOWED = {
-    "config_problems": set(),
-    "config": {"config_problems"},
+    "errors": set(),
+    "warp": set(),
+    "keys": {"errors"},
     "distributions": set(),
     "trace": {"distributions"},
-    "nn": {"distributions", "trace"},
-    "models": {"config", "distributions", "trace", "nn"},
-    "objectives": {"config_problems", "distributions", "trace"},
-    "sampling": {"distributions", "trace"},
+    "nn": {"distributions", "trace", "warp"},
+    "models": {"errors", "keys", "distributions", "trace", "nn"},
     "tightening": {"trace"},
-    "data": set(),
-    "images": {"data"},
-    "processes": {"config"},
-    "memory": set(),
-    "mesh": {"config", "memory"},
+    "objectives": {"distributions", "trace", "tightening"},
+    "sampling": {"distributions", "trace"},
     "classification": {"distributions", "trace", "objectives"},
-    "evaluation": {
-        "config",
-        "distributions",
-        "trace",
-        "objectives",
-        "sampling",
-        "classification",
-        "data",
-        "mesh",
-        "processes",
-    },
-    "training": {
-        "tightening",
-        "config",
-        "distributions",
-        "trace",
-        "nn",
-        "models",
-        "objectives",
-        "sampling",
-        "data",
-        "mesh",
-        "processes",
-        "evaluation",
-    },
-    "weights": set(),
-    "run_folder": {"config", "models", "mesh", "training", "weights"},
+    "data": {"errors", "trace", "warp"},
+    "images": {"errors", "data"},
+    "config_keys": {"errors", "keys", "models", "objectives", "data"},
+    "config": {"errors", "keys", "distributions", "models", "objectives", "config_keys"},
+    "processes": {"errors"},
+    "devices": {"errors"},
+    "run_folder": {"errors", "trace", "config", "models", "devices", "processes"},
 }
+_CORE = {"errors", "distributions", "trace", "objectives", "sampling", "classification", "data"}
+ALLOWED["evaluation"] = _CORE | {"config", "models", "devices", "processes", "run_folder"}
+ALLOWED["training"] = _CORE | {"config", "models", "devices", "processes", "run_folder", "evaluation"}
 PROGRAMS = {"__init__", "api"}  # what a user imports: they see all, and no other part sees them
 REFUSED = {"tensorflow", "torch", "tensorflow_probability", "distrax", "clu", "configs", "scripts"}
 

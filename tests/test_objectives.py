@@ -65,7 +65,7 @@ def test_with_the_exact_posterior_every_weight_is_the_exact_likelihood():
 def test_importance_bound_reaches_the_exact_likelihood_and_the_elbo_stays_below():
     x = _data()
     draw = lambda key: objectives.log_weight(_trace(x, key, wider=1.3), Sets.of(x))  # noqa: E731
-    bound = objectives.importance_bound(draw, jax.random.key(0), 20_000, chunk=500)
+    bound = objectives.importance_bounds(draw, jax.random.key(0), (20_000,), chunk=500)[0]
     weights = jax.vmap(draw)(jax.random.split(jax.random.key(1), 4000))
     ratio = jnp.exp(weights - _exact(x))
     error = ratio.std(0) / np.sqrt(20_000)  # of the mean weight over p(X), so of the bound too
@@ -79,7 +79,7 @@ def test_bound_is_the_log_mean_exp_whatever_the_chunk():
     weights = jax.vmap(lambda k: draw(jax.random.fold_in(key, k)))(jnp.arange(24))
     expected = jax.nn.logsumexp(weights, 0) - np.log(24)
     for chunk in (1, 7, 24, 100):
-        np.testing.assert_allclose(objectives.importance_bound(draw, key, 24, chunk), expected, rtol=1e-5)
+        np.testing.assert_allclose(objectives.importance_bounds(draw, key, (24,), chunk)[0], expected, rtol=1e-5)
     # Jensen, on the same weights: the bound grows with K.
     groups = lambda k: (jax.nn.logsumexp(weights.reshape(-1, k, 3), 1) - np.log(k)).mean(0)  # noqa: E731
     for small, large in ((1, 2), (2, 8), (8, 24)):
@@ -89,7 +89,7 @@ def test_bound_is_the_log_mean_exp_whatever_the_chunk():
 def test_losses_add_up_to_the_negative_elbo_of_the_whole_set():
     x = _data()
     draws = [_trace(x, jax.random.key(seed), wider=1.2) for seed in range(400)]
-    sums = [objectives.weighted_sums(trace, Sets.of(x)) for trace in draws]
+    sums = [objectives.loss_sums(trace, Sets.of(x)) for trace in draws]
     elbo = np.mean([objectives.log_weight(trace, Sets.of(x)).sum() for trace in draws])
     nelbo = np.mean([s["nelbo"] for s in sums])
     spread = np.std([objectives.log_weight(trace, Sets.of(x)).sum() for trace in draws]) / 20
@@ -103,7 +103,7 @@ def test_objectives_share_the_kl_of_c_among_the_right_images(name, weight):
     context = jnp.array([[True, True, False, False]] * 3)
     sets = Sets.of(x, context=context, target=~context, class_size=jnp.full(3, 20.0))
     trace = _trace(x, jax.random.key(0))
-    sums = objectives.weighted_sums(trace, sets, objective=name)
+    sums = objectives.OBJECTIVES[name].sums(trace, sets)
     kl_c = objectives.latent_kl(trace["c1"])[:, 0]
     np.testing.assert_allclose(sums["kl_c"], (2 * weight * kl_c).sum(), rtol=1e-5)
     np.testing.assert_allclose(sums["kl_z"], objectives.latent_kl(trace["z1"])[:, 2:].sum(), rtol=1e-5)
@@ -114,8 +114,8 @@ def test_objectives_share_the_kl_of_c_among_the_right_images(name, weight):
 def test_a_prior_that_sees_images_keeps_their_kl():
     x = _data()
     sets = Sets.of(x, target=jnp.array([[True, False, False, False]] * 3))
-    seen = objectives.weighted_sums(_trace(x, jax.random.key(0), sees_images=True), sets)
-    blind = objectives.weighted_sums(_trace(x, jax.random.key(0)), sets)
+    seen = objectives.loss_sums(_trace(x, jax.random.key(0), sees_images=True), sets)
+    blind = objectives.loss_sums(_trace(x, jax.random.key(0)), sets)
     kl = objectives.latent_kl(_trace(x, jax.random.key(0))["z1"])
     np.testing.assert_allclose(seen["kl_z"], kl.sum(), rtol=1e-5)
     np.testing.assert_allclose(blind["kl_z"], kl[:, 0].sum(), rtol=1e-5)
@@ -123,9 +123,9 @@ def test_a_prior_that_sees_images_keeps_their_kl():
 
 def test_alpha_warmup_and_free_bits_reweight_the_loss_alone():
     x, trace = _data(), _trace(_data(), jax.random.key(0))
-    plain = objectives.weighted_sums(trace, Sets.of(x))
+    plain = objectives.loss_sums(trace, Sets.of(x))
     np.testing.assert_allclose(plain["loss"], plain["nelbo"], rtol=1e-6)
-    sums = objectives.weighted_sums(trace, Sets.of(x), alpha=2.0, kl_weight=0.5, free_bits=100.0)
+    sums = objectives.loss_sums(trace, Sets.of(x), alpha=2.0, kl_weight=0.5, free_bits=100.0)
     kl = plain["kl_z"] + 100.0 * plain["count"]  # every row is below the free bits
     np.testing.assert_allclose(sums["loss"], -3 * plain["log_px"] + 0.5 * kl / 3, rtol=1e-5)
     chex.assert_trees_all_close(sums["nelbo"], plain["nelbo"])

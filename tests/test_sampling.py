@@ -130,7 +130,7 @@ def test_the_trajectory_of_a_refinement():
 
 
 def test_without_shared_latents_there_is_no_conditioning(tiny_vae):
-    _, model, variables = tiny_vae
+    model, variables = tiny_vae
     sets = sets_of(1, 2)
 
     def draw(variables, sampler):

@@ -1,7 +1,7 @@
-"""The studies of many runs: what is kept, what is refused, what is drawn."""
+"""The studies of many runs: what is kept, what is done again, what is drawn."""
 
 import json
-from unittest.mock import ANY
+import subprocess
 
 import pytest
 
@@ -12,11 +12,16 @@ METRICS = [
     for step in (1, 2, 4)
 ]
 RECORDS = [{"name": "nelbo", "value": 99.0, "step": 2}, {"name": "nelbo", "value": 88.0, "step": 4}]
+STUDY = vhe_effect.STUDY._replace(
+    variants={"a": ["--config=configs/quickstart.py"]},
+    evaluations=[["--tasks=likelihood"]],
+    numbers=lambda folder: {"nelbo": study.records(folder, "likelihood")[-1]["value"]},
+)
 
 
 @pytest.fixture
-def run(tmp_path):
-    """The folder of a run of 4 steps, evaluated at 2 and at 4."""
+def run(tmp_path, monkeypatch):
+    """The folder of a run of 4 steps, evaluated at 2 and at 4; ``commands`` are those that the study starts."""
     folder = tmp_path / "runs" / "a"
     (folder / "eval").mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in METRICS))
@@ -24,31 +29,24 @@ def run(tmp_path):
     return folder
 
 
-def nelbo(folder):
-    return {"nelbo": study.records(folder, "likelihood")[-1]["value"]}
-
-
-def test_a_finished_variant_is_not_trained_again(run, monkeypatch):
-    trained = []
-    monkeypatch.setattr(study, "_train_and_evaluate", lambda folder, *_: trained.append(folder))
-    variant = study.Variant("a", "configs/quickstart.py", 4, ("seed=1",))
+def test_a_finished_variant_is_done_again_only_if_it_changed(run, monkeypatch):
+    commands = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command[1:]))
+    monkeypatch.setattr(study, "commit", lambda: "abc")
     for _ in range(2):
-        assert study.measure(run.parent, [variant], [], nelbo, jobs=1) == {"a": {"nelbo": 88.0, "commit": ANY}}
-    assert trained == [run]
+        found = study.measure(STUDY, run, STUDY.variants["a"], cores=1)
+        assert found == {"nelbo": 88.0, "images": 40, "step": 4, "commit": "abc"}
+    workdir = f"--workdir={run}"
+    evaluation = ["evaluate.py", workdir, "--eval.step=last", "--tasks=likelihood"]
+    assert commands == [["train.py", workdir, "--config=configs/quickstart.py"], evaluation]
+    monkeypatch.setattr(study, "commit", lambda: "def")
+    found = study.measure(STUDY._replace(evaluations=[["--tasks=kl_layers"]]), run, STUDY.variants["a"], cores=1)
+    assert len(commands) == 4 and found["commit"] == "abc"  # training began there
 
 
-@pytest.mark.parametrize("steps,evaluations", [(8, []), (4, [("likelihood", ["--eval.max_sets=1"])])])
-def test_numbers_of_another_variant_or_evaluation_are_refused(run, monkeypatch, steps, evaluations):
-    monkeypatch.setattr(study, "_train_and_evaluate", lambda *_: None)
-    study.measure(run.parent, [study.Variant("a", "configs/quickstart.py", 4)], [], nelbo, jobs=1)
-    with pytest.raises(SystemExit, match="name a new folder"):
-        study.measure(run.parent, [study.Variant("a", "configs/quickstart.py", steps)], evaluations, nelbo, jobs=1)
-
-
-@pytest.mark.parametrize("name,script", [("vhe_effect", vhe_effect), ("recipes", recipes)])
-def test_tables_of_the_readme_are_up_to_date(name, script):
-    results = json.loads((script.OUT / "results.json").read_text())
-    assert readme.part(name) == script.table(results["runs"])
+@pytest.mark.parametrize("script", [vhe_effect, recipes])
+def test_tables_of_the_readme_are_up_to_date(script):
+    assert readme.part(script.STUDY.name) == script.table(study.kept(script.STUDY))
 
 
 def test_interval_is_students():
@@ -58,21 +56,19 @@ def test_interval_is_students():
 
 
 def test_curves_are_drawn(run, tmp_path):
-    study.curves({"a": [run]}, vhe_effect.PANELS, tmp_path / "curves.png")
+    study.curves(STUDY._replace(factor=lambda name, key: 2.0), {"a": [run, run]}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_every_recipe_sees_the_same_images():
-    sizes = {name: recipes.variant(name, 24_000) for name in recipes.RECIPES}
-    for name, variant in sizes.items():
-        changes = dict(change.split("=", 1) for change in variant.changes)
-        size = 6 if "data.set_size" in changes else 5
-        assert variant.steps * size * int(changes.get("data.sets_per_batch", 8)) == 24_000, name
-    assert len({variant.name for variant in sizes.values()}) == len(sizes)
+    for name, arguments in recipes.STUDY.variants.items():
+        changes = dict(argument.split("=", 1) for argument in arguments)
+        sets, steps = (int(changes.get(f"--config.{key}", 8)) for key in ("data.sets_per_batch", "train.steps"))
+        assert steps * sets * (6 if "--config.data.set_size" in changes else 5) == 24_000, name
 
 
 def test_recipes_are_tabled_best_first():
     run = {"nelbo_whole_class": 90.0, "images": 10}
-    rows = recipes.table({"base": run | {"nelbo": 100.0}, "adamax": run | {"nelbo": 98.0}}).splitlines()
+    rows = recipes.table({"base": [run | {"nelbo": 100.0}], "adamax": [run | {"nelbo": 98.0}]}).splitlines()
     assert rows[2].startswith("| adamax | 98.0 | -2.0 |")
     assert rows[3].startswith("| base | 100.0 | +0.0 |")

@@ -1,5 +1,7 @@
 """The tightened bound: the VHE's own where r is uniform, and above it where c tells which images were its context."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +28,8 @@ def row():
 
 
 def params(scale):
-    sizes = dict(labels=6, members=7, latent_size=LATENT, size=2)
-    out = tightening.init(jax.random.key(1), **sizes)
+    model = SimpleNamespace(nodes=[SimpleNamespace(plate=SET, event_shape=(LATENT,))])
+    out = tightening.init(jax.random.key(1), model, labels=[2, 5], sizes=[7, 4])
     return out | {"embedding": scale * jax.random.normal(jax.random.key(2), out["embedding"].shape)}
 
 
@@ -52,7 +54,8 @@ def test_the_gain_enters_the_loss_with_the_weight_of_the_class(row):
             return jnp.zeros(x.shape[:2])
 
     trace = trace.replace(px=Pixels())
-    plain, gained = (objectives.weighted_sums(trace, sets, objective="vhe", gain=g) for g in (None, jnp.full(16, 2.0)))
+    share = objectives.class_share
+    plain, gained = (objectives.loss_sums(trace, sets, share=share, gain=g) for g in (None, jnp.full(16, 2.0)))
     np.testing.assert_allclose(plain["loss"] - gained["loss"], 16 * 2 * 2.0 / SIZE, rtol=1e-6)
 
 

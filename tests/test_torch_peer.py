@@ -1,35 +1,45 @@
-"""The PyTorch peer (benchmarks/torch_model.py) computes what our SCHA-VAE computes."""
+"""The PyTorch peer (benchmarks/torch_peer.py) computes what our SCHA-VAE computes."""
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_model import random_variables, tiny_config
 
-from hfsgm_jax import objectives
 from hfsgm_jax.models import base, build_model
+from hfsgm_jax.objectives import OBJECTIVES
 from hfsgm_jax.trace import Plan, Sets
 
 torch = pytest.importorskip("torch", reason="the peer needs PyTorch: pip install 'hfsgm_jax[torch]'")
 
-from benchmarks.torch_model import ScaVae, loss_of  # noqa: E402
+from benchmarks import torch_peer  # noqa: E402
 
 ROWS, NUM = 2, 3
 # float32 of the same sums in another order, through the layers: relative to the largest value of each array.
 TOLERANCE = 5e-6
-KINDS = {
-    "mean": dict(aggregate="mean"),
-    "max": dict(aggregate="max"),
-    "lag": dict(aggregate="lag"),
-    "lag_eq3": dict(aggregate="lag", prior_sees_images=True),
-}
+NAMES = {"/Conv_0": "", "/Dense_0": "", "pool/lag": "pool", "nodes_": "nodes/", "value_bias": "value/bias", "/": "."}
 
 
-def model_config(**kind):
-    config = tiny_config().model
-    config.update(width=16, heads=4, c_channels=3, z_channels=2, patch=1)
-    config.update(encoder="32-1,4-1,1-1", latents="4-2,1-1", decoder="32-1,4-1", **kind)
+def peer_config():
+    config = tiny_config()
+    config.model.update(width=16, heads=4, c_channels=3, z_channels=2, patch=1, aggregate="lag")
+    config.model.update(encoder="32-1,4-1,1-1", latents="4-2,1-1", decoder="32-1,4-1")
     return config
+
+
+def as_torch(name, value):
+    """Our name and array -> PyTorch's: kernels [.., in, out] become [out, in, h, w]."""
+    for ours, peers in NAMES.items():
+        name = name.replace(ours, peers)
+    value = torch.tensor(np.asarray(value))
+    if name.startswith("start"):
+        return name, value.reshape(1, -1, 1, 1)
+    if name.endswith(("pool.key", "pool.value")):  # [in, heads, out of a head]
+        name, value = f"{name}.kernel", value.flatten(1)
+    if name.endswith("kernel"):
+        value = value.permute(3, 2, 0, 1) if value.ndim == 4 else value.T[:, :, None, None]
+    return name.replace("kernel", "weight"), value
 
 
 def to_torch(x):
@@ -42,10 +52,10 @@ def assert_close(ours, peer, what):
     np.testing.assert_allclose(peer, ours, rtol=0, atol=TOLERANCE * np.abs(ours).max(), err_msg=what)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_peer_gives_the_same_latents_and_log_px(kind, monkeypatch):
-    config = model_config(**KINDS[kind])
-    model = build_model(config, (28, 28, 1))
+def test_peer_gives_the_same_latents_and_loss(monkeypatch):
+    config = peer_config()
+    torch_peer.check(config)
+    model = build_model(config.model, (28, 28, 1))
     variables = random_variables(model, scale=0.3)
     rng = np.random.default_rng(3)
     images = jnp.asarray(rng.integers(0, 2, (ROWS, NUM, 28, 28, 1)), jnp.float32)
@@ -55,10 +65,11 @@ def test_peer_gives_the_same_latents_and_log_px(kind, monkeypatch):
     monkeypatch.setattr(base, "standard_noise", lambda key, sets, nodes: noises)
     with jax.default_matmul_precision("highest"):
         trace = jax.jit(lambda *args: model.apply(*args, Plan(), rngs={"sample": jax.random.key(0)}))(variables, sets)
-    sums = objectives.weighted_sums(trace, sets, alpha=0.5)
+    sums = OBJECTIVES["ns"].sums(trace, sets, alpha=0.5)
 
-    peer = ScaVae(config, (28, 28, 1))
-    peer.load_from(jax.tree.map(np.asarray, variables["params"]))
+    peer = torch_peer.ScaVae(config.model, (28, 28, 1))
+    params = flax.traverse_util.flatten_dict(variables["params"], sep="/")
+    peer.load_state_dict(dict(as_torch(name, value) for name, value in params.items()))
     output = peer(torch.tensor(np.asarray(images)).permute(0, 1, 4, 2, 3), [to_torch(x) for x in noises])
 
     assert len(output.priors) == len(trace.latents) == 6
@@ -68,18 +79,20 @@ def test_peer_gives_the_same_latents_and_log_px(kind, monkeypatch):
                 ours = to_torch(jnp.broadcast_to(ours, (ROWS, slots[latent.plate], *ours.shape[2:])))
                 assert_close(ours, peers, f"{name} {part} of {latent.label}")
     assert_close(trace.px.log_prob(images), output.log_px, "log p(x)")
-    assert_close(sums["loss"] / sums["count"], loss_of(output, alpha=0.5), "loss")
+    assert_close(sums["loss"] / sums["count"], output.loss(alpha=0.5), "loss")
+
+
+def test_a_step_learns():
+    from hfsgm_jax.data import load_dataset
+
+    config = peer_config()
+    step = torch_peer.make_step(config, load_dataset(config.data, "train"), "channels_last", threads=1)
+    losses = [step() for _ in range(10)]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
 def test_peer_refuses_what_it_does_not_cover():
-    config = model_config()
-    config.patch = 4
-    with pytest.raises(ValueError, match="model.patch=4 .needed: 1"):
-        ScaVae(config, (28, 28, 1))
-
-
-def test_peer_refuses_parameters_of_another_model():
-    peer = ScaVae(model_config(), (28, 28, 1))
-    variables = random_variables(build_model(model_config(width=8), (28, 28, 1)))
-    with pytest.raises(ValueError, match="parameters of another model: .* do not match"):
-        peer.load_from(jax.tree.map(np.asarray, variables["params"]))
+    config = peer_config()
+    config.model.patch = 4
+    with pytest.raises(ValueError, match="needs model.patch=1$"):
+        torch_peer.check(config)

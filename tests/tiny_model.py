@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
+import hfsgm_jax
 
 
 def tiny_config():
     """A SCHA-VAE of two layers that compiles in seconds, on procedural characters."""
-    config = base.get_config()
+    config = hfsgm_jax.default_config("scha_vae")
     config.data.set_size = 3
     config.data.sets_per_batch = 4
     config.model.update(width=8, c_channels=2, z_channels=2, patch=4, encoder="8-1,1-1", aggregate="lag", heads=2)
     config.model.update(latents="8-1,1-1", decoder="8-1")
     config.train.update(steps=2, log_every=2, eval_every=2, save_every=2, sample_every=0, devices=1)
-    config.eval.update(val_sets=4, max_sets=5, sets_per_batch=4, importance_samples=4, chunk=2)
+    config.eval.update(val_sets=4, max_sets=5, sets_per_batch=4, importance_samples=4)
     return config
 
 

@@ -1,32 +1,18 @@
 """Data: image sources, splits by class, the local cache, sets sampled on the device or read from disk."""
 
-from hfsgm_jax.data.baseline import independent_pixel_nll
-from hfsgm_jax.data.dataset import Dataset, check_data, image_shape, load_dataset
-from hfsgm_jax.data.errors import DataError
-from hfsgm_jax.data.feed import streamed_sets
-from hfsgm_jax.data.fixed_sets import drawn_sets, fixed_sets
-from hfsgm_jax.data.lake import lake_runs, run_places
-from hfsgm_jax.data.sets import Batch, ClassTable, Drawn, SetSpec, draw_sets, finish_sets, sample_sets
-from hfsgm_jax.data.streamed import StreamedImages
+from hfsgm_jax.data.dataset import Dataset, StreamedImages, Table
+from hfsgm_jax.data.fixed_sets import drawn_sets, fixed_sets, pixels_of
+from hfsgm_jax.data.folder import CORRUPT
+from hfsgm_jax.data.independent_pixels import independent_pixel_nll
+from hfsgm_jax.data.lake import lake_runs
+from hfsgm_jax.data.loading import check_data, image_shape, load_dataset
+from hfsgm_jax.data.resize import RESIZES
+from hfsgm_jax.data.sets import BINARIZE, SetSpec, draw_sets, finish_sets, sample_sets
+from hfsgm_jax.data.sources import ARRAYS, SOURCES, Source
+from hfsgm_jax.data.splits import SCHEMES, SPLITS
+from hfsgm_jax.data.stream import streamed_sets
 
-__all__ = [
-    "Batch",
-    "ClassTable",
-    "DataError",
-    "Dataset",
-    "Drawn",
-    "SetSpec",
-    "StreamedImages",
-    "check_data",
-    "draw_sets",
-    "drawn_sets",
-    "finish_sets",
-    "fixed_sets",
-    "image_shape",
-    "independent_pixel_nll",
-    "lake_runs",
-    "load_dataset",
-    "run_places",
-    "sample_sets",
-    "streamed_sets",
-]
+__all__ = ["Dataset", "StreamedImages", "Table", "check_data", "image_shape", "load_dataset"]
+__all__ += ["ARRAYS", "BINARIZE", "CORRUPT", "RESIZES", "SCHEMES", "SOURCES", "SPLITS", "Source"]
+__all__ += ["SetSpec", "draw_sets", "drawn_sets", "finish_sets", "fixed_sets", "sample_sets", "streamed_sets"]
+__all__ += ["independent_pixel_nll", "lake_runs", "pixels_of"]

@@ -4,30 +4,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
 
-from hfsgm_jax.data.errors import DataError
+from hfsgm_jax.warp import warp
 
 DIHEDRAL = 8  # flips and quarter turns of a square
 _FLIP, _WARP, _PIXELS = 1, 2, 8  # what a row's key is folded with (pixels: plus the slot)
 
 
-def augment_rows(keys: jax.Array, images: jax.Array, turn: jax.Array, spec: Any) -> jax.Array:
-    """Flips, turns and warps ``images`` ``[B, N, H, W, C]`` as ``spec`` (a `SetSpec`) says.
+def augment_rows(keys: jax.Array, images: jax.Array, dihedral_index: jax.Array | None, spec: Any) -> jax.Array:
+    """Flips, rotates and warps ``images`` ``[B, N, H, W, C]`` as ``spec`` (a `SetSpec`) says.
 
-    Flips, rotation and the dihedral copy ``turn`` ``[B]`` are shared by a set, affine warps are per image.
+    Flips, rotation and the dihedral copy ``dihedral_index`` ``[B]`` are shared by a set, affine warps are per image.
     """
-    height, width = images.shape[2:4]
     if spec.dihedral:
-        if height != width:
-            raise DataError(f"data.dihedral needs square images, these are {height}x{width}.")
-        images = jax.vmap(dihedral)(images, turn)
+        images = jax.vmap(dihedral)(images, dihedral_index)
     if spec.flip:
         draws = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, _FLIP)))(keys)
         images = jax.vmap(_flip)(images, jnp.floor(4 * draws))
     if spec.rotate or spec.affine:
         matrix, shift = jax.vmap(lambda k: _random_affine(k, images.shape[1], spec.rotate, spec.affine))(keys)
-        images = jax.vmap(jax.vmap(warp))(images, matrix, shift)
+        images = jax.vmap(jax.vmap(warp))(images, matrix, shift * jnp.array(images.shape[2:4], jnp.float32))
     return images
 
 
@@ -42,36 +38,22 @@ def binarize_rows(keys: jax.Array, images: jax.Array) -> jax.Array:
     return jax.vmap(lambda key, row: jax.vmap(draw, (None, 0, 0))(key, slots, row))(keys, images)
 
 
-def dihedral(images: jax.Array, turn: jax.Array) -> jax.Array:
-    """Copy ``turn`` (0..7; 0 changes nothing) of square ``images`` ``[..., H, W, C]``."""
-    images = jnp.where(turn >= 4, images.swapaxes(-3, -2), images)
-    return _flip(images, turn % 4)
+def dihedral(images: jax.Array, index: jax.Array) -> jax.Array:
+    """Dihedral copy ``index`` (0..7; 0 changes nothing) of square ``images`` ``[..., H, W, C]``."""
+    images = jnp.where(index >= 4, images.swapaxes(-3, -2), images)
+    return _flip(images, index % 4)
 
 
-def _flip(images: jax.Array, which: jax.Array) -> jax.Array:
+def _flip(images: jax.Array, axes: jax.Array) -> jax.Array:
     """``[..., H, W, C]`` flipped: 1 left-right, 2 up-down, 3 both."""
-    images = jnp.where(which % 2 == 1, jnp.flip(images, -2), images)
-    return jnp.where(which >= 2, jnp.flip(images, -3), images)
-
-
-def warp(image: jax.Array, matrix: jax.Array, shift: jax.Array) -> jax.Array:
-    """Bilinear: pixel p of the result, from the image's centre, shows the image at ``matrix @ p + shift``.
-
-    Args:
-      image: ``[H, W, C]``; continues its border pixels.
-      matrix: ``[2, 2]`` over (row, column).
-      shift: ``[2]``, shares of height and width.
-    """
-    size = jnp.array(image.shape[:2], jnp.float32)
-    grid = jnp.stack(jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in image.shape[:2]), indexing="ij"))
-    centre = ((size - 1) / 2)[:, None, None]
-    at = jnp.einsum("ij,jhw->ihw", matrix, grid - centre) + centre + (shift * size)[:, None, None]
-    sample = lambda channel: map_coordinates(channel, list(at), order=1, mode="nearest")  # noqa: E731
-    return jax.vmap(sample, -1, -1)(image)
+    images = jnp.where(axes % 2 == 1, jnp.flip(images, -2), images)
+    return jnp.where(axes >= 2, jnp.flip(images, -3), images)
 
 
 def _random_affine(key: jax.Array, slots: int, rotate: float, affine: float) -> tuple[jax.Array, jax.Array]:
-    """Matrices ``[N, 2, 2]`` and shifts ``[N, 2]``: the set's rotation times each image's small affine map."""
+    """Matrices ``[N, 2, 2]``, the set's rotation times each image's small affine map; shifts ``[N, 2]``, shares of
+    height and width.
+    """
     key = jax.random.fold_in(key, _WARP)
     angle = jnp.deg2rad(rotate) * jax.random.uniform(key, (), minval=-1, maxval=1)
     cos, sin = jnp.cos(angle), jnp.sin(angle)

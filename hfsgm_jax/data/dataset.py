@@ -1,42 +1,138 @@
-"""One split of a source, in host memory, or with images that are read when they are asked for."""
+"""Images of classes in host memory, or read when they are indexed; and the arrays that sampling on a device takes."""
 
-import copy
 import dataclasses
-import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfsgm_jax.data import styles
-from hfsgm_jax.data.cache import Table, load_streamed_table, load_table
-from hfsgm_jax.data.errors import DataError, check_choice
-from hfsgm_jax.data.resize import RESIZES, check_resize, resize_for
-from hfsgm_jax.data.sets import ClassTable, SetSpec, set_size_range
-from hfsgm_jax.data.sources import SOURCES
-from hfsgm_jax.data.splits import SCHEMES, SPLITS, split_classes
-from hfsgm_jax.data.streamed import StreamedImages, subset
+from hfsgm_jax.errors import DataError
+
+_CHUNK = 2000  # images read at once
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedImages:
+    """``[n, H, W, C]`` uint8, read and resized when indexed, kept nowhere.
+
+    The first axis takes an integer, a slice, integers of any shape or bools ``[n]``; the result is a numpy array.
+
+    Attributes:
+      read: positions ``[k]`` -> their images ``[k, H, W, C]`` uint8; called from several threads.
+      position: ``[n]`` int64, of every image among all the raw ones.
+      image_shape: (H, W, C).
+    """
+
+    read: Callable[[np.ndarray], np.ndarray]
+    position: np.ndarray
+    image_shape: tuple[int, int, int]
+
+    dtype = np.dtype(np.uint8)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self), *self.image_shape
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        position = self.position[index]
+        images = self.read(position.ravel()) if position.size else np.zeros(0, self.dtype)
+        return images.reshape(*position.shape, *self.image_shape)
+
+    def subset(self, index: np.ndarray) -> "StreamedImages":
+        """Those at ``index`` (integers, or bools over all), in this order; reads nothing."""
+        return dataclasses.replace(self, position=self.position[index])
+
+    def to_memory(self) -> np.ndarray:
+        """All of them."""
+        images = np.empty(self.shape, self.dtype)
+        for start in range(0, len(self), _CHUNK):
+            images[start : start + _CHUNK] = self[start : start + _CHUNK]
+        return images
+
+
+Images = np.ndarray | StreamedImages
+
+
+class Table(NamedTuple):
+    """A data set on a device, the argument of `sample_sets`; see `Dataset`.
+
+    Attributes:
+      images: ``[n, H, W, C]``, or None where they are streamed.
+      start, size, label, group: int32 ``[classes]``.
+      member: ``arange(largest class)``, whose static size is that of the largest class.
+      style: int32 ``[n]``, style of every image; None: images have no styles.
+      style_order: int32 ``[n]``, indices of the images of style 0, then of style 1, ...
+      style_size: int32 ``[styles]``, images of each.
+    """
+
+    images: jax.Array | None
+    start: jax.Array
+    size: jax.Array
+    label: jax.Array
+    group: jax.Array
+    member: jax.Array
+    style: jax.Array | None = None
+    style_order: jax.Array | None = None
+    style_size: jax.Array | None = None
 
 
 @dataclasses.dataclass
 class Dataset:
-    """Images of the classes of one split, grouped by class.
+    """Images grouped by class, on the host.
 
     Attributes:
-      images: ``[n, H, W, C]`` uint8 0..255 with ink high, or float32 as the source has it; with `data.stream`,
-        `StreamedImages`, which is indexed like an array.
-      start, size, label, group: int32 ``[classes]``: first image, number of images, class id, group id.
-      style: int32 ``[n]``, the style that each grey image is to be drawn in (`styles.render`), or None.
-      info: source, split, scheme, resize, image_size, channels, num_classes, num_images, sha256 of the images …
+      images: ``[n, H, W, C]`` uint8 0..255 with ink high, float32 of single numbers ``[n, 1, 1, C]``, or
+        `StreamedImages`.
+      start, size: int32 ``[classes]``: index of the class's first image, number of its images.
+      label, group: int32 ``[classes]``: ids, ascending, and groups (alphabets).
+      part: int32 ``[classes]``: official part, 0 training, 1 validation, 2 test.
+      info: facts that a result is recorded with; ``class_names`` is parallel to ``label``.
+      style: int32 ``[n]``, style in which each grey image is drawn (`styles.render`), or None.
     """
 
-    images: np.ndarray
+    images: Images
     start: np.ndarray
     size: np.ndarray
     label: np.ndarray
     group: np.ndarray
-    info: dict[str, Any]
+    part: np.ndarray
+    info: dict[str, Any] = dataclasses.field(default_factory=dict)
     style: np.ndarray | None = None
+
+    @classmethod
+    def from_arrays(
+        cls, images: Any, labels: Any, groups: Any = None, parts: Any = None, info: dict[str, Any] | None = None
+    ) -> "Dataset":
+        """The data set of a user's own arrays, in any order.
+
+        Args:
+          images: ``[n, H, W]`` or ``[n, H, W, C]``: bool, integers 0..255 or floats in [0, 1], ink or foreground high;
+            floats of single pixels are left as they are, any range. ``labels`` may have more axes than one, which
+            ``images`` then has too.
+          labels: ``[n]`` integers or strings; classes are numbered in their order, and named in
+            ``info["class_names"]``.
+          groups: ``[n]`` integers or strings, the group (alphabet) of each image's class.
+          parts: ``[n]`` 0 training, 1 validation, 2 test; a class is of one part.
+          info: more facts to record with results, JSON types.
+
+        Raises:
+          DataError: there are no images, shapes do not fit, or values are out of range.
+        """
+        labels = np.asarray(labels)
+        images = images if isinstance(images, StreamedImages) else _pixels(np.asarray(images), labels.shape)
+        names, ids = _numbered("labels", labels, labels.shape)
+        zeros = np.zeros(labels.shape, int)
+        groups = _numbered("groups", zeros if groups is None else np.asarray(groups), labels.shape)[1]
+        parts = zeros if parts is None else np.asarray(parts)
+        if parts.shape != labels.shape or not np.isin(parts, (0, 1, 2)).all():
+            raise DataError("parts are 0 (training), 1 (validation) or 2 (test), one for every image.")
+        info = {**(info or {}), "class_names": [str(name) for name in names]}
+        return group_by_class(images, ids, groups, parts.ravel(), info)
 
     @property
     def num_classes(self) -> int:
@@ -44,218 +140,89 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return self.images.shape[1:]
+        """(H, W, C)."""
+        return tuple(self.images.shape[1:])
 
-    def on_device(self) -> ClassTable:
-        """The arrays that `sample_sets` takes, as an argument of the jitted step; without streamed images (None)."""
-        return ClassTable(
-            images=None if isinstance(self.images, StreamedImages) else jnp.asarray(self.images),
-            start=jnp.asarray(self.start),
-            size=jnp.asarray(self.size),
-            label=jnp.asarray(self.label),
-            group=jnp.asarray(self.group),
-            member=jnp.arange(self.size.max(), dtype=jnp.int32),
-            styled=None if self.style is None else styles.on_device(self.style, self.info["styles"]),
-        )
+    def table(self, images: bool = True) -> Table:
+        """The arrays that `sample_sets` takes, an argument of the jitted step; streamed images stay where they are."""
+        held = images and not isinstance(self.images, StreamedImages)
+        columns = self.start, self.size, self.label, self.group, np.arange(self.size.max(), dtype=np.int32)
+        if self.style is not None:
+            order = np.argsort(self.style, kind="stable").astype(np.int32)
+            sizes = np.bincount(self.style, minlength=self.info["styles"]).astype(np.int32)
+            columns += self.style, order, sizes
+        return Table(jnp.asarray(self.images) if held else None, *map(jnp.asarray, columns))
 
+    def select(self, classes: np.ndarray) -> "Dataset":
+        """Some classes: indices, or bool ``[classes]``."""
+        return self._cut(classes, self.start[classes], self.size[classes])
 
-def check_data(config: Any, targets: int = 0) -> None:
-    """Checks the config's section `data` as far as it tells alone, before anything is read.
+    def hold_out(self, num: int) -> tuple["Dataset", "Dataset"]:
+        """All but the last ``num`` images of every class, and these."""
+        if num >= self.size.min():
+            raise DataError(f"data.heldout={num} must be below {self.size.min()}, the smallest class's images.")
+        every, rest = slice(None), self.size - num
+        return self._cut(every, self.start, rest), self._cut(every, self.start + rest, np.full_like(rest, num))
 
-    Args:
-      targets: images of a set that are drawn apart from its context, as the objective asks for.
-
-    Raises:
-      DataError: names the key, its value and what would do.
-    """
-    check_choice("data.source", config.source, SOURCES)
-    check_choice("data.split", config.split, SCHEMES)
-    check_choice("data.resize", config.resize, RESIZES)
-    check_resize(config.resize, config.source, config.image_size)
-    _scheme(config, config.source, transfer=False)
-    SetSpec.from_config(config, targets)
-    _check_groups(config, SOURCES[config.source].groups)
-
-
-def load_dataset(config: Any, split: str, source: str | None = None) -> Dataset:
-    """Loads one split.
-
-    Args:
-      config: the config's section `data`.
-      split: `train`, `heldout` (images of training classes kept out of training), `val` or `test`.
-      source: another source than ``config.source``, for transfer; `data.split` applies where that source knows
-        it, else the source's own scheme (MNIST: all ten classes are test; recorded in ``info["scheme"]``), and `box`
-        instead of `gmn` where that cannot be (``info["resize"]``).
-
-    Raises:
-      DataError: what is the user's to fix.
-    """
-    transfer = source is not None and source != config.source
-    source = source or config.source
-    check_choice("split", split, SPLITS)
-    check_choice("data.source", source, SOURCES)
-    check_choice("data.split", config.split, SCHEMES)
-    check_choice("data.resize", config.resize, RESIZES)
-    config = copy.deepcopy(config)
-    config.resize = resize_for(config.resize, source, transfer)
-    check_resize(config.resize, source, config.image_size)
-    set_size_range(config.set_size)
-    if split == "train":
-        _check_groups(config, SOURCES[source].groups)
-    scheme = _scheme(config, source, transfer)
-    stream = getattr(config, "stream", False) and not (transfer and SOURCES[source].open is None)
-    if SOURCES[source].by_part and not stream:
-        table = load_table(config, source, part=("train", "val", "test").index(_classes_of(split)))
-        rows = np.full(len(table.label), True)
-    else:
-        table = load_streamed_table(config, source) if stream else load_table(config, source)
-        rows = _rows(table, config, source, split, scheme)
-    dataset = _select(table, rows)
-    if split in ("train", "heldout"):
-        dataset = _hold_out(dataset, config.heldout, split)
-    dataset.info = _info(config, dataset, source, split, scheme, table.info)
-    if num_styles := getattr(config, "styles", 0):
-        styles.check_grey(dataset.images[: styles.LOOK], source)
-        dataset.style = styles.assign(len(dataset.images), num_styles)
-        dataset.info["styles"] = num_styles
-    if split == "train":
-        _check_sizes(dataset, config)
-    return dataset
+    def _cut(self, classes: np.ndarray | slice, first: np.ndarray, size: np.ndarray) -> "Dataset":
+        """Of every one of the classes, the ``size`` images from index ``first`` on."""
+        start = (np.cumsum(size) - size).astype(np.int32)
+        index = np.repeat(first - start, size) + np.arange(size.sum())
+        names = self.info.get("class_names")
+        named = {} if names is None else {"class_names": np.array(names, object)[classes].tolist()}
+        style = None if self.style is None else self.style[index]
+        ids = self.label[classes], self.group[classes], self.part[classes]
+        size = size.astype(np.int32)
+        return Dataset(take_images(self.images, index), start, size, *ids, self.info | named, style)
 
 
-def _scheme(config: Any, source: str, transfer: bool) -> str:
-    """The scheme of classes that applies to ``source``."""
-    schemes = SOURCES[source].schemes
-    scheme = schemes[0] if transfer and config.split not in schemes else config.split
-    if transfer and source == "mnist":
-        scheme = "back_eval"
-    if scheme not in schemes:
-        raise DataError(f"data.split={scheme!r} is not defined for source {source!r}: use {' or '.join(schemes)}.")
-    return scheme
+def group_by_class(
+    images: Images, ids: np.ndarray, groups: np.ndarray, parts: np.ndarray, info: dict[str, Any]
+) -> Dataset:
+    """The data set of images with class ids ``[n]``, which are kept; within a class the order stays."""
+    order = np.argsort(ids, kind="stable")
+    label, start, size = np.unique(ids[order], return_index=True, return_counts=True)
+    for name, column in (("groups", groups), ("parts", parts)):
+        mixed = np.flatnonzero(column[order] != np.repeat(column[order][start], size))
+        if len(mixed):
+            raise DataError(f"class {ids[order][mixed[0]]} has images of several {name}: a class is of one.")
+    columns = start, size, label, groups[order][start], parts[order][start]
+    return Dataset(take_images(images, order), *(column.astype(np.int32) for column in columns), info=info)
 
 
-def _classes_of(split: str) -> str:
-    return "train" if split == "heldout" else split
+def take_images(images: Images, index: np.ndarray) -> Images:
+    """``images[index]``, without reading what is streamed or copying where that is all of them."""
+    if isinstance(images, StreamedImages):
+        return images.subset(index)
+    return images if np.array_equal(index, np.arange(len(images))) else images[index]
 
 
-def _rows(table: Table, config: Any, source: str, split: str, scheme: str) -> np.ndarray:
-    """Which entries of ``table`` are of the split, bool."""
-    classes = split_classes(source, scheme, table.label, table.group, table.part, config.seed)
-    of_split = classes[_classes_of(split)]
-    if len(of_split) == 0:
-        raise DataError(f"Source {source!r} has no {split} classes under data.split={scheme!r}: use data.split=random.")
-    rows = np.isin(table.label, of_split)
-    if source == "mnist" and scheme != "random" and (table.part[rows] == 2).any():
-        rows &= table.part == 2
-    return rows
+def _numbered(name: str, values: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values in ascending order, and of every image the index of its value."""
+    if values.shape != shape:
+        raise DataError(f"{name} {values.shape} and labels {shape} differ in shape.")
+    values = values.astype(str) if values.dtype == object else values
+    fractions = values.dtype.kind == "f" and (values % 1 != 0).any()
+    if fractions or values.dtype.kind not in "biufUS":
+        raise DataError(f"{name} are integers or strings, not {'fractions' if fractions else values.dtype}.")
+    return np.unique(values.ravel(), return_inverse=True)
 
 
-def image_shape(config: Any) -> tuple[int, int, int]:
-    """``(H, W, C)`` of every source's images, from the config's section `data` alone."""
-    return config.image_size, config.image_size, config.channels
-
-
-def _select(table: Table, rows: np.ndarray) -> Dataset:
-    """The classes ``rows`` (bool) of ``table``; entries of one label become one class."""
-    start, size = table.start[rows], table.size[rows]
-    index = np.concatenate([np.arange(a, a + n) for a, n in zip(start, size, strict=True)])
-    label, first = np.unique(table.label[rows], return_index=True)
-    size = np.add.reduceat(size, first).astype(np.int32)
-    return Dataset(
-        images=table.images if len(index) == len(table.images) else subset(table.images, index),
-        start=(np.cumsum(size) - size).astype(np.int32),
-        size=size,
-        label=label.astype(np.int32),
-        group=table.group[rows][first],
-        info={},
-    )
-
-
-def _hold_out(dataset: Dataset, heldout: int, split: str) -> Dataset:
-    """The last ``heldout`` images of every class (`heldout`), or all others (`train`)."""
-    if heldout == 0:
-        if split == "heldout":
-            raise DataError("No images are held out: set data.heldout to their number per training class.")
-        return dataset
-    if not 0 < heldout < dataset.size.min():
-        raise DataError(f"data.heldout={heldout} must be below {dataset.size.min()}, the smallest class's images.")
-    place = np.arange(len(dataset.images)) - np.repeat(dataset.start, dataset.size)
-    last = place >= np.repeat(dataset.size - heldout, dataset.size)
-    size = np.full_like(dataset.size, heldout) if split == "heldout" else dataset.size - heldout
-    return dataclasses.replace(
-        dataset,
-        images=subset(dataset.images, last if split == "heldout" else ~last),
-        start=(np.cumsum(size) - size).astype(np.int32),
-        size=size.astype(np.int32),
-    )
-
-
-def _check_sizes(dataset: Dataset, config: Any) -> None:
-    """No |D| may be larger than what it is drawn from, in the training data."""
-    low, high = set_size_range(config.set_size)
-    smallest, largest = int(dataset.size.min()), int(dataset.size.max())
-    if high > largest:
-        raise DataError(f"data.set_size={config.set_size}: sets of {high} images, but the largest class has {largest}.")
-    if low > smallest:
-        fewer = int((dataset.size < low).sum())
-        raise DataError(
-            f"data.set_size={config.set_size}: {fewer} of {dataset.num_classes} training classes have fewer than {low} "
-            f"images, the smallest class {smallest}: use data.set_size={smallest} or less, a range such as "
-            f"data.set_size=({smallest}, {high}), or leave the small classes out."
-        )
-    group_size, style_size = getattr(config, "group_size", 0), getattr(config, "style_size", 0)
-    if group_size:
-        _check_groups(config, len(np.unique(dataset.group)) > 1)
-        sizes = np.bincount(np.unique(dataset.group, return_inverse=True)[1], dataset.size)
-        _check_size("group_size", group_size, sizes, "group")
-    if style_size:
-        _check_size("style_size", style_size, np.bincount(dataset.style, minlength=config.styles), "style")
-
-
-def _check_size(key: str, size: int, sizes: np.ndarray, what: str) -> None:
-    if size > sizes.min():
-        raise DataError(
-            f"data.{key}={size}: the smallest {what} of the training data has {int(sizes.min())} images: use "
-            f"data.{key} of at most that."
-        )
-
-
-def _check_groups(config: Any, has_groups: bool | None) -> None:
-    """``has_groups`` None: not known before the images are read."""
-    size = getattr(config, "group_size", 0)
-    if size < 0:
-        raise DataError(f"data.group_size={size}: it is a number of images of the class's group, 0 for none.")
-    if size and has_groups is False:
-        raise DataError(
-            f"data.group_size={size} needs classes of several groups, and the training classes of {config.source!r} "
-            "are of one group, or their groups are not known: use omniglot (alphabets) or npz with `groups`, or "
-            "data.group_size=0 and a model without a group level."
-        )
-
-
-def _info(config: Any, dataset: Dataset, source: str, split: str, scheme: str, raw: dict[str, Any]) -> dict[str, Any]:
-    raw = dict(raw)
-    names = raw.pop("class_names", None)
-    info = dict(
-        source=source,
-        split=split,
-        scheme=scheme,
-        resize="drawn" if source in ("strokes", "one_dim") else config.resize,
-        image_size=config.image_size,
-        channels=config.channels,
-        num_classes=dataset.num_classes,
-        num_images=len(dataset.images),
-        sha256=_sha256(dataset, source, config),
-        **raw,
-    )
-    if names is not None:
-        info["class_names"] = [names[label] for label in dataset.label]
-    return info
-
-
-def _sha256(dataset: Dataset, source: str, config: Any) -> str:
-    """Of the images' bytes; of streamed ones, of what names them: the raw data's version and their places there."""
-    if not isinstance(dataset.images, StreamedImages):
-        return hashlib.sha256(np.ascontiguousarray(dataset.images)).hexdigest()
-    names = source, SOURCES[source].fingerprint(config), config.resize, dataset.images.shape
-    return hashlib.sha256(repr(names).encode() + dataset.images.raw.positions.tobytes()).hexdigest()
+def _pixels(images: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
+    """``[n, H, W, C]`` uint8 0..255 of ``[*lead, H, W]`` or ``[*lead, H, W, C]``; single floats stay float32."""
+    if images.size == 0:
+        raise DataError("there are no images.")
+    if images.shape[: len(lead)] != lead or images.ndim - len(lead) not in (2, 3):
+        raise DataError(f"images {images.shape} and labels {lead} do not fit: [n, H, W] or [n, H, W, C], and [n].")
+    images = images.reshape(-1, *images.shape[len(lead) :], *[1] * (len(lead) + 3 - images.ndim))
+    kind = images.dtype.kind
+    if kind == "b":
+        return images.astype(np.uint8) * np.uint8(255)
+    if kind == "f" and images.shape[1:3] == (1, 1):
+        return images.astype(np.float32)
+    if kind not in "iuf":
+        raise DataError(f"images are uint8, or floats in [0, 1], not {images.dtype}.")
+    low, high, top = images.min(), images.max(), 1 if kind == "f" else 255
+    if not (low >= 0 and high <= top):
+        raise DataError(f"{images.dtype} images must lie in [0, {top}], they lie in [{low}, {high}].")
+    return np.rint(images * 255.0).astype(np.uint8) if kind == "f" else images.astype(np.uint8, copy=False)

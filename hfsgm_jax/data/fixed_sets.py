@@ -1,25 +1,22 @@
 """Sets for evaluation: the same ones each time."""
 
-import dataclasses
-from typing import Any
-
 import jax
 import numpy as np
 
 from hfsgm_jax.data import styles
-from hfsgm_jax.data.dataset import Dataset
-from hfsgm_jax.data.errors import DataError, check_choice
-from hfsgm_jax.data.sets import BINARIZE, Batch, SetSpec, draw_sets, finish_sets, set_size_range
-from hfsgm_jax.data.streamed import StreamedImages
+from hfsgm_jax.data.dataset import Dataset, StreamedImages
+from hfsgm_jax.data.sets import SetSpec, draw_sets, finish_sets, set_size_range
+from hfsgm_jax.errors import DataError
+from hfsgm_jax.trace import GROUP, SET, STYLE, Sets
 
 
 def fixed_sets(
     dataset: Dataset, set_size: int | tuple[int, int], max_sets: int, seed: int, binarize: str = "dynamic"
-) -> Batch:
-    """Evaluation sets as numpy arrays ``[sets, N, ...]``, a function of the data set and the seed.
+) -> Sets:
+    """Evaluation sets of host arrays, a function of the data set and the seed; every image is context and target.
 
     The images of a class are permuted and cut into consecutive sets (a class with fewer images than a set gives
-    one set of all of them, the other slots masked); the classes, shuffled, give their first set each, then their
+    one set of all of them, the other slots absent); the classes, shuffled, give their first set each, then their
     second, and so on until ``max_sets`` (0: all there are). An image's binarisation does not depend on the set
     size nor on its set. Where images have styles, a set is drawn in one, that of its first image: all its images then
     share the latents of every plate, and its bound is one on log p of the set.
@@ -31,63 +28,54 @@ def fixed_sets(
     Raises:
       DataError: every class is smaller than a set.
     """
-    check_choice("data.binarize", binarize, BINARIZE)
     set_size = set_size_range(set_size)[1]
     if set_size > dataset.size.max():
-        raise DataError(
-            f"Sets of {set_size} images, but the largest class of split {dataset.info.get('split')!r} has "
-            f"{dataset.size.max()}: use smaller sets."
-        )
+        raise DataError(f"sets of {set_size} images: the largest class of these data has {dataset.size.max()}.")
     classes, members = _cut(dataset.size, set_size, max_sets, seed)
     mask = members >= 0
     index = dataset.start[classes][:, None] + np.where(mask, members, 0)
-    style = None if dataset.style is None else np.broadcast_to(dataset.style[index[:, :1]], index.shape)
+    ids = {SET: dataset.label[classes], GROUP: dataset.group[classes]}
+    sizes = {SET: dataset.size[classes]}
+    groups, group = np.unique(dataset.group, return_inverse=True)
+    if len(groups) > 1:
+        sizes[GROUP] = np.bincount(group, dataset.size)[group[classes]]
+    style = None
+    if dataset.style is not None:
+        style = np.broadcast_to(dataset.style[index[:, :1]], index.shape)
+        ids[STYLE], sizes[STYLE] = style[:, 0], np.bincount(dataset.style)[style[:, 0]]
     images = np.array(pixels_of(dataset, index, seed, binarize, style))
     images[~mask] = 0
-    return Batch(
-        images=images,
-        mask=mask,
-        label=dataset.label[classes],
-        group=dataset.group[classes],
-        class_size=dataset.size[classes].astype(np.float32),
-        member=members,
-        sizes=_sizes(dataset, classes, style),
-        style=None if style is None else style[:, 0],
-    )
+    sizes = {plate: size.astype(np.float32) for plate, size in sizes.items()}
+    return jax.tree.map(np.asarray, Sets.of(images, mask, member=members).replace(sizes=sizes, ids=ids))
 
 
-def drawn_sets(dataset: Dataset, spec: SetSpec, seed: int) -> Batch:
-    """Sets as training draws them, contexts and targets apart, as numpy arrays ``[spec.rows, N, ...]``.
+def drawn_sets(dataset: Dataset, spec: SetSpec, seed: int) -> Sets:
+    """Sets as training draws them, contexts and targets apart, as host arrays ``[spec.rows, N, ...]``.
 
     Args:
       spec: the rows, what is drawn for each, and how it is changed.
       seed: of the only draw.
     """
     key = jax.random.key(seed)
-    table = dataclasses.replace(dataset, images=np.zeros((0, 1, 1, 1), np.uint8)).on_device()
-    drawn = jax.device_get(jax.jit(draw_sets, static_argnums=2)(table, key, spec))
-    drawn = drawn._replace(images=dataset.images[drawn.images])
-    return jax.device_get(jax.jit(finish_sets, static_argnums=2)(drawn, key, spec))
-
-
-def _sizes(dataset: Dataset, classes: np.ndarray, style: np.ndarray | None) -> dict[str, Any] | None:
-    """Images of each set's class, group and style; None where images are grouped by class alone."""
-    group, number = np.unique(dataset.group, return_inverse=True)
-    if len(group) < 2 and style is None:
-        return None
-    sizes = {"set": dataset.size[classes]}
-    if len(group) > 1:
-        sizes["group"] = np.bincount(number, dataset.size)[number[classes]]
-    if style is not None:
-        sizes["style"] = np.bincount(dataset.style)[style[:, 0]]
-    return {plate: size.astype(np.float32) for plate, size in sizes.items()}
+    sets = jax.device_get(jax.jit(draw_sets, static_argnums=2)(dataset.table(images=False), key, spec))
+    sets = sets.replace(images=dataset.images[sets.images])
+    return jax.device_get(jax.jit(finish_sets, static_argnums=2)(sets, key, spec))
 
 
 def pixels_of(
     dataset: Dataset, index: np.ndarray, seed: int, binarize: str, style: np.ndarray | None = None
 ) -> np.ndarray:
-    """`pixels` of a data set, in the images' own styles where they have styles (or in ``style``, as ``index``)."""
-    images = pixels(dataset.images, index, seed, binarize)
+    """The images at ``index``, ``[*index.shape, H, W, C]`` float32 in [0, 1], binarised as `fixed_sets` says.
+
+    Where images have styles, they are drawn in their own, or in ``style``, of the shape of ``index``.
+    """
+    images = dataset.images[index]
+    if binarize == "dynamic":
+        if images.dtype != np.uint8:
+            raise DataError(f"data.binarize='dynamic' needs 8-bit images, these are {images.dtype}: use 'none'.")
+        images = (images > _threshold(dataset.images, index, seed)).astype(np.float32)
+    else:
+        images = images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
     if dataset.style is None:
         return images
     style = dataset.style[index] if style is None else style
@@ -100,23 +88,13 @@ def _cut(size: np.ndarray, set_size: int, max_sets: int, seed: int) -> tuple[np.
     shuffled = rng.permutation(len(size))
     permuted = [rng.permutation(n).astype(np.int32) for n in size]
     rounds = np.maximum(size // set_size, 1)
-    turns = [(c, turn) for turn in range(rounds.max()) for c in shuffled if turn < rounds[c]]
-    turns = turns[:max_sets] if max_sets else turns
-    members = np.full((len(turns), set_size), -1, np.int32)
-    for row, (c, turn) in enumerate(turns):
-        chosen = permuted[c][turn * set_size : (turn + 1) * set_size]
+    cuts = [(c, number) for number in range(rounds.max()) for c in shuffled if number < rounds[c]]
+    cuts = cuts[:max_sets] if max_sets else cuts
+    members = np.full((len(cuts), set_size), -1, np.int32)
+    for row, (c, number) in enumerate(cuts):
+        chosen = permuted[c][number * set_size : (number + 1) * set_size]
         members[row, : len(chosen)] = chosen
-    return np.array([c for c, _ in turns]), members
-
-
-def pixels(images: np.ndarray | StreamedImages, index: np.ndarray, seed: int, binarize: str) -> np.ndarray:
-    """The images at ``index``, ``[*index.shape, H, W, C]`` float32 in [0, 1], binarised as `fixed_sets` says."""
-    chosen = images[index]
-    if binarize == "none":
-        return chosen.astype(np.float32) / 255 if images.dtype == np.uint8 else chosen.astype(np.float32)
-    if images.dtype != np.uint8:
-        raise DataError(f"data.binarize='dynamic' needs 8-bit images, these are {images.dtype}: use 'none'.")
-    return (chosen > _threshold(images, index, seed)).astype(np.float32)
+    return np.array([c for c, _ in cuts]), members
 
 
 def _threshold(images: np.ndarray | StreamedImages, index: np.ndarray, seed: int) -> np.ndarray:
@@ -125,5 +103,5 @@ def _threshold(images: np.ndarray | StreamedImages, index: np.ndarray, seed: int
         return np.random.default_rng([seed, 1]).integers(0, 255, images.shape, np.uint8)[index]
     # Streamed data are too large for thresholds of all of them: each image has its own generator.
     shape = images.shape[1:]
-    draws = [np.random.default_rng([seed, 1, place]).integers(0, 255, shape, np.uint8) for place in index.ravel()]
+    draws = [np.random.default_rng([seed, 1, i]).integers(0, 255, shape, np.uint8) for i in index.ravel()]
     return np.stack(draws).reshape(*index.shape, *shape)

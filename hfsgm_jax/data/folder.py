@@ -2,91 +2,103 @@
 
 import os
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from hfsgm_jax.data.errors import DataError, check_choice
-from hfsgm_jax.data.raw import Raw
+from hfsgm_jax.data.dataset import Dataset, StreamedImages
 from hfsgm_jax.data.resize import square
+from hfsgm_jax.errors import DataError
 
-_SHOWN = 10  # corrupt files named in a message
+CORRUPT = ("refuse", "skip")
+_SHOWN = 10  # files named in a message
 
 
-def read(path: str, image_size: int, channels: int, corrupt: str = "refuse") -> Raw:
-    """Reads every image file below each class folder, cropped to its centred square and resized.
+def read(config: Any) -> Dataset:
+    """Every image file below each class folder of ``data.path``, cropped to its centred square and resized.
 
-    Args:
-      path: folder; its subfolders are the classes, in alphabetical order. Files that are not images by
-        their suffix, and hidden ones, are passed over.
-      image_size, channels: as in the config. Transparent pixels become white.
-      corrupt: "refuse" or "skip" images that cannot be read.
+    Files that are not images by their suffix, and hidden ones, are passed over; transparent pixels become white. With
+    `data.stream` all images are read once to see that they can be, and again when they are used.
 
     Raises:
-      DataError: no classes or images, or a corrupt image and ``corrupt="refuse"``.
+      DataError: no classes or images, or one that cannot be read and ``data.corrupt="refuse"``.
     """
-    check_choice("data.corrupt", corrupt, ("refuse", "skip"))
-    files = list_files(path)
+    files = list_files(config)
     if not files:
-        raise DataError(f"No classes in {path!r}: it must hold one folder of images per class.")
-    images, labels, bad = [], [], []
-    names = sorted({name for name, _ in files})
-    index = {name: i for i, name in enumerate(names)}
-    for name, file in files:
+        raise DataError(f"no classes in {config.path!r}: it must hold one folder of images per class.")
+
+    def attempt(file: str) -> np.ndarray | str | None:
         try:
-            images.append(_read_image(file, image_size, channels))
-            labels.append(index[name])
-        except Exception as error:  # Pillow's decoders raise many kinds of errors on broken files
-            bad.append(f"{os.path.relpath(file, path)} ({type(error).__name__})")
-    info = {"class_names": names, "corrupt_images": len(bad)}
+            image = _read_image(file, config.image_size, config.channels)
+            return None if config.stream else image
+        except DataError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as threads:
+        found = list(threads.map(attempt, (file for _, file in files)))
+    bad = [image for image in found if isinstance(image, str)]
+    good = np.array([i for i, image in enumerate(found) if not isinstance(image, str)], np.int64)
     if bad:
-        _report_corrupt(bad, len(files), path, corrupt)
-    if not images:
-        raise DataError(f"None of the {len(files)} image files in {path!r} can be read.")
-    return Raw(np.stack(images), np.array(labels), info=info)
+        message = f"{len(bad)} of {len(files)} images in {config.path!r} cannot be read: {_some(bad)}."
+        if config.corrupt == "refuse" or not len(good):
+            raise DataError(message + " Repair or remove them, or set data.corrupt=skip to use the others.")
+        warnings.warn(message + " They are left out (data.corrupt=skip).", stacklevel=4)
+    shape = config.image_size, config.image_size, config.channels
+    images = StreamedImages(opener(config), good, shape) if config.stream else np.stack([found[i] for i in good])
+    return Dataset.from_arrays(images, [files[i][0] for i in good], info={"corrupt_images": len(bad)})
 
 
-def list_files(path: str) -> list[tuple[str, str]]:
-    """(class name, file) of every image file of every class folder, sorted."""
-    suffixes = set(Image.registered_extensions())
-    files = []
-    for name in sorted(os.listdir(path)):
-        if name.startswith(".") or not os.path.isdir(os.path.join(path, name)):
-            continue
+def opener(config: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Positions among the folder's files -> their images ``[k, H, W, C]`` uint8."""
+    files = [file for _, file in list_files(config)]
+    return lambda positions: np.stack([_read_image(files[i], config.image_size, config.channels) for i in positions])
+
+
+def list_files(config: Any) -> list[tuple[str, str]]:
+    """(class name, file) of every image file of every class folder of ``data.path``, sorted."""
+    path = os.path.abspath(os.path.expanduser(config.path))
+    if not os.path.isdir(path):
+        raise DataError(f"data.path={config.path!r} is not a folder with one folder of images per class.")
+    suffixes, files = set(Image.registered_extensions()), []
+    names = [entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")]
+    for name in sorted(names):
         for root, folders, members in os.walk(os.path.join(path, name)):
             folders.sort()
-            for member in sorted(members):
-                if not member.startswith(".") and os.path.splitext(member)[1].lower() in suffixes:
-                    files.append((name, os.path.join(root, member)))
+            images = (member for member in sorted(members) if os.path.splitext(member)[1].lower() in suffixes)
+            files += [(name, os.path.join(root, member)) for member in images if not member.startswith(".")]
+    empty = sorted(set(names) - {name for name, _ in files})
+    if empty and files:
+        warnings.warn(f"Classes without images in {path!r} are left out: {_some(empty)}.", stacklevel=1)
     return files
-
-
-def stamp(file: str) -> tuple[str, int, int]:
-    """Name, size and modification time, by which a changed file is noticed."""
-    stat = os.stat(file)
-    return os.path.basename(file), stat.st_size, stat.st_mtime_ns
 
 
 def _read_image(file: str, image_size: int, channels: int) -> np.ndarray:
     """``[image_size, image_size, channels]`` uint8."""
-    with Image.open(file) as image:
-        if image.format == "JPEG":
-            image.draft("RGB", (2 * image_size, 2 * image_size))  # decode big photographs at a fraction of their size
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16") or image.mode == "I":
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            paper = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(paper, image)
-        image = image.convert("L" if channels == 1 else "RGB")
-        return np.asarray(square(image, image_size)).reshape(image_size, image_size, channels)
+    try:
+        if os.path.exists(file) and not os.path.isfile(file):  # opening a pipe would wait for ever
+            raise OSError("not a regular file")
+        with Image.open(file) as image:
+            if image.format == "JPEG":
+                image.draft("RGB", (2 * image_size, 2 * image_size))  # a fraction of the time for big photographs
+            image.load()
+            return np.asarray(square(_opaque(image, channels), image_size)).reshape(image_size, image_size, channels)
+    except Exception as error:  # Pillow's decoders raise many kinds of errors on broken files
+        raise DataError(f"{file} ({type(error).__name__}: {error})") from error
 
 
-def _report_corrupt(bad: list[str], total: int, path: str, corrupt: str) -> None:
-    shown = ", ".join(bad[:_SHOWN]) + (f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
-    message = f"{len(bad)} of {total} images in {path!r} cannot be read: {shown}."
-    if corrupt == "refuse":
-        raise DataError(message + " Repair or remove them, or set data.corrupt=skip to use the others.")
-    warnings.warn(message + " They are left out (data.corrupt=skip).", stacklevel=4)
+def _opaque(image: Image.Image, channels: int) -> Image.Image:
+    """Upright, on white, grey or RGB."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

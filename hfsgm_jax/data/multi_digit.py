@@ -1,16 +1,17 @@
 """Sources: DOUBLE-MNIST and TRIPLE-MNIST, composed from MNIST as Sun's generator does (2019, MultiDigitMNIST).
 
 A class is a number, 00..99 or 000..999. An image has a cell for each digit, side by side on a square canvas; a digit
-drawn at random from all of its kind stands at a random place of its cell, any height. The generator draws a place
+drawn at random from all of its kind stands at a random position in its cell, any height. The generator draws a position
 below (and never at) the largest one, so that the cells of three digits on 84 pixels leave no choice.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
 
 from hfsgm_jax.data import tfds_sources
-from hfsgm_jax.data.raw import Raw
+from hfsgm_jax.data.dataset import Dataset, group_by_class
 from hfsgm_jax.data.resize import resize_images
 
 VERSION = "1"  # part of the cache's file name: raise it when a drawing changes
@@ -21,26 +22,24 @@ _SPLIT_SEED = 123  # the generator's own: the classes of the parts are the paper
 _DIGIT = 28  # pixels
 
 
-def read(config: Any, digits: int, part: int) -> Raw:
+def read(config: Any, digits: int, part: int) -> Dataset:
     """The images of one part (0 train, 1 validation, 2 test) at ``data.image_size``, drawn by ``data.seed``.
 
     Composed from the MNIST splits that are prepared (`info`). An image depends on the seed and its class alone.
     """
-    mnist = tfds_sources.MNIST.read(config)
-    pixels = np.stack(list(mnist.images))[..., 0]
-    by_digit = [pixels[np.asarray(mnist.labels) == digit] for digit in range(10)]
+    raw = copy.deepcopy(config)
+    raw.update(split="random", resize="box", image_size=_DIGIT, channels=1)  # all images of all digits, as they are
+    mnist = tfds_sources.MNIST.read(raw)
+    by_digit = np.split(mnist.images.to_memory()[..., 0], mnist.start[1:])
     classes = part_classes(digits)[part]
     images = np.empty((len(classes), IMAGES, config.image_size, config.image_size, config.channels), np.uint8)
     for row, number in enumerate(classes):
         rng = np.random.default_rng([config.seed, digits, number])
         canvas = compose(by_digit, int(number), digits, rng)[..., None]
         images[row] = resize_images(canvas, "box", config.image_size, config.channels)
-    return Raw(
-        images=images.reshape(-1, *images.shape[2:]),
-        labels=np.repeat(classes, IMAGES),
-        parts=np.full(len(classes) * IMAGES, part),
-        info={**mnist.info, "composed_of": "mnist", "canvas": CANVAS[digits], "images_per_class": IMAGES},
-    )
+    images, ids = images.reshape(-1, *images.shape[2:]), np.repeat(classes, IMAGES)
+    info = mnist.info | {"composed_of": "mnist", "canvas": CANVAS[digits], "images_per_class": IMAGES}
+    return group_by_class(images, ids, np.zeros_like(ids), np.full(len(ids), part), info)
 
 
 def part_classes(digits: int) -> list[np.ndarray]:
@@ -56,11 +55,11 @@ def compose(by_digit: list[np.ndarray], number: int, digits: int, rng: np.random
     side, cell = CANVAS[digits], CANVAS[digits] // digits
     canvas = np.zeros((IMAGES, side, side), np.uint8)
     image = np.arange(IMAGES)[:, None, None]
-    for place, digit in enumerate(f"{number:0{digits}}"):
+    for position, digit in enumerate(f"{number:0{digits}}"):
         kind = by_digit[int(digit)]
         chosen = kind[rng.integers(len(kind), size=IMAGES)]
         top = rng.integers(max(side - _DIGIT, 1), size=IMAGES)
-        left = rng.integers(max(cell - _DIGIT, 1), size=IMAGES) + place * side // digits
+        left = rng.integers(max(cell - _DIGIT, 1), size=IMAGES) + position * side // digits
         rows, columns = (start[:, None] + np.arange(_DIGIT) for start in (top, left))
         canvas[image, rows[:, :, None], columns[:, None, :]] = chosen
     return canvas

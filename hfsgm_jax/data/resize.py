@@ -1,28 +1,14 @@
-"""How a source's images become ``[n, image_size, image_size, channels]`` uint8."""
+"""Resizing of a source's images to ``[n, image_size, image_size, channels]`` uint8."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from hfsgm_jax.data.errors import DataError
+from hfsgm_jax.errors import DataError
 
 RESIZES = ("gmn", "box")
-_RAW = 105  # pixels, side of Omniglot's drawings
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow
-
-
-def resize_for(resize: str, source: str, transfer: bool) -> str:
-    """The resize of ``source``: where ``gmn`` cannot be, a model trained on it sees other sources by ``box``."""
-    return "box" if transfer and resize == "gmn" and source not in ("omniglot", "npz") else resize
-
-
-def check_resize(resize: str, source: str, image_size: int) -> None:
-    """Raises a DataError where the config alone shows that ``gmn`` is impossible."""
-    if resize == "gmn" and source not in ("omniglot", "npz"):
-        raise DataError(f"data.resize='gmn' samples the 105x105 drawings of Omniglot; use 'box' for {source!r}.")
-    if resize == "gmn" and image_size != 28:
-        raise DataError(f"data.resize='gmn' gives 28x28 images, data.image_size is {image_size}: use 28, or 'box'.")
 
 
 def resize_images(images: Sequence[np.ndarray], resize: str, image_size: int, channels: int) -> np.ndarray:
@@ -36,18 +22,14 @@ def resize_images(images: Sequence[np.ndarray], resize: str, image_size: int, ch
     if isinstance(images, np.ndarray) and first.shape[:2] == (image_size, image_size):
         return convert_channels(images, channels)
     if first.dtype != np.uint8:
-        raise DataError(
-            f"Images of {first.dtype} are not resized: they are {first.shape[0]}x{first.shape[1]}, "
-            f"data.image_size is {image_size}."
-        )
+        raise DataError(f"single numbers are not resized: use data.image_size=1, not {image_size}.")
     out = np.empty((len(images), image_size, image_size, channels), np.uint8)
     for i, image in enumerate(images):
         image = convert_channels(image, channels)
-        if image.shape[:2] == (image_size, image_size):
-            out[i] = image
-            continue
-        pil = Image.fromarray(image[..., 0] if channels == 1 else image)
-        out[i] = np.asarray(square(pil, image_size)).reshape(out.shape[1:])
+        if image.shape[:2] != (image_size, image_size):
+            pil = Image.fromarray(image[..., 0] if channels == 1 else image)
+            image = np.asarray(square(pil, image_size)).reshape(out.shape[1:])
+        out[i] = image
     return out
 
 
@@ -68,14 +50,13 @@ def convert_channels(images: np.ndarray, channels: int) -> np.ndarray:
     if have == 3 and channels == 1:
         grey = images.astype(np.float32) @ _GREY
         return (np.rint(grey).astype(np.uint8) if images.dtype == np.uint8 else grey)[..., None]
-    raise DataError(f"Images with {have} channels cannot become images with data.channels={channels}: use 1 or 3.")
+    raise DataError(f"images with {have} channels cannot become images with data.channels={channels}: use 1 or 3.")
 
 
 def _sample_gmn(images: Sequence[np.ndarray]) -> np.ndarray:
     """The static binary data of the papers' tables: every 3.75th row and column of the raw drawing."""
-    if images[0].shape[:2] != (_RAW, _RAW):
-        height, width = images[0].shape[:2]
-        raise DataError(f"data.resize='gmn' needs Omniglot's 105x105 images, these are {height}x{width}: use 'box'.")
+    if images[0].shape[:2] != (105, 105):
+        raise DataError(f"data.resize='gmn' needs Omniglot's 105x105 images, not {images[0].shape}: use 'box'.")
     index = np.floor(3.75 * np.arange(28)).astype(int)
     sampled = np.stack([image[index][:, index] for image in images])
     if not np.isin(sampled, (0, 255)).all():

@@ -5,9 +5,12 @@ runs along a smooth curve. An instance perturbs every number of the program, war
 with a pen of its own. All is vectorised: 15,000 images of 28x28 take a few seconds.
 """
 
-import dataclasses
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from hfsgm_jax.data.dataset import Dataset, group_by_class
+from hfsgm_jax.data.resize import convert_channels
 
 VERSION = "1"  # part of the cache's file name: raise it when a drawing changes
 SPLIT_CLASSES = (600, 50, 100)  # train, val, test
@@ -18,8 +21,7 @@ _POINTS = 40  # points along a stroke
 _CHUNK = 1000  # images drawn at once
 
 
-@dataclasses.dataclass
-class Programs:
+class Programs(NamedTuple):
     """Pen programs: arrays ``[..., strokes]``, lengths in units of the image's side."""
 
     heading: np.ndarray  # radians, at the stroke's start
@@ -30,16 +32,14 @@ class Programs:
     offset: np.ndarray  # [..., strokes, 2], added to that start
     present: np.ndarray  # bool
 
-    def repeat(self, times: int) -> "Programs":
-        return Programs(**{name: np.repeat(value, times, axis=0) for name, value in vars(self).items()})
 
-
-def default_classes(image_size: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images ``[n, image_size, image_size, 1]`` uint8, labels and parts (0 train, 1 val, 2 test) ``[n]``."""
-    classes = sum(SPLIT_CLASSES)
-    images = draw(classes, INSTANCES, image_size, seed)
-    part = np.repeat(np.arange(3), SPLIT_CLASSES)
-    return images.reshape(-1, *images.shape[2:]), *(np.repeat(x, INSTANCES) for x in (np.arange(classes), part))
+def read(config: Any) -> Dataset:
+    """The default classes at ``data.image_size``, drawn by ``data.seed``."""
+    num = sum(SPLIT_CLASSES)
+    images = draw(num, INSTANCES, config.image_size, config.seed)
+    images = convert_channels(images.reshape(-1, *images.shape[2:]), config.channels)
+    labels, parts = (np.repeat(x, INSTANCES) for x in (np.arange(num), np.repeat(np.arange(3), SPLIT_CLASSES)))
+    return group_by_class(images, labels, np.zeros_like(labels), parts, {})
 
 
 def draw(num_classes: int, num_images: int, image_size: int, seed: int) -> np.ndarray:
@@ -49,20 +49,17 @@ def draw(num_classes: int, num_images: int, image_size: int, seed: int) -> np.nd
     """
     rng = np.random.default_rng(seed)
     programs = sample_programs(num_classes, rng)
-    scale, _ = _frame(_trace(programs), programs.present)
-    total = num_classes * num_images
-    instances = _jitter(programs.repeat(num_images), rng)
+    (scale, _), total = _frame(_trace(programs), programs.present), num_classes * num_images
+    instances = _jitter(Programs(*(np.repeat(x, num_images, axis=0) for x in programs)), rng)
     points = _trace(instances)
     own, centre = _frame(points, instances.present)
     # The class's scale, so that an instance keeps its own slight size, as long as it fits.
     points = (points - centre) * np.minimum(np.repeat(scale, num_images, 0), 1.2 * own)
     points = _warp(points, rng)
     width = 0.024 * np.exp(0.12 * rng.standard_normal(total))
-    images = np.empty((total, image_size, image_size), np.uint8)
-    for start in range(0, total, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        images[rows] = _render(points[rows], instances.present[rows], width[rows], image_size)
-    return images.reshape(num_classes, num_images, image_size, image_size, 1)
+    rows = [slice(start, start + _CHUNK) for start in range(0, total, _CHUNK)]
+    images = [_render(points[some], instances.present[some], width[some], image_size) for some in rows]
+    return np.concatenate(images).reshape(num_classes, num_images, image_size, image_size, 1)
 
 
 def sample_programs(num: int, rng: np.random.Generator) -> Programs:
@@ -78,43 +75,30 @@ def sample_programs(num: int, rng: np.random.Generator) -> Programs:
     free = rng.random(shape) < 0.3
     offset = np.where(free[..., None], rng.uniform(-0.35, 0.35, shape + (2,)), 0.0)
     strokes = rng.choice((2, 3, 4), size=(num, 1), p=(0.35, 0.4, 0.25))
-    return Programs(
-        heading=heading,
-        turn=turn,
-        wave=wave,
-        length=rng.uniform(0.4, 1.0, shape) * np.where(kind == 1, 1.2, 1.0),
-        attach=rng.choice((0.0, 0.5, 1.0), shape) + 0.08 * rng.standard_normal(shape),
-        offset=offset,
-        present=np.arange(_STROKES) < strokes,
-    )
+    length = rng.uniform(0.4, 1.0, shape) * np.where(kind == 1, 1.2, 1.0)
+    attach = rng.choice((0.0, 0.5, 1.0), shape) + 0.08 * rng.standard_normal(shape)
+    return Programs(heading, turn, wave, length, attach, offset, present=np.arange(_STROKES) < strokes)
 
 
 def _jitter(programs: Programs, rng: np.random.Generator) -> Programs:
     """Each program with every number slightly changed."""
-    shape = programs.heading.shape
-
-    def noise(scale: float, *more: int) -> np.ndarray:
-        return scale * rng.standard_normal(shape + more)
-
-    return Programs(
+    noise = lambda scale, *more: scale * rng.standard_normal(programs.heading.shape + more)
+    return programs._replace(
         heading=programs.heading + noise(0.06),
         turn=programs.turn * (1 + noise(0.08)) + noise(0.06),
         wave=programs.wave * (1 + noise(0.12)),
         length=programs.length * np.exp(noise(0.06)),
         attach=programs.attach + noise(0.03),
         offset=programs.offset + noise(0.015, 2),
-        present=programs.present,
     )
 
 
 def _trace(programs: Programs) -> np.ndarray:
     """The pen's path: ``[n, strokes, points, 2]`` (x to the right, y down)."""
     t = np.linspace(0, 1, _POINTS)
-    heading = (
-        programs.heading[..., None] + programs.turn[..., None] * t + programs.wave[..., None] * np.sin(2 * np.pi * t)
-    )
-    step = programs.length[..., None] / (_POINTS - 1)
-    path = np.stack([np.cos(heading) * step, np.sin(heading) * step], -1)
+    heading, turn, wave, length = (x[..., None] for x in programs[:4])
+    angle, step = heading + turn * t + wave * np.sin(2 * np.pi * t), length / (_POINTS - 1)
+    path = np.stack([np.cos(angle) * step, np.sin(angle) * step], -1)
     path = np.cumsum(path, axis=2) - path[:, :, :1]
     start = np.clip(np.rint(programs.attach * (_POINTS - 1)), 0, _POINTS - 1).astype(int)
     rows = np.arange(len(path))

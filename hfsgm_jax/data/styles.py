@@ -1,6 +1,6 @@
 """Styles: grey drawings in coloured pens, every image of a data set in one of a few (VHE, section 4.3).
 
-A style is a colour, a width and a hardness of the stroke. An image has its style by its place in the data set, whatever
+A style is a colour, a width and a hardness of the stroke. An image has its style by its index in the data set, whatever
 its class: content (the class) and style are two groupings of the same images. Paper is black, the value that padding,
 spatial transformers and absent images have too.
 """
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfsgm_jax.data.errors import DataError
+from hfsgm_jax.errors import DataError
 
 _SEED = 30  # of the palette and of who has which style: the same in every run
 LOOK = 256  # images looked at for colours
@@ -33,21 +33,6 @@ class Pens(NamedTuple):
     gain: np.ndarray
 
 
-class StyledPlaces(NamedTuple):
-    """Which image has which style, for the device.
-
-    Attributes:
-      style: ``[n]`` int32, of each image.
-      order: ``[n]`` int32, places of the images, those of style 0 first, then those of style 1, ...
-      start, size: ``[S]`` int32, where a style begins in ``order``, and how many images it has.
-    """
-
-    style: Any
-    order: Any
-    start: Any
-    size: Any
-
-
 @functools.cache
 def palette(num: int) -> Pens:
     """``num`` random styles: hues all around the circle, saturated and bright; thin to thick, soft to hard."""
@@ -63,7 +48,7 @@ def palette(num: int) -> Pens:
 
 
 def assign(num_images: int, num_styles: int) -> np.ndarray:
-    """The style of every image of a data set, ``[n]`` int32: random, and a function of its place alone."""
+    """The style of every image of a data set, ``[n]`` int32: random, and a function of its index alone."""
     return np.random.default_rng([_SEED, num_styles, 1]).integers(0, num_styles, num_images, np.int32)
 
 
@@ -88,48 +73,30 @@ def render(images: jax.Array, style: jax.Array, num: int) -> jax.Array:
 def _blur(width: jax.Array, side: int) -> jax.Array:
     """``[S, side, side]``: a matrix per width that blurs along one axis; what is beyond the border is no ink."""
     offset = jnp.arange(-side, side + 1)
-    weight = lambda distance: jnp.exp(-0.5 * (distance * _SIDE / side / width[:, None]) ** 2)  # noqa: E731
-    kernel = weight(offset) / weight(offset).sum(1, keepdims=True)
-    place = jnp.arange(side)
-    return kernel[:, place[:, None] - place + side]
-
-
-def on_device(style: np.ndarray, num: int) -> StyledPlaces:
-    """The tables by which images of a style are drawn; ``style`` as `assign` gives it."""
-    size = np.bincount(style, minlength=num)
-    parts = style, np.argsort(style, kind="stable"), np.cumsum(size) - size, size
-    return StyledPlaces(*(jnp.asarray(x, jnp.int32) for x in parts))
-
-
-def same_style(table: StyledPlaces, style: jax.Array, draws: jax.Array) -> jax.Array:
-    """Places of images of ``style`` ``[R]``, any class, with replacement; ``draws`` ``[R, k]`` uniform in [0, 1)."""
-    number = jnp.floor(draws * table.size[style][:, None]).astype(jnp.int32)
-    return table.order[table.start[style][:, None] + number]
+    weight = jnp.exp(-0.5 * (offset * _SIDE / side / width[:, None]) ** 2)
+    kernel = weight / weight.sum(1, keepdims=True)
+    pixel = jnp.arange(side)
+    return kernel[:, pixel[:, None] - pixel + side]
 
 
 def check_styles(config: Any, targets: int) -> None:
-    """Checks the keys ``styles`` and ``style_size`` of the config's section `data`.
+    """Checks that ``data.styles`` goes with the other keys of the section and with the ``targets`` per set.
 
     Raises:
-      DataError: they do not go with the other keys, or not with the number of ``targets`` per set.
+      DataError: names both keys.
     """
     num, size = config.styles, config.style_size
     if not num and not size:
         return
-    if num < 2 or size < 1:
-        raise DataError(
-            f"data.styles={num} and data.style_size={size}: set both, the number of styles (at least 2) and the images "
-            "of the target's style beside each set (at least 1), or neither (0)."
-        )
+    if num < 2 or not size:
+        raise DataError(f"data.styles={num}, data.style_size={size}: set both (at least 2 and 1), or neither (0).")
     if config.channels != 3:
         raise DataError(f"data.styles={num} makes images coloured, data.channels is {config.channels}: use 3.")
     if config.binarize != "none":
         raise DataError(f"data.styles={num} makes 256 levels, data.binarize is {config.binarize!r}: use 'none'.")
     if targets != 1:
-        raise DataError(
-            f"data.styles={num} gives every image its own style, and a set has one latent of a style: one image a set "
-            f"can be scored, not {targets or 'the context'}; use objective.name=vhe (or resample), objective.targets=1."
-        )
+        one = "one image of a set can be scored, which has one style: use objective.name=vhe, objective.targets=1"
+        raise DataError(f"data.styles={num}: {one}, not {targets or 'the context'}.")
 
 
 def check_grey(images: np.ndarray, source: str) -> None:

@@ -1,39 +1,79 @@
-"""Few-shot classification by likelihoods: accuracies of every classifier, and pictures of who is taken for whom."""
+"""Few-shot classification by likelihoods: accuracies of every classifier, and pictures of their mistakes."""
 
+import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
 from scipy import stats
+from sklearn.metrics import ConfusionMatrixDisplay
 
 from hfsgm_jax import classification
-from hfsgm_jax.evaluation import classify_pictures
-from hfsgm_jax.evaluation.context import Evaluation, EvaluationError
-from hfsgm_jax.evaluation.episodes import Episodes, draw_episodes, large_enough, within_alphabet
-from hfsgm_jax.evaluation.records import Record
+from hfsgm_jax.errors import UserError
+from hfsgm_jax.evaluation import pictures, plots
+from hfsgm_jax.evaluation.base import Evaluation
+from hfsgm_jax.evaluation.episodes import Episodes, draw_episodes, within_alphabet
+from hfsgm_jax.evaluation.records import Record, Records
 from hfsgm_jax.trace import Sets
 
 MNIST_WAYS, MNIST_SHOTS = 10, 5  # SCHA-VAE, Table 4
 CONFIDENCE = 0.95
+LARGEST_MATRIX, PRINTED_MATRIX = 30, 12  # classes: of a confusion matrix, and of one with numbers in it
+MISTAKES, SHOWN = 8, 3  # mistakes that are shown, and support images beside each
+
+Scores = Mapping[str, np.ndarray]  # classifier -> [E, Q, Y]
 
 
-def check(evaluation: Evaluation) -> None:
-    """Raises for models without set latents, unknown layers, and classes too few or too small.
+def classify(run: Evaluation) -> Records:
+    """``accuracy`` of every classifier (condition ``method``, see `classification`) in every setting.
 
-    What is published besides (runs within alphabets, MNIST) and cannot be had here is left out, and that is said.
+    Settings: episodes of ``eval.ways`` classes of ``eval.split``, for each of ``eval.shots``; Lake's runs within
+    alphabets, where the data are Omniglot's evaluation characters; MNIST, 10-way 5-shot, where ``eval.transfer``
+    names it. The confidence interval is Student's, over episodes. A published setting (the last two) that cannot be
+    had here is left out, and that is said.
+
+    Raises:
+      UserError: a model without set latents, classes too few or too small.
     """
-    options = evaluation.options
-    evaluation.require_context("few-shot classification")
-    if options.kl_layers not in classification.KL_LAYERS:
-        raise EvaluationError(
-            f"eval.kl_layers is one of {', '.join(classification.KL_LAYERS)}, not {options.kl_layers!r}"
-        )
-    for shots in options.shots:
-        large_enough(evaluation.dataset, shots, options.queries)
-    for name, reason in _published(evaluation)[1].items():
-        print(f"evaluate: classify goes without {name}: {reason}", file=sys.stderr)
+    run.require_context("few-shot classification")
+    options, dataset, binarize = run.options, run.load(), run.config.data.binarize
+    common = dict(queries=options.queries, num=options.episodes, seed=options.seed, binarize=binarize)
+    settings = [draw_episodes(dataset, options.ways, shots, **common) for shots in dict.fromkeys(options.shots)]
+    source, published = dataset.info["source"], {}
+    if source == "omniglot":
+        published["the runs within alphabets"] = lambda: within_alphabet(dataset, options.seed, binarize)
+    if "mnist" in options.transfer and run.config.data.channels == 1 and source != "mnist":
+        published["MNIST"] = lambda: draw_episodes(run.load("test", "mnist"), MNIST_WAYS, MNIST_SHOTS, **common)
+    for name, draw in published.items():
+        try:
+            settings.append(draw())
+        except UserError as error:
+            print(f"evaluate: classify goes without {name}: {error}", file=sys.stderr)
+    for episodes in settings:
+        yield from _accuracies(run, episodes)
+
+
+def _accuracies(run: Evaluation, episodes: Episodes) -> Records:
+    scores = functools.cache(lambda: _scores(run, episodes))
+    drawn = functools.cache(lambda: _draw(run, episodes, scores()))
+    right = lambda name: scores()[name].argmax(-1) == episodes.label
+    measure = lambda name: accuracy(right(name), 1 / episodes.conditions["ways"]) | drawn()
+    conditions = run.data_conditions(episodes.dataset) | episodes.conditions
+    for name in classification.CLASSIFIERS:
+        own = {"method": name, **method_conditions(run, name)}
+        yield Record("accuracy", own | conditions, functools.partial(measure, name))
+
+
+def _scores(run: Evaluation, episodes: Episodes) -> Scores:
+    options = run.options
+    at_once = max(1, options.sets_per_batch * run.train_set_size)
+    static = dict(num_samples=options.class_samples_c, num_samples_z=options.class_samples_z, chunk=at_once)
+    rows, images = {"support": episodes.support, "query": episodes.query}, min(at_once, episodes.label[0].size)
+    return run.each(episodes.name, episode_scores, rows, images_per_row=images, **static)
 
 
 def episode_scores(apply: Any, encode: Any, row: dict[str, jax.Array], key: jax.Array, **static: Any) -> dict:
@@ -41,107 +81,85 @@ def episode_scores(apply: Any, encode: Any, row: dict[str, jax.Array], key: jax.
     return classification.scores(apply, encode, Sets.of(row["support"]), row["query"], key, **static)
 
 
-def classify(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
-    """Yields ``accuracy`` of every classifier (``method``, see `classification`) in every setting.
-
-    Settings: episodes of ``eval.ways`` classes of ``eval.split``, for each of ``eval.shots``; Lake's runs within
-    alphabets, where the data are Omniglot's evaluation characters; MNIST, 10-way 5-shot, where ``eval.transfer``
-    names it. The confidence interval is Student's, over episodes.
-    """
-    for episodes in _settings(evaluation):
-        scores = _scores(evaluation, episodes)
-        predicted = {name: scores[name].argmax(-1) for name in classification.CLASSIFIERS}
-        paths = classify_pictures.draw(episodes, scores, predicted, evaluation.folder)
-        pictures = [f"{evaluation.folder.name}/{path.name}" for path in paths]
-        conditions = evaluation.data_conditions(episodes.dataset) | {
-            "classes": episodes.classes,
-            "ways": episodes.ways,
-            "shots": episodes.shots,
-            **episodes.conditions,
-            "episodes": len(episodes.answer),
-        }
-        for name in predicted:
-            measured = accuracy(predicted[name] == episodes.answer, 1 / episodes.ways)
-            own = method_conditions(evaluation, name)
-            yield "accuracy", {**measured, "method": name, **own, **conditions, "pictures": pictures}
-
-
-def accuracy(right: np.ndarray, chance: float) -> Record:
+def accuracy(right: np.ndarray, chance: float) -> dict[str, Any]:
     """Mean of ``right`` ``[E, Q]``, with its error over episodes (None for one)."""
-    each = right.mean(1)
-    value, parts = float(each.mean()), {"chance": chance}
-    error = float(stats.sem(each)) if len(each) > 1 else None
-    if error is not None:
+    each, error, parts = right.mean(1), None, {"chance": chance}
+    value = float(each.mean())
+    if len(each) > 1:
+        error = float(stats.sem(each))
         half = error * stats.t.ppf((1 + CONFIDENCE) / 2, len(each) - 1)
         parts |= {"low_95": max(0.0, value - half), "high_95": min(1.0, value + half)}
     return {"value": value, "unit": "fraction", "standard_error": error, "parts": parts}
 
 
-def method_conditions(evaluation: Evaluation, name: str) -> Record:
+def method_conditions(run: Evaluation, name: str) -> dict[str, Any]:
     """The options that this classifier's scores depend on."""
-    options = evaluation.options
-    if name == "kl":
-        return {"kl_layers": options.kl_layers}
-    out = {"class_samples_c": options.class_samples_c}
-    if name in classification.LIKELIHOODS:
-        out["class_samples_z"] = options.class_samples_z
-    if evaluation.model.prior_sees_images:
-        out["prior_sees_images"] = True  # scores are no log-densities under the model
-    return out
+    if name in classification.DIVERGENCES:
+        return {}
+    likelihood = {"class_samples_z": run.options.class_samples_z} if name in classification.LIKELIHOODS else {}
+    # Where the prior of c sees images, scores are no log-densities under the model.
+    sees = {"prior_sees_images": True} if run.model.prior_sees_images else {}
+    return {"class_samples_c": run.options.class_samples_c} | likelihood | sees
 
 
-def _scores(evaluation: Evaluation, episodes: Episodes) -> dict[str, np.ndarray]:
-    """classifier -> ``[E, Q, Y]``."""
-    options = evaluation.options
-    at_once = max(1, options.sets_per_batch * evaluation.train_set_size)
-    static = dict(
-        num_samples=options.class_samples_c,
-        num_samples_z=options.class_samples_z,
-        kl_layers=options.kl_layers,
-        chunk=at_once,
-    )
-    rows = {"support": episodes.support, "query": episodes.query}
-    images = min(at_once, episodes.ways * episodes.query.shape[1])
-    return evaluation.each(episodes.name, episode_scores, rows, images_per_row=images, **static)
+# --- pictures ---------------------------------------------------------------------------------
 
 
-def _settings(evaluation: Evaluation) -> Iterator[Episodes]:
-    for shots in dict.fromkeys(evaluation.options.shots):
-        yield _draw(evaluation, evaluation.dataset, evaluation.options.ways, shots)
-    for draw in _published(evaluation)[0]:
-        yield draw()
+def _draw(run: Evaluation, episodes: Episodes, scores: Scores) -> plots.Pictures:
+    """The pictures of one setting.
+
+    A confusion matrix per classifier, of the classes where they are few, else of their groups (alphabets); the
+    mistakes each classifier was surest of, beside what it took them for; and the first episode.
+    """
+    path = lambda kind: run.folder / f"classify_{episodes.name}_{kind}.png"
+    dataset = episodes.dataset
+    kind, (names, of_class) = "groups", np.unique(dataset.group, return_inverse=True)
+    if dataset.num_classes <= LARGEST_MATRIX:
+        kind, of_class = "confusion", np.arange(dataset.num_classes)
+        names = dataset.info.get("class_names") or dataset.label
+    paths = [pictures.save(_mistakes(episodes, scores), path("mistakes"))]
+    paths.append(pictures.save(_episode(episodes, scores), path("episode")))
+    if episodes.index is not None and len(names) > 1:
+        paths.append(plots.save(_confusion(episodes, scores, names, of_class), path(kind)))
+    return plots.pictures(*paths)
 
 
-def _draw(evaluation: Evaluation, dataset: Any, ways: int, shots: int) -> Episodes:
-    options = evaluation.options
-    binarize = evaluation.config.data.binarize
-    return draw_episodes(dataset, ways, shots, options.queries, options.episodes, options.seed, binarize)
+def _confusion(episodes: Episodes, scores: Scores, names: np.ndarray, of_class: np.ndarray) -> Figure:
+    """Of the queries of each of ``names``, the shares that were taken for each; ``of_class``: name of a class."""
+    named = lambda way: of_class[np.take_along_axis(episodes.index, way, 1)].ravel()
+    page, axes = plots.figure(len(scores), width=3.4, height=3.9)
+    style = dict(labels=range(len(names)), display_labels=names, normalize="true", cmap="Blues", values_format=".1f")
+    style |= dict(include_values=len(names) <= PRINTED_MATRIX, colorbar=False, xticks_rotation="vertical")
+    for axis, (name, score) in zip(axes, scores.items()):
+        way = score.argmax(-1)
+        ConfusionMatrixDisplay.from_predictions(named(episodes.label), named(way), ax=axis, **style)
+        right = (way == episodes.label).mean()
+        axis.set(title=f"{name}: {right:.1%} right", xlabel="taken for", ylabel="query's class")
+        axis.grid(False)
+    return page
 
 
-def _published(evaluation: Evaluation) -> tuple[list[Callable[[], Episodes]], dict[str, str]]:
-    """What draws the published settings that this model and these data allow, and why others are missing."""
-    from hfsgm_jax.data import DataError, run_places
+def _mistakes(episodes: Episodes, scores: Scores) -> Image.Image:
+    """For each classifier: query, its own class (green), and the class it was most surely taken for (red)."""
+    blocks, titles, support = [], [], episodes.support[:, :, :SHOWN]
+    for name, score in scores.items():
+        way = score.argmax(-1)
+        wrong = np.argwhere(way != episodes.label)
+        e, q = wrong.T
+        sureness = score.max(-1)[e, q] - score[e, q, episodes.label[e, q]]
+        e, q = wrong[np.argsort(-sureness, kind="stable")[:MISTAKES]].T
+        empty = ((0, MISTAKES - len(e)),) + ((0, 0),) * 4
+        for images in (episodes.query[e, q][:, None], support[e, episodes.label[e, q]], support[e, way[e, q]]):
+            blocks.append(np.pad(images, empty, constant_values=np.nan))
+        titles += [name, "is", "taken for"]
+    return pictures.grid(blocks, titles, [None, True, False] * len(scores))
 
-    options, dataset, binarize = evaluation.options, evaluation.dataset, evaluation.config.data.binarize
 
-    def alphabets():
-        run_places(dataset)
-        return lambda: within_alphabet(dataset, options.seed, binarize)
-
-    def mnist():
-        other = evaluation.load("test", "mnist")
-        large_enough(other, MNIST_SHOTS, options.queries)
-        return lambda: _draw(evaluation, other, MNIST_WAYS, MNIST_SHOTS)
-
-    source = dataset.info["source"]
-    within = source == "omniglot" and options.within_alphabet
-    wanted = {"the runs within alphabets": alphabets} if within else {}
-    if "mnist" in options.transfer and evaluation.config.data.channels == 1 and source != "mnist":
-        wanted["MNIST"] = mnist
-    found, missing = [], {}
-    for name, make in wanted.items():
-        try:
-            found.append(make())
-        except (DataError, EvaluationError) as error:
-            missing[name] = str(error)
-    return found, missing
+def _episode(episodes: Episodes, scores: Scores) -> Image.Image:
+    """The first episode, a class per row: its support, its first query, and the classes that classifiers name it."""
+    support, ways = episodes.support[0], np.arange(len(episodes.support[0]))
+    first = (episodes.label[0] == ways[:, None]).argmax(1)
+    named = [score[0, first].argmax(-1) for score in scores.values()]
+    blocks = [support, episodes.query[0, first][:, None], *(support[way, :1] for way in named)]
+    frames = [None, None, *((way == ways)[:, None] for way in named)]
+    return pictures.grid(blocks, ["class", "query", *scores], frames)

@@ -1,70 +1,41 @@
 """Few-shot episodes: classes, a few images of each, and queries to be named."""
 
-import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hfsgm_jax.evaluation.context import EvaluationError
+from hfsgm_jax.data import Dataset, lake_runs, pixels_of
+from hfsgm_jax.errors import DataError
 
 
-@dataclasses.dataclass(frozen=True)
-class Episodes:
+class Episodes(NamedTuple):
     """Episodes of one kind, on the host; E episodes of Y ways, n shots and Q queries.
 
     Attributes:
-      dataset: where the images are from.
+      dataset: source of the images.
       support: ``[E, Y, n, H, W, C]`` float32 in [0, 1].
       query: ``[E, Q, H, W, C]``.
-      answer: ``[E, Q]``, the way of each query, 0 ... Y - 1.
-      classes: which classes meet in an episode; a condition of every result.
-      place: ``[E, Y]``, index of each class in the data set; None where it is not known.
-      conditions: more of what gives an accuracy its meaning.
+      label: ``[E, Q]``, the way of each query, 0 ... Y - 1.
+      index: ``[E, Y]``, index of each class in the data set; None where it is not known.
+      conditions: of every result, beside those of the data: ``classes`` (which meet in an episode), ways, shots, ...
     """
 
-    dataset: Any
+    dataset: Dataset
     support: np.ndarray
     query: np.ndarray
-    answer: np.ndarray
-    classes: str
-    place: np.ndarray | None = None
-    conditions: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def ways(self) -> int:
-        return self.support.shape[1]
-
-    @property
-    def shots(self) -> int:
-        return self.support.shape[2]
+    label: np.ndarray
+    index: np.ndarray | None
+    conditions: dict[str, Any]
 
     @property
     def name(self) -> str:
         """Short, for progress and the names of files: other episodes, another name."""
-        info = self.dataset.info
-        kind = "" if self.classes.startswith("whole") else "_" + self.classes.replace(" ", "_")
-        return f"{info['source']}_{info['split']}_{self.ways}way_{self.shots}shot{kind}"
-
-
-def large_enough(dataset: Any, shots: int, queries: int) -> np.ndarray:
-    """Indices of the classes with as many images as an episode takes of a class.
-
-    Raises:
-      EvaluationError: there are fewer than two.
-    """
-    found = np.flatnonzero(dataset.size >= shots + queries)
-    if len(found) < 2:
-        info = dataset.info
-        raise EvaluationError(
-            f"{shots} shots and {queries} queries need classes of {shots + queries} images, and {info['source']} "
-            f"({info['split']}) has {len(found)} of {dataset.num_classes} classes as large; the two largest have "
-            f"{np.sort(dataset.size)[-2:].tolist()} images: lower eval.shots or eval.queries"
-        )
-    return found
+        kind = "" if self.index is not None else "_" + self.conditions["classes"].replace(" ", "_")
+        return "{source}_{split}_{ways}way_{shots}shot".format_map(self.dataset.info | self.conditions) + kind
 
 
 def draw_episodes(
-    dataset: Any, ways: int, shots: int, queries: int, num: int, seed: int, binarize: str = "dynamic"
+    dataset: Dataset, ways: int, shots: int, queries: int, num: int, seed: int, binarize: str = "dynamic"
 ) -> Episodes:
     """Episodes of classes drawn from the whole data set, a function of it and the seed.
 
@@ -77,40 +48,36 @@ def draw_episodes(
       binarize: as in `data.fixed_sets`: an image has the same pixels there and here.
 
     Raises:
-      EvaluationError: fewer than two classes have ``shots + queries`` images.
+      DataError: fewer than two classes have ``shots + queries`` images.
     """
-    from hfsgm_jax.data.fixed_sets import pixels_of
-
-    large = large_enough(dataset, shots, queries)
-    conditions = {"ways_asked": ways} if ways > len(large) else {}
-    if len(large) < dataset.num_classes:
-        conditions["classes_large_enough"] = len(large)
-    ways = min(ways, len(large))
-    place, index = np.empty((num, ways), np.int64), np.empty((num, ways, queries + shots), np.int64)
+    each, large = shots + queries, np.flatnonzero(dataset.size >= shots + queries)
+    if len(large) < 2:
+        raise DataError(
+            f"{shots} shots and {queries} queries need classes of {each} images, and {dataset.info['source']} "
+            f"({dataset.info['split']}) has {len(large)} of {dataset.num_classes} classes as large; the two largest "
+            f"have {np.sort(dataset.size)[-2:].tolist()} images: lower eval.shots or eval.queries"
+        )
+    conditions = dict(classes=f"whole {dataset.info['split']} set", ways=min(ways, len(large)), shots=shots)
+    conditions |= dict(queries=queries, episodes=num)
+    conditions |= {"ways_asked": ways} if ways > len(large) else {}
+    conditions |= {"classes_large_enough": len(large)} if len(large) < dataset.num_classes else {}
+    index, members = [], []
     for episode in range(num):
         rng = np.random.default_rng([seed, 2, episode])
-        place[episode] = rng.permutation(large)[:ways]
-        for way, c in enumerate(place[episode]):
-            index[episode, way] = dataset.start[c] + rng.permutation(dataset.size[c])[: queries + shots]
-    images = pixels_of(dataset, index, seed, binarize)
-    return Episodes(
-        dataset=dataset,
-        support=images[:, :, queries:],
-        query=images[:, :, :queries].reshape(num, ways * queries, *images.shape[3:]),
-        answer=np.broadcast_to(np.repeat(np.arange(ways), queries), (num, ways * queries)),
-        classes=f"whole {dataset.info['split']} set",
-        place=place,
-        conditions=conditions | {"queries": queries},
-    )
+        index.append(rng.permutation(large)[:ways])
+        members.append([dataset.start[c] + rng.permutation(dataset.size[c])[:each] for c in index[-1]])
+    images = pixels_of(dataset, np.array(members), seed, binarize)
+    query = images[:, :, :queries].reshape(num, -1, *images.shape[3:])
+    label = np.tile(np.repeat(np.arange(conditions["ways"]), queries), (num, 1))
+    return Episodes(dataset, images[:, :, queries:], query, label, np.array(index), conditions)
 
 
-def within_alphabet(dataset: Any, seed: int, binarize: str) -> Episodes:
+def within_alphabet(dataset: Dataset, seed: int, binarize: str) -> Episodes:
     """Lake's 20 runs of 20-way one-shot classification within an alphabet.
 
     Raises:
       DataError: the data set does not hold their images; says why.
     """
-    from hfsgm_jax.data import lake_runs
-
-    support, query, answer = lake_runs(dataset, seed, binarize)
-    return Episodes(dataset, support[:, :, None], query, answer, "within alphabet", None, {"queries": 1})
+    support, query, label = lake_runs(dataset, seed, binarize)
+    conditions = dict(classes="within alphabet", ways=support.shape[1], shots=1, queries=1, episodes=len(label))
+    return Episodes(dataset, support[:, :, None], query, label, None, conditions)

@@ -1,27 +1,32 @@
 """NELBO and importance-weighted NLL of sets, per image; how the NLL falls with the number of samples."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from hfsgm_jax import objectives, processes
+from hfsgm_jax import objectives
+from hfsgm_jax.data import Dataset, independent_pixel_nll
+from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.context import Evaluation, EvaluationError, as_batch
-from hfsgm_jax.evaluation.records import Record, bits_per_dim, bootstrap_error, read_records
+from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
+from hfsgm_jax.evaluation.records import Record, Records, measured
+from hfsgm_jax.evaluation.tables import describe
+from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import Plan, Sets
 
 PARTS = ("log_px", "kl_z", "kl_c")
 
 
-def set_nelbo(apply: Any, encode: Any, row: Sets, key: jax.Array, features: Any = None) -> dict[str, jax.Array]:
+def set_nelbo(apply: Apply, encode: Encode, row: Sets, key: jax.Array, features: Any = None) -> Arrays:
     """The NELBO of one whole set from one sample, in nats: divide by its size for "per image".
 
     Args:
       apply, encode, row, key: see `Evaluation.each`; the set's images are context and target.
-      features: what ``encode`` gave, if it has run.
+      features: result of ``encode``, if it has run.
 
     Returns:
       Float32 scalars ``nelbo`` and its parts ``log_px``, ``kl_z``, ``kl_c``.
@@ -33,16 +38,8 @@ def set_nelbo(apply: Any, encode: Any, row: Sets, key: jax.Array, features: Any 
 
 
 def set_likelihood(
-    apply: Any,
-    encode: Any,
-    row: Sets,
-    key: jax.Array,
-    *,
-    samples: tuple[int, ...],
-    estimator: str = "joint",
-    samples_z: int = 1,
-    chunk: int = 10,
-) -> dict[str, jax.Array]:
+    apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, samples: tuple[int, ...], samples_z: int = 0
+) -> Arrays:
     """Bounds on the log-likelihood of one whole set, in nats: divide by its size for "per image".
 
     Images are encoded once, however many importance samples are drawn, and the samples are
@@ -50,29 +47,20 @@ def set_likelihood(
 
     Args:
       apply, encode, row, key: see `Evaluation.each`; the set's images are context and target.
-      samples: the K of the bounds, all from one pass: of (Z, c) jointly, or of c (``nested``).
-      estimator: ``joint`` or ``nested`` (`objectives.joint_bounds`, `objectives.nested_bounds`).
-      samples_z: Kz, of every image's z given c (``nested``).
-      chunk: importance samples drawn at once.
+      samples: the K of the bounds, all from one pass: of (Z, c) jointly (`objectives.joint_bounds`), or of c.
+      samples_z: Kz, of every image's z given c (`objectives.nested_bounds`); 0: jointly.
 
     Returns:
-      What `set_nelbo` does, and ``nll`` ``[len(samples)]``.
+      The fields of `set_nelbo`, and ``nll`` ``[len(samples)]``.
     """
     sets = as_batch(row)
     features = encode(sets)
     nelbo_key, bound_key = jax.random.split(key)
-    out = set_nelbo(apply, encode, row, nelbo_key, features)
-    settings = dict(features=features, chunk=chunk)
-    if estimator == "nested":
-        bounds = objectives.nested_bounds(apply, sets, bound_key, samples, samples_z, **settings)
+    if samples_z:
+        bounds = objectives.nested_bounds(apply, sets, bound_key, samples, samples_z, features=features)
     else:
-        bounds = objectives.joint_bounds(apply, sets, bound_key, samples, **settings)
-    return {**out, "nll": -bounds[:, 0]}
-
-
-def single_images(sets: Sets) -> Sets:
-    """Every image as a set of its own: what a model without set latents is evaluated on."""
-    return jax.tree.map(np.asarray, Sets.of(sets.images[np.asarray(sets.observed)][:, None]))
+        bounds = objectives.joint_bounds(apply, sets, bound_key, samples, features=features)
+    return {**set_nelbo(apply, encode, row, nelbo_key, features), "nll": -bounds[:, 0]}
 
 
 def convergence(num_samples: int) -> tuple[int, ...]:
@@ -81,106 +69,75 @@ def convergence(num_samples: int) -> tuple[int, ...]:
     return (*(k for k in powers if k < num_samples), num_samples)
 
 
-def check(evaluation: Evaluation) -> None:
-    """Raises where the sets cannot be drawn or the estimator is none for this model."""
-    if evaluation.options.estimator == "nested":
-        if not evaluation.shared_nodes:
-            raise EvaluationError(
-                "eval.estimator='nested' is about latents that a set shares, and model.name="
-                f"{evaluation.config.model.name!r} has none; use --eval.estimator=joint"
-            )
-        if evaluation.model.prior_sees_images:
-            raise EvaluationError(
-                "eval.estimator='nested' needs images that are independent given c, but here the prior of c depends "
-                "on latents of the images (model.prior_sees_images); use --eval.estimator=joint"
-            )
-    evaluation.check_sets()
-
-
-def likelihood(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
-    """Yields ``nelbo``, ``nll`` for several K and, for binary images, ``independent_pixels``; nats per image.
+def likelihood(run: Evaluation) -> Records:
+    """``nelbo``, ``nll`` for several K and, for binary images, ``independent_pixels``; nats per image.
 
     A model without set latents (VAE) is evaluated image by image.
     """
-    options, batch = evaluation.options, evaluation.all_sets
-    samples = convergence(options.importance_samples)
-    static, measured = dict(samples=samples, chunk=options.chunk), {"estimator": options.estimator}
-    if options.estimator == "nested":
-        static |= dict(estimator="nested", samples_z=options.importance_samples_z)
-        measured |= dict(importance_samples_z=options.importance_samples_z)
-    sets, conditions = scored(evaluation, evaluation.sets())
-    conditions |= evaluation.data_conditions(evaluation.dataset, batch)
-    results = evaluation.each("likelihood", set_likelihood, sets, **static)
-    yield "nelbo", nelbo_record(results, sets, **conditions)
-    for index, k in enumerate(samples):
-        yield "nll", per_image(results["nll"][:, index], sets, importance_samples=k, **measured, **conditions)
-    path = evaluation.folder / plots.file_name("likelihood", conditions)
-    if processes.is_writer():  # from the file that it alone has written
-        _draw_convergence(evaluation, conditions, path)
-    yield "convergence", {"pictures": [f"eval/{path.name}"], **conditions}
-    if evaluation.config.model.likelihood == "bernoulli":
-        from hfsgm_jax.data import independent_pixel_nll
+    estimator = _estimator(run)
+    sets, one_by_one = scored(run, run.sets)
+    data = run.data_conditions(run.load(), run.sets)
+    conditions = one_by_one | data
+    static = dict(samples=convergence(run.options.importance_samples))
+    static["samples_z"] = estimator.get("importance_samples_z", 0)
+    results = functools.cache(lambda: run.each("likelihood", set_likelihood, sets, **static))
+    yield nelbo_record(conditions, sets, results)
+    points = []
+    for i, k in enumerate(static["samples"]):
+        measure = functools.partial(lambda i: per_image(results()["nll"][:, i], sets), i)
+        points.append((k, (yield Record("nll", {"importance_samples": k, **estimator, **conditions}, measure))))
 
-        train = evaluation.load("train", evaluation.config.data.source)
-        value = independent_pixel_nll(train, batch.images[batch.mask])
-        conditions.pop("images_one_by_one", None)
-        yield "independent_pixels", {"value": value, "unit": "nats/image", "estimator": "exact", **conditions}
+    path = run.folder / plots.file_name("likelihood" if run.options.estimator == "joint" else "likelihood_nested", data)
+    lines = {", ".join(describe(key, value) for key, value in estimator.items()): points}
+    panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): lines}
+    labels = dict(xlabel="importance samples K", ylabel="NLL, nats per image")
+    yield Record("convergence", estimator | conditions, lambda: plots.lines(path, panels, **labels), keep=False)
+    if run.binary:
+        yield independent_pixels(data, run.sets, lambda: run.load("train", run.config.data.source))
 
 
-def scored(evaluation: Evaluation, sets: Sets) -> tuple[Sets, dict[str, bool]]:
+def _estimator(run: Evaluation) -> dict[str, Any]:
+    """Conditions of an NLL; raises where the model does not allow the estimator."""
+    if run.options.estimator != "nested":
+        return {"estimator": run.options.estimator}
+    problem = None
+    if not run.shared_nodes:
+        problem = f"is about latents that a set shares, and model.name={run.config.model.name!r} has none"
+    elif run.model.prior_sees_images:
+        problem = "needs images that are independent given c, and here p(c) sees the images (model.prior_sees_images)"
+    if problem:
+        raise ConfigError(f"eval.estimator='nested' {problem}; use --eval.estimator=joint")
+    return {"estimator": "nested", "importance_samples_z": run.options.importance_samples_z}
+
+
+def scored(run: Evaluation, sets: Sets) -> tuple[Sets, dict[str, bool]]:
     """The sets as the model takes them, and a condition if it takes them image by image (a VAE)."""
-    if evaluation.shared_nodes:
+    if run.shared_nodes:
         return sets, {}
-    return single_images(sets), {"images_one_by_one": True}  # a bound per image, whatever the set size
+    single = jax.tree.map(np.asarray, Sets.of(sets.images[sets.observed][:, None]))
+    return single, {"images_one_by_one": True}  # a bound per image, whatever the set size
 
 
-def per_image(totals: np.ndarray, sets: Sets, **conditions: Any) -> Record:
-    """The record of nats per set ``[sets]``: their mean per image with its bootstrap error."""
-    sizes = sets.observed.sum(1)
-    value = float(totals.sum(dtype=np.float64) / sizes.sum())
-    out = {"value": value, "unit": "nats/image", "standard_error": bootstrap_error(totals, sizes), **conditions}
-    if sets.images.shape[-1] == 3:
-        out["bits_per_dim"] = bits_per_dim(value, sets.images.shape[2:])
-    return out
+def per_image(totals: np.ndarray, sets: Sets, **more: Any) -> dict[str, Any]:
+    """Measured nats of every set ``[sets]``, per image."""
+    out = measured(totals, sets.observed.sum(1), **more)
+    bits = out["value"] / (math.log(2) * math.prod(sets.images.shape[2:]))
+    return out | ({"bits_per_dim": bits} if sets.images.shape[-1] == 3 else {})
 
 
-def nelbo_record(results: dict[str, np.ndarray], sets: Sets, **conditions: Any) -> Record:
-    """The record of what `set_nelbo` gave for every set, with the parts of the bound."""
-    parts = {name: float(results[name].sum(dtype=np.float64) / sets.observed.sum()) for name in PARTS}
-    return {**per_image(results["nelbo"], sets, estimator="elbo", importance_samples=1, **conditions), "parts": parts}
+def nelbo_record(conditions: dict[str, Any], sets: Sets, results: Callable[[], dict[str, np.ndarray]]) -> Record:
+    """The NELBO with its parts, from results of `set_nelbo` for every set."""
+
+    def measure():
+        found, images = results(), sets.observed.sum()
+        parts = {name: float(found[name].sum(dtype=np.float64) / images) for name in PARTS}
+        return per_image(found["nelbo"], sets, parts=parts)
+
+    return Record("nelbo", {"estimator": "elbo", "importance_samples": 1, **conditions}, measure)
 
 
-def estimator_text(record: Record) -> str:
-    """How an NLL was estimated: ``"nested, K = 500 over c, 10 over z"``."""
-    inner = record.get("importance_samples_z")
-    over = f" over c, {inner} over z" if inner else ""
-    return f"{record.get('estimator')}, K = {record.get('importance_samples')}{over}"
-
-
-def _samples(record: Record) -> int:
-    """Of an image's z, all in all."""
-    return record["importance_samples"] * record.get("importance_samples_z", 1)
-
-
-def _draw_convergence(evaluation: Evaluation, conditions: dict[str, Any], path: Path) -> None:
-    """NLL against the number of samples: a line per estimator that these sets have been evaluated by."""
-    same = evaluation.run_conditions | conditions
-    found = [r for r in read_records(evaluation.folder / "likelihood.json") if r["name"] == "nll"]
-    found = [r for r in found if all(r.get(key) == value for key, value in same.items())]
-    lines: dict[str, list[tuple[int, Record]]] = {}
-    for record in found:
-        inner = record.get("importance_samples_z")
-        label = f"nested: K over c, {inner} over z of each image" if inner else "joint: K over c and z together"
-        lines.setdefault(label, []).append((_samples(record), record))
-    page, (axis,) = plots.figure()
-    for label, points in sorted(lines.items()):
-        plots.errorbars(axis, points, label=label)
-    axis.set(xscale="log", xlabel="importance samples per image (K, times those over z)", ylabel="NLL, nats per image")
-    ticks = sorted({x for points in lines.values() for x, _ in points})
-    axis.set_xticks(ticks, [f"{x:,}" for x in ticks])
-    axis.minorticks_off()
-    largest = max((record for points in lines.values() for _, record in points), key=_samples)
-    of = "{source} {split}, {num_sets} sets of {set_size}".format(**conditions)
-    axis.set_title(f"{of}: {largest['value']:.2f} by {estimator_text(largest)}", fontsize=9)
-    axis.legend(fontsize=8)
-    plots.save(page, path)
+def independent_pixels(conditions: dict[str, Any], sets: Sets, reference: Callable[[], Dataset]) -> Record:
+    """The NLL of the sets' images under independent pixels with the means of a reference data set."""
+    value = lambda: independent_pixel_nll(reference(), sets.images[sets.observed])
+    measure = lambda: {"value": value(), "unit": "nats/image"}
+    return Record("independent_pixels", {"estimator": "exact", **conditions}, measure)

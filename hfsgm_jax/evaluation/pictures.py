@@ -1,8 +1,9 @@
-"""Pictures of image sets: labelled PNG grids, and the sample grids of a training run."""
+"""Pictures of image sets: samples of every kind, labelled PNG grids, and the sample grids of a training run."""
 
 import functools
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,112 +13,155 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hfsgm_jax import processes, sampling
-from hfsgm_jax.evaluation.draws import draw_set
-from hfsgm_jax.trace import Sets
+from hfsgm_jax.sampling import Apply, Encode
+from hfsgm_jax.trace import PLATES, Plan, Sets
 
+NEW = "conditional", "one_pass", "refined"  # kinds of new images of the context's class
+SHOWN = 8  # new images of each kind in a row of a picture, and chains of refinement: each is many traversals
+FILMS = 4  # chains of which all iterations are returned
+ROWS = 8  # of a picture
+TRAINING = "reconstruction", "conditional", "refined", "unconditional"  # kinds in the grids of a training run
+ITERATIONS = 10  # of their refinement
 PAGE, GUTTER, TEXT = 255, 225, 70  # grey levels
 RIGHT, WRONG = (34, 136, 85), (204, 85, 68)  # colours of frames
 MARGIN = 8  # pixels around the page, and between blocks
-ROWS, NEW = 8, 8  # rows and new images per row of a sample grid
-ITERATIONS = 10  # of refinement, in the pictures of a training run
-KINDS = "reconstruction", "conditional", "refined", "unconditional"  # that a training run draws
+HEADER = 16  # pixels of a line of text
+
+
+def draw_set(
+    apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, num: int, num_iterations: int, temperature: float = 1.0
+) -> dict[str, jax.Array]:
+    """Every kind of sample of one context, in one program: compiling traversals takes longer than running them.
+
+    Args:
+      apply, encode, row, key: see `Evaluation.each`; the row is a context of N images.
+      num: new images from one traversal, at least `SHOWN`.
+      num_iterations: of the refinement.
+      temperature: factor on the noise of all latents.
+
+    Returns:
+      uint8 images, 0..255. Means: ``reconstruction`` ``[N, H, W, C]``; ``conditional``, ``one_pass``, ``refined``
+      (from the conditional draws on) and ``unconditional`` (of one imagined class) ``[SHOWN, H, W, C]``; ``film``
+      ``[FILMS, num_iterations + 1, H, W, C]``, from the conditional sample on. Draws: ``conditional_draws`` and
+      ``one_pass_draws`` ``[num, H, W, C]``, ``refined_draws`` ``[SHOWN, H, W, C]``. A model without context has
+      ``reconstruction`` and ``unconditional`` only.
+    """
+    sets, plates = Sets.of(row.images[None], row.observed[None]), dict.fromkeys(PLATES, temperature)
+    n, shape, keys = sets.num_slots, sets.images.shape[2:], jax.random.split(key, 4)
+    # Reconstruction and conditional sampling are one traversal: both decode from the same latents.
+    trace = apply(sets.with_unobserved(num), Plan(), keys[0], temperature=plates)
+    mean, drawn = sampling.mean_and_draw(trace.px, keys[1])
+    out = {"reconstruction": mean[:, :n]}
+    if sampling.has_context(trace):
+        mean, drawn, both = mean[:, n:], drawn[:, n:], dict(temperature=plates, draw="both")
+        chain = dict(num_iterations=num_iterations, encode=encode, start=drawn[:, :SHOWN], trajectory=True)
+        steps = sampling.refine(apply, sets, SHOWN, keys[3], **chain, **both)
+        # So are these two: the second row has no context, and draws all from the prior.
+        rows = jax.tree.map(lambda *x: jnp.concatenate(x), sets, sampling.blank_sets(1, n, shape))
+        means, draws = sampling.one_pass(apply, rows, num, keys[2], **both)
+        new = (mean, drawn), (means[:1], draws[:1]), [images[:, :, -1] for images in steps]
+        for kind, (means_of_kind, draws_of_kind) in zip(NEW, new):
+            out |= {kind: means_of_kind[:, :SHOWN], f"{kind}_draws": draws_of_kind}
+        out["unconditional"] = means[1:, :SHOWN]
+        out["film"] = jnp.concatenate([mean[:, :FILMS, None], steps[0][:, :FILMS]], 2)
+    else:
+        out["unconditional"] = sampling.unconditional(apply, 1, SHOWN, shape, keys[2], temperature=plates)
+    return as_bytes(out)
+
+
+def as_bytes(samples: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Images in [0, 1] of a batch of one row as uint8, 0..255, without its axis: samples of every class stay small."""
+    return {name: jnp.round(255 * jnp.clip(x[0], 0, 1)).astype(jnp.uint8) for name, x in samples.items()}
 
 
 def grid(
-    blocks: Sequence[np.ndarray],
-    titles: Sequence[str] = (),
-    masks: Sequence[np.ndarray | None] = (),
-    frames: Sequence[np.ndarray | None] = (),
-    scale: int = 2,
+    blocks: Sequence[np.ndarray], titles: Sequence[str] = (), frames: Sequence[Any] = (), scale: int = 2
 ) -> Image.Image:
     """Blocks of images side by side, a set per row.
 
     Args:
-      blocks: each ``[rows, columns, H, W, C]`` in [0, 1] with the same number of rows; one channel
-        is shown as dark ink (1) on white (0), three as they are.
+      blocks: each ``[rows, columns, H, W, C]`` in [0, 1] with the same number of rows; one channel is shown as dark
+        ink (1) on white (0), three as they are. An image of NaN leaves its cell empty.
       titles: one per block, written above it.
-      masks: one per block, ``[rows, columns]`` bool or None; where False the place stays empty.
-      frames: one per block, ``[rows, columns]`` bool (a green frame where True, else a red one) or None: no frames.
+      frames: one per block: True (green) or False (red), ``[rows, columns]`` of these, or None for no frames.
       scale: pixels per pixel.
     """
-    masks, frames = (list(given) or [None] * len(blocks) for given in (masks, frames))
-    framed = any(frame is not None for frame in frames)
-    tiles = [_block(np.asarray(b), m, f, scale, framed) for b, m, f in zip(blocks, masks, frames, strict=True)]
-    font = ImageFont.load_default(size=12)
-    header = 16 if titles else 0
-    label_widths = [int(np.ceil(font.getlength(title))) for title in titles] or [0] * len(tiles)
-    widths = [max(tile.shape[1], label) for tile, label in zip(tiles, label_widths, strict=True)]
-    width = sum(widths) + MARGIN * (len(tiles) + 1)
-    page = Image.new("RGB", (width, tiles[0].shape[0] + header + 2 * MARGIN), (PAGE,) * 3)
+    titles, frames = titles or [""] * len(blocks), frames or [None] * len(blocks)
+    edge = scale if any(frame is not None for frame in frames) else 0
+    tiles = [_tile(block, frame, edge, scale) for block, frame in zip(blocks, frames, strict=True)]
+    font, header = ImageFont.load_default(size=12), HEADER if any(titles) else 0
+    widths = [max(tile.width, math.ceil(font.getlength(title))) for tile, title in zip(tiles, titles, strict=True)]
+    size = sum(widths) + MARGIN * (len(tiles) + 1), tiles[0].height + header + 2 * MARGIN
+    page = Image.new("RGB", size, (PAGE,) * 3)
     draw, x = ImageDraw.Draw(page), MARGIN
-    for i, tile in enumerate(tiles):
-        if titles:
-            draw.text((x, MARGIN - 3), titles[i], fill=(TEXT,) * 3, font=font)
-        page.paste(Image.fromarray(tile), (x, MARGIN + header))
-        x += widths[i] + MARGIN
+    for tile, title, width in zip(tiles, titles, widths):
+        draw.text((x, MARGIN - 3), title, fill=(TEXT,) * 3, font=font)
+        page.paste(tile, (x, MARGIN + header))
+        x += width + MARGIN
     return page
 
 
-def _block(
-    images: np.ndarray, mask: np.ndarray | None, frame: np.ndarray | None, scale: int, framed: bool
-) -> np.ndarray:
-    """``[rows, columns, H, W, C]`` -> uint8 ``[height, width, 3]`` with gutters between images, and room for frames."""
-    rows, columns, _, _, channels = images.shape
-    pixels = np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1)
-    if channels == 1:
-        pixels = np.repeat(1 - pixels, 3, -1)
-    pixels = np.round(pixels * 255).astype(np.uint8)
-    if mask is not None:
-        pixels = np.where(np.asarray(mask, bool)[..., None, None, None], pixels, PAGE).astype(np.uint8)
+def _tile(images: np.ndarray, frame: np.ndarray | bool | None, edge: int, scale: int) -> Image.Image:
+    """A block with gutters of ``scale`` pixels between its images, and ``edge`` pixels around each for its frame."""
+    shades = np.asarray(1 - images if images.shape[-1] == 1 else images, np.float32)
+    pixels = np.where(np.isnan(shades), PAGE, np.round(255 * np.clip(shades, 0, 1))).astype(np.uint8)
     pixels = pixels.repeat(scale, 2).repeat(scale, 3)
-    h, w = pixels.shape[2:4]
-    if framed:
-        colours = np.full((rows, columns, 3), PAGE) if frame is None else np.where(frame[..., None], RIGHT, WRONG)
-        border = np.tile(colours[:, :, None, None], (1, 1, h + 2 * scale, w + 2 * scale, 1)).astype(np.uint8)
-        border[:, :, scale:-scale, scale:-scale] = pixels
-        pixels = border
-    gap = ((0, 0), (0, 0), (scale, 0), (scale, 0), (0, 0))
-    pixels = np.pad(pixels, gap, constant_values=GUTTER)
-    h, w = pixels.shape[2:4]
-    flat = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, 3)
-    return np.pad(flat, ((0, scale), (0, scale), (0, 0)), constant_values=GUTTER)
+    rows, columns, height, width, _ = pixels.shape
+    cells = np.full((rows, columns, scale + height + 2 * edge, scale + width + 2 * edge, 3), GUTTER, np.uint8)
+    framed = cells[:, :, scale:, scale:]
+    framed[:] = PAGE
+    if frame is not None:
+        right, shown = np.broadcast_to(frame, (rows, columns)), ~np.isnan(shades).all((2, 3, 4))
+        framed[right & shown], framed[~right & shown] = RIGHT, WRONG
+    framed[:, :, edge : edge + height, edge : edge + width] = pixels
+    flat = cells.swapaxes(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], 3)
+    return Image.fromarray(np.pad(flat, ((0, scale), (0, scale), (0, 0)), constant_values=GUTTER))
 
 
-def save(page: Image.Image, path: str | os.PathLike) -> Path:
-    """Writes a PNG atomically, with the folders it needs."""
-    with processes.replacing(path) as partial:
-        page.save(partial, format="PNG")
-    return Path(path)
+def blank(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Images ``[rows, columns, H, W, C]`` with NaN where ``mask`` ``[rows, columns]`` is False."""
+    return np.where(mask[..., None, None, None], images, np.float32(np.nan))
 
 
-def animate(pages: Sequence[Image.Image], path: str | os.PathLike, milliseconds: int = 250, pause: int = 2000) -> Path:
-    """Writes pages of one size as a GIF that repeats, atomically; ``pause`` is for the last."""
-    pages = [page.quantize(64) for page in pages]
-    durations = [milliseconds] * (len(pages) - 1) + [pause]
-    with processes.replacing(path) as partial:
-        pages[0].save(partial, format="GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
-    return Path(path)
+def save(page: Image.Image | Sequence[Image.Image], path: str | os.PathLike) -> Path:
+    """Writes a PNG, or several pages of one size as a GIF that repeats (``.gif`` then), whole or not at all.
 
-
-@functools.partial(jax.jit, static_argnames=("model", "num", "num_iterations"))
-def _draw_samples(model, variables, sets: Sets, key: jax.Array, num: int, num_iterations: int):
-    apply, encode = sampling.bind(model, variables)
-    static = dict(num=num, chains=num, shown=num, num_iterations=num_iterations)
-    keys = jax.random.split(key, sets.num_rows)
-    out = jax.vmap(lambda row, key: draw_set(apply, encode, row, key, **static))(sets, keys)
-    return {kind: images for kind, images in out.items() if kind in KINDS}
-
-
-def draw_samples(
-    model: Any, variables: Any, sets: Sets, key: jax.Array, num: int = NEW, num_iterations: int = ITERATIONS
-) -> dict[str, np.ndarray]:
-    """Means in [0, 1] of reconstructions ``[B, N, H, W, C]`` and of ``num`` samples per row of some of `KINDS`.
-
-    A model without context has only ``reconstruction`` and ``unconditional``.
+    Returns:
+      The path, whose folders are made.
     """
-    sets = sets.replace(images=jnp.asarray(sets.images, jnp.float32))
-    samples = jax.device_get(_draw_samples(model, variables, sets, key, num, num_iterations))
-    return {kind: images / 255 for kind, images in samples.items()}
+    pages = [page] if isinstance(page, Image.Image) else [page.quantize(64) for page in page]
+    path = Path(path).with_suffix(".gif" if len(pages) > 1 else ".png")
+    film = dict(save_all=True, append_images=pages[1:], duration=[250] * (len(pages) - 1) + [2000], loop=0)
+    with processes.replacing(path) as partial:
+        pages[0].save(partial, format=path.suffix[1:], **(film if len(pages) > 1 else {}))
+    return path
+
+
+def sample_grid(kind: str, context: np.ndarray, samples: Mapping[str, np.ndarray], title: str = "context"):
+    """The grid of one kind of samples beside their contexts: means, and draws of new images.
+
+    Args:
+      kind: ``reconstruction``, one of `NEW`, or ``unconditional``.
+      context: ``[rows, N, H, W, C]`` in [0, 1], NaN where there is no image.
+      samples: from `draw_set`, in [0, 1]; more rows and images than are shown.
+      title: of the contexts.
+    """
+    rows, heading = len(context), kind.replace("_", " ")
+    if kind == "unconditional":
+        return grid([samples[kind][:rows]], [f"{heading} (a row: one imagined class)"])
+    if kind == "reconstruction":
+        images = blank(samples[kind][:rows], ~np.isnan(context).all((2, 3, 4)))
+        return grid([context, images], [title, heading])
+    images, draws = samples[kind][:rows], samples[f"{kind}_draws"][:rows, :SHOWN]
+    return grid([context, images, draws], [title, f"{heading}: means", "draws"])
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _draw_samples(model: Any, variables: Any, sets: Sets, key: jax.Array) -> dict[str, jax.Array]:
+    apply, encode = sampling.bind(model, variables)
+    draw = functools.partial(draw_set, apply, encode, num=SHOWN, num_iterations=ITERATIONS)
+    samples = jax.vmap(draw)(sets, jax.random.split(key, sets.num_rows))
+    return {name: images for name, images in samples.items() if name.removesuffix("_draws") in TRAINING}
 
 
 def write_sample_grids(
@@ -132,14 +176,8 @@ def write_sample_grids(
       step: training step, in the names of the files.
     """
     few = jax.tree.map(lambda x: x[:ROWS], sets)
-    samples = draw_samples(model, variables, few, key)
-    context = np.asarray(few.images)
-    mask = np.asarray(few.observed)
-    pages = {"context": grid([context], ["context"], [mask])}
-    for kind, images in samples.items():
-        if kind == "unconditional":
-            pages[kind] = grid([images], ["unconditional (a row: one imagined class)"])
-        else:
-            new = mask if kind == "reconstruction" else None
-            pages[kind] = grid([context, images], ["context", kind], [mask, new])
+    samples = {name: x / 255 for name, x in jax.device_get(_draw_samples(model, variables, few, key)).items()}
+    context = blank(np.asarray(few.images), np.asarray(few.observed))
+    pages = {"context": grid([context], ["context"])}
+    pages |= {kind: sample_grid(kind, context, samples) for kind in TRAINING if kind in samples}
     return [save(page, Path(folder) / f"{step:08d}_{kind}.png") for kind, page in pages.items()]

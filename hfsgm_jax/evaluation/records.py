@@ -1,20 +1,41 @@
-"""Results: a number with every condition that gives it its meaning, kept in ``eval/TASK.json``."""
+"""Records: a number or a picture with every condition that gives it its meaning, kept in ``eval/TASK.json``."""
 
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hfsgm_jax import processes
+from hfsgm_jax.errors import ConfigError
 
-Record = dict[str, Any]
-# What a rerun may change; all other fields of a record are its key.
-MEASURED = ("value", "standard_error", "bits_per_dim", "parts", "pictures", "seconds")
+Result = dict[str, Any]  # a finished record, as it stands in the file: name, conditions and measured fields, flat
+# Fields that a measurement gives; all other fields of a result are its conditions.
+MEASURED = ("value", "unit", "standard_error", "bits_per_dim", "parts", "pictures", "seconds")
 RESAMPLES = 1000  # of the bootstrap
+
+
+class Record(NamedTuple):
+    """A measurement that an evaluation offers.
+
+    Attributes:
+      name: of the quantity ("nelbo"), or "figure".
+      conditions: everything the value depends on beside `Evaluation.run_conditions`: data, estimator, set size, ...
+      measure: computes and returns fields of `MEASURED`; called at most once, before the evaluation goes on.
+      keep: whether a finished record of the same conditions is kept when the call is repeated. False for a cheap
+        figure over other records, which is drawn again.
+    """
+
+    name: str
+    conditions: dict[str, Any]
+    measure: Callable[[], dict[str, Any]]
+    keep: bool = True
+
+
+# Of a task: it raises a UserError before its first record where it does not apply; every `yield` gives the result.
+Records = Generator[Record, Result, None]
 
 
 def bootstrap_error(totals: np.ndarray, sizes: np.ndarray, seed: int = 0) -> float | None:
@@ -25,52 +46,36 @@ def bootstrap_error(totals: np.ndarray, sizes: np.ndarray, seed: int = 0) -> flo
     return float((totals[picks].sum(1) / sizes[picks].sum(1)).std(ddof=1))
 
 
-def bits_per_dim(nats: float, image_shape: tuple[int, int, int]) -> float:
-    """Nats per image -> bits per value of the image."""
-    return nats / (math.log(2) * math.prod(image_shape))
+def measured(totals: np.ndarray, sizes: np.ndarray, unit: str = "nats/image", **more: Any) -> dict[str, Any]:
+    """Measured fields of sum(totals) / sum(sizes) over sets, ``[sets]`` each, with its bootstrap error."""
+    value = float(totals.sum(dtype=np.float64) / sizes.sum())
+    return {"value": value, "unit": unit, "standard_error": bootstrap_error(totals, sizes), **more}
 
 
-def condition(record: Record) -> str:
-    """The key of a record: two records with the same one are the same measurement."""
-    return json.dumps({k: v for k, v in record.items() if k not in MEASURED}, sort_keys=True)
+def conditions_of(result: Result) -> str:
+    """The key of a result: two results with the same one are the same measurement."""
+    return json.dumps({k: v for k, v in result.items() if k not in MEASURED}, sort_keys=True)
 
 
-def read_records(path: str | os.PathLike) -> list[Record]:
-    """The records of a results file; none if there is no such file."""
-    path = Path(path)
-    return json.loads(path.read_text()) if path.exists() else []
+def read_results(path: str | os.PathLike) -> list[Result]:
+    """The results of a file; none if there is no such file.
+
+    Raises:
+      ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        results = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is no file of results ({error}); remove it, or move it away") from None
+    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+        raise ConfigError(f"{path} is no list of results; remove it, or move it away")
+    return results
 
 
-def write_records(path: str | os.PathLike, new: Iterable[Record]) -> None:
-    """Adds records to a results file, atomically; each replaces the one of the same conditions."""
-    records = {condition(record): record for record in [*read_records(path), *json.loads(_dump(list(new)))]}
+def write_results(path: str | os.PathLike, new: Iterable[Result]) -> None:
+    """Adds results to a file, all of it or nothing; each replaces the one of the same conditions."""
+    results = {conditions_of(result): result for result in [*read_results(path), *new]}
     with processes.replacing(path) as partial:
-        partial.write_text(_dump(list(records.values())) + "\n")
-
-
-def _dump(records: list[Record]) -> str:
-    return json.dumps(records, indent=1, allow_nan=True)
-
-
-def table(records: Iterable[Mapping[str, Any]]) -> str:
-    """The records as aligned lines: name, value, standard error, unit, and the conditions that tell them apart."""
-    records = [record for record in records if record.get("value") is not None]
-    varying = [key for key in _conditions_of(records) if len({str(record.get(key, "")) for record in records}) > 1]
-    rows = [["", "value", "± s.e.", "unit", "bits/dim", *(key.replace("_", " ") for key in varying)]]
-    for record in records:
-        bits, error = record.get("bits_per_dim"), record.get("standard_error")
-        cells = [record["name"], f"{record['value']:.3f}", "" if error is None else f"{error:.3f}"]
-        cells += [record.get("unit", ""), "" if bits is None else f"{bits:.4f}"]
-        rows.append([str(cell) for cell in (*cells, *(record.get(key, "") for key in varying))])
-    keep = [i for i in range(len(rows[0])) if i < 2 or any(row[i] for row in rows[1:])]
-    widths = {i: max(len(row[i]) for row in rows) for i in keep}
-    left = 0, 3
-    pad = lambda i, cell: cell.ljust(widths[i]) if i in left else cell.rjust(widths[i])  # noqa: E731
-    return "\n".join("  ".join(pad(i, row[i]) for i in keep).rstrip() for row in rows)
-
-
-def _conditions_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of the conditions that a line can show, in order of appearance."""
-    hidden = {"name", "unit", "sha256", *MEASURED}
-    simple = lambda value: isinstance(value, str | int | float | bool)  # noqa: E731
-    return list(dict.fromkeys(key for r in records for key, value in r.items() if key not in hidden and simple(value)))
+        partial.write_text(json.dumps(list(results.values()), indent=1) + "\n")

@@ -1,202 +1,189 @@
-"""``report.html``: one self-contained page of what a run's folder holds."""
+"""Report: one self-contained page of all that lies in the folder of a run, or of several runs side by side."""
 
+import base64
 import json
+import mimetypes
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import jinja2
 
 from hfsgm_jax import processes
-from hfsgm_jax.config import flatten
-from hfsgm_jax.evaluation.context import Evaluation
-from hfsgm_jax.evaluation.likelihood import estimator_text
-from hfsgm_jax.evaluation.page import Picture, command, paper, picture, write_page
-from hfsgm_jax.evaluation.page.captions import about, caption, sample_caption
-from hfsgm_jax.evaluation.page.curves import read_metrics, training_curves
-from hfsgm_jax.evaluation.page.tables import Table, folded_parts, number, show, split_conditions, values_table
-from hfsgm_jax.evaluation.records import Record
+from hfsgm_jax.config import flatten, load_config
+from hfsgm_jax.errors import ConfigError, UserError
+from hfsgm_jax.evaluation.base import Evaluation
+from hfsgm_jax.evaluation.page import paper
+from hfsgm_jax.evaluation.page.curves import curve_charts, read_metrics
+from hfsgm_jax.evaluation.records import Record, Result, read_results
+from hfsgm_jax.evaluation.tables import Table, markdown, show, table
+from hfsgm_jax.models import build_model
+from hfsgm_jax.trace import Plan, Sets
 
 PAGE = "report.html"
-KINDS = ("context", "reconstruction", "conditional", "refined", "unconditional")  # of grids, as they are shown
+FOLDER = Path(__file__).parent / "page"
+WORDS = json.loads((FOLDER / "words.json").read_text())  # tasks: title and explanation, in order; captions of pictures
+
+
+class Run(NamedTuple):
+    """The contents of a run's folder."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    parameters: int  # 0: of a model that the config does not tell
+    lines: list[dict[str, Any]]  # of metrics.jsonl
+    results: dict[str, list[Result]]  # by task
+
+
+class Picture(NamedTuple):
+    """A picture in a page: a data URI (empty: the file is missing), and words."""
+
+    uri: str
+    caption: str
+    path: str = ""
 
 
 class Section(NamedTuple):
-    """A task's part of the page."""
+    """A part of the page."""
 
-    task: str
     title: str
-    about: str
-    table: Table | None
-    pictures: list[Picture]
-    papers: list[dict[str, Any]]
-    folded: list[tuple[str, str]]
-    seconds: float = 0
-    problem: str = ""
+    about: str = ""
+    table: Table | None = None
+    pictures: Sequence[Picture] = ()
 
 
-def check(evaluation: Evaluation) -> None:
-    """A report can be made of any run."""
+def report(run: Evaluation) -> Iterator[Record]:
+    """Page of all that the run's folder holds: results beside the papers', pictures, curves, config."""
+
+    def measure():
+        if processes.is_writer():
+            compare([run.workdir], model=run.model)
+        return {"pictures": [PAGE]}
+
+    yield Record("report", {}, measure, keep=False)
 
 
-def report(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
-    """Writes ``report.html`` into the run's folder and yields where it is."""
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(evaluation.variables.get("params", {})))
-    if processes.is_writer():
-        write_report(evaluation.workdir, {"parameters": parameters, "step": evaluation.step})
-    yield "report", {"pictures": [PAGE], "parameters": parameters}
-
-
-def write_report(workdir: Path, known: Mapping[str, Any] | None = None) -> Path:
-    """Writes the report of a run's folder from its files alone.
+def compare(folders: Sequence[str | Path], out: str | Path | None = None, model: Any = None) -> tuple[Path, str]:
+    """Writes one page about several runs (or one), from the results and metrics that their folders hold.
 
     Args:
-      workdir: the folder; any part of it but ``config.json`` may be missing.
-      known: ``parameters``, their number, and the ``step`` of the checkpoint, where known.
+      folders: of runs.
+      out: the page; default ``compare.html`` (of one run: ``report.html``) in the first folder.
+      model: of one run, the model where the config does not tell it.
+
+    Returns:
+      The page, and its tables as Markdown.
+
+    Raises:
+      ConfigError: a folder that is no run's, a file among its results that holds something else, ``out`` is a folder.
     """
-    known = dict(known or {})
-    config = json.loads((workdir / "config.json").read_text())
-    results, problems = read_results(workdir)
-    lines = read_metrics(workdir)
-    missing = [task for task in _tasks() if task not in results and task not in problems]
-    sections = [_section(workdir, task, records, config) for task, records in results.items()]
-    sections += [Section(task, *about(task), None, [], [], [], problem=why) for task, why in problems.items()]
-    return write_page(
-        "report.html.j2",
-        workdir / PAGE,
-        name=workdir.resolve().name,
-        model=paper.model_title(config["model"]["name"], config["model"].get("aggregate")),
-        data=training_data(config),
-        tiles=_tiles(results.get("likelihood", []), results.get("sample", []), config),
-        facts=_facts(known, lines, workdir),
-        curves=training_curves(lines),
-        sections=sections,
-        missing=[(about(task)[0], command(workdir, [task])) for task in missing],
-        all_missing=command(workdir, [*missing, "report"]),
-        grids=_latest_grids(workdir),
-        config=_grouped(config),
-    )
+    distinct = {Path(folder).resolve(): Path(folder) for folder in folders}
+    runs = [read_run(folder, model) for folder in distinct.values()]
+    if len({run.name for run in runs}) < len(runs):
+        runs = [run._replace(name=str(run.folder)) for run in runs]
+    out = Path(out or runs[0].folder / ("compare.html" if len(runs) > 1 else PAGE))
+    if out.is_dir():
+        raise ConfigError(f"--out={out} is a folder; name a file in it, such as {out / 'compare.html'}")
+    tasks = dict.fromkeys([*WORDS["tasks"], *(task for run in runs for task in run.results)])
+    measured = [_section(task, runs) for task in tasks if any(task in run.results for run in runs)]
+    sections = [Section("Overview", table=_facts(runs)), *measured, *_training(runs)]
+    missing = {run.folder: ",".join(task for task in WORDS["tasks"] if task not in run.results) for run in runs}
+    commands = [f"python evaluate.py --workdir={folder} --tasks={tasks}" for folder, tasks in missing.items() if tasks]
+    title = "Runs side by side" if len(runs) > 1 else f"{runs[0].name}: {paper.model_title(runs[0].config['model'])}"
+    values = dict(title=title, sections=sections, commands=commands, config=_config(runs))
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True)
+    with processes.replacing(out) as partial:
+        partial.write_text(templates.get_template("page.html.j2").render(values), encoding="utf-8")
+    return out, "\n\n".join(f"{part.title}\n\n{markdown(part.table)}" for part in sections if part.table)
 
 
-def read_results(workdir: Path) -> tuple[dict[str, list[Record]], dict[str, str]]:
-    """Task -> records of ``eval/TASK.json``, tasks in their order and unknown ones last; task -> why it has none."""
-    files = {path.stem: path for path in sorted((workdir / "eval").glob("*.json")) if path.stem != "report"}
-    results, problems = {}, {}
-    for task in [*(task for task in _tasks() if task in files), *(task for task in files if task not in _tasks())]:
-        try:
-            records = json.loads(files[task].read_text())
-        except (OSError, ValueError) as error:
-            problems[task] = f"{files[task].name} cannot be read: {error}"
-            continue
-        if isinstance(records, list) and records and all(isinstance(record, dict) for record in records):
-            results[task] = records
-        else:
-            problems[task] = f"{files[task].name} holds no records"
-    return results, problems
+def read_run(folder: Path, model: Any = None) -> Run:
+    """The contents of a run's folder; the model is built from the config where it is not given."""
+    config = load_config(folder).to_dict()
+    try:
+        shape = config["image_shape"]
+        parameters = num_parameters(model or build_model(config["model"], shape), shape)
+    except UserError:
+        parameters = 0
+    results = {path.stem: read_results(path) for path in sorted(folder.glob("eval/*.json")) if path.stem != "report"}
+    return Run(folder.resolve().name, folder, config, parameters, read_metrics(folder), results)
 
 
-def training_data(config: Mapping[str, Any]) -> str:
-    """A line about the data a model was trained on."""
+def num_parameters(model: Any, image_shape: Sequence[int]) -> int:
+    """Number of a model's trainable parameters; computes shapes alone."""
+
+    def init(key):
+        return model.init({"params": key, "sample": key}, Sets.of(jnp.zeros((1, 2, *image_shape))), Plan())["params"]
+
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))))
+
+
+def data_line(config: Mapping[str, Any]) -> str:
+    """The data a model was trained on."""
     data = config["data"]
-    size = data["set_size"]
-    images = "{} to {}".format(*size) if isinstance(size, list | tuple) else size
-    pixels = f"{data['image_size']}×{data['image_size']}"
-    return f"{data['source']} {data['split']}, resize {data['resize']}, {pixels}, sets of {images}"
+    size = data["set_size"] if isinstance(data["set_size"], int) else "{} to {}".format(*data["set_size"])
+    return f"{data['source']} {data['split']}, resize {data['resize']}, {data['image_size']} pixels, sets of {size}"
 
 
-def _section(workdir: Path, task: str, records: list[Record], config: Mapping[str, Any]) -> Section:
-    valued = [record for record in records if record.get("value") is not None]
-    varying, _ = split_conditions([record for record in records if record.get("pictures")])
-    drawn: dict[str, list[Record]] = {}  # picture -> the records that name it
-    for record in records:
-        for path in record.get("pictures") or ():
-            drawn.setdefault(str(path), []).append(record)
-    pictures = [picture(workdir, path, caption(task, path, named, varying)) for path, named in drawn.items()]
-    table = values_table(valued, paper.beside(task, valued, config)) if valued else None
-    papers, folded = paper.related(task, records), folded_parts(records)
-    seconds = [record["seconds"] for record in records if isinstance(record.get("seconds"), int | float)]
-    return Section(task, *about(task), table, pictures, papers, folded, max(seconds, default=0))
+def _training(runs: Sequence[Run]) -> list[Section]:
+    """Curves; validation NELBOs of other data do not belong into one chart."""
+    by_data: dict[str, dict] = {}
+    for run in runs:
+        by_data.setdefault(data_line(run.config), {})[run.name] = run.lines
+    charts = lambda lines: [Picture(_uri(svg.encode(), "chart.svg"), words) for svg, words in curve_charts(lines)]
+    return [Section("Training", f"On {data}.", pictures=charts(lines)) for data, lines in by_data.items()]
 
 
-def _tasks() -> list[str]:
-    from hfsgm_jax.evaluation import TASKS  # which this module is part of
-
-    return [task for task in TASKS if task != "report"]
-
-
-def headline(records: Sequence[Record], config: Mapping[str, Any]) -> dict[str, Record]:
-    """``nelbo`` and the ``nll`` of most samples among records of `likelihood`: of the run's own data and test classes
-    where there are such, at the latest step, of most sets."""
-
-    def rank(record):
-        own = record.get("source") == config["data"]["source"], record.get("split") == "test"
-        return own, record.get("step", 0), record.get("num_sets", 0), record.get("importance_samples") or 0
-
-    named = {name: [r for r in records if r.get("name") == name] for name in ("nelbo", "nll", "independent_pixels")}
-    return {name: max(found, key=rank) for name, found in named.items() if found}
-
-
-def _tiles(records: list[Record], samples: list[Record], config: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The headline's numbers: title, value, the conditions that give it its meaning."""
-    tiles = []
-    for name, record in headline(records, config).items():
-        about = [record.get("source"), record.get("split"), f"resize {record.get('resize')}"]
-        about.append(f"{record.get('num_sets')} sets of {record.get('set_size')}")
-        if name == "nll":
-            about.append(estimator_text(record))
-        title = {"nelbo": "NELBO", "nll": "NLL", "independent_pixels": "Independent pixels"}[name]
-        other = paper.published("likelihood", record, config)
-        beside = f"paper: {other.text} ({other.remark})" if other else ""
-        value = number(record.get("value"), record.get("standard_error"))
-        tiles.append(dict(title=title, value=value, unit=str(record.get("unit", "")), about=", ".join(map(str, about))))
-        tiles[-1]["beside"] = beside
-    named = [r for r in samples if r.get("name") == "recognised" and r.get("kind", "conditional") == "conditional"]
-    for record in named[-1:]:
-        value = number(record.get("value"), record.get("standard_error"))
-        about = f"of new images named rightly among {record.get('ways')} classes; {record.get('classifier', '')}"
-        tiles.append(dict(title="Recognised", value=value, unit="fraction", about=about, beside=""))
-    return tiles
-
-
-def _facts(known: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], workdir: Path) -> list[tuple[str, str]]:
-    """What is known of training and of the machine that made this page."""
+def _facts(runs: Sequence[Run]) -> Table:
+    """The model and training of every run, a column each."""
     facts = []
-    if "step" in known:
-        facts.append(("checkpoint evaluated", f"step {known['step']:,}"))
-    if "parameters" in known:
-        facts.append(("parameters", f"{known['parameters']:,}"))
-    if lines:
-        last = lines[-1]
-        facts.append(
-            ("trained", f"{last['step']:,} steps, {last['images']:,} images, {last['seconds'] / 60:.1f} minutes")
-        )
-        speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
-        facts += [("speed", f"{sorted(speeds)[len(speeds) // 2]:,.0f} images a second (median)")] if speeds else []
-        facts.append(("skipped steps", f"{last.get('skipped', 0):,}"))
-    steps = sorted((int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()), reverse=True)
-    facts += [("checkpoints kept", ", ".join(f"{step:,}" for step in steps))] if steps else []
-    device = jax.devices()[0]
-    facts.append(("evaluated on", f"{len(jax.devices())} × {device.device_kind}, JAX {jax.__version__}"))
-    return facts
+    for run in runs:
+        last = {"step": 0, "images": 0, "seconds": 0.0, "skipped": 0, **(run.lines or [{}])[-1]}
+        speeds = [line["images_per_second"] for line in run.lines if "images_per_second" in line]
+        facts.append({
+            "model": paper.model_title(run.config["model"]),
+            "objective": run.config["objective"]["name"],
+            "trained on": data_line(run.config),
+            "parameters": f"{run.parameters:,}" if run.parameters else "unknown",
+            "steps (skipped)": f"{last['step']:,} ({last['skipped']:,})",
+            "images": f"{last['images']:,}",
+            "minutes": f"{last['seconds'] / 60:.1f}",
+            "images per second": f"{statistics.median_high(speeds):,.0f}" if speeds else "unknown",
+        })  # fmt: skip
+    return Table(["", *(run.name for run in runs)], [[key, *(fact[key] for fact in facts)] for key in facts[0]])
 
 
-def _latest_grids(workdir: Path) -> list[Picture]:
-    """The sample grids that training drew last, ``samples/STEP_KIND.png``."""
-    found = [path.stem.partition("_") for path in (workdir / "samples").glob("*_*.png")]
-    last = max((step for step, _, _ in found), default="")
-    kinds = sorted(kind for step, _, kind in found if step == last)
-    kinds.sort(key=lambda kind: KINDS.index(kind) if kind in KINDS else len(KINDS))
-    number = last.lstrip("0") or "0"
-    return [
-        picture(workdir, f"samples/{last}_{kind}.png", f"{sample_caption(kind)} Validation classes, step {number}.")
-        for kind in kinds
-    ]
+def _section(task: str, runs: Sequence[Run]) -> Section:
+    """A task's records of all runs, the papers' numbers beside them, and their pictures, those of one kind together."""
+    records, pictures = [], {}
+    for run in runs:
+        results = run.results.get(task, [])
+        valued = [result for result in results if result.get("value") is not None]
+        records += [{**record, "run": run.name} for record in paper.beside(task, valued, run.config)]
+        for result in results:
+            for path in result.get("pictures", ()):
+                pictures.setdefault(path, {})[run.name] = _picture(run, result["name"], path)
+    found = [picture for by_run in pictures.values() for picture in by_run.values()]
+    return Section(*WORDS["tasks"].get(task, (task, "")), table(records) if records else None, found)
 
 
-def _grouped(config: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Section -> (key, value as text); single keys under ``general``."""
-    out: dict[str, list[tuple[str, str]]] = {}
-    for key, value in flatten(config).items():
-        section, _, name = key.rpartition(".")
-        out.setdefault(section or "general", []).append((name, show(value)))
-    return out
+def _picture(run: Run, name: str, path: str) -> Picture:
+    captions, file = WORDS["captions"], run.folder / path
+    words = captions.get(name) or captions.get(file.stem.split("_")[-1], "")
+    return Picture(_uri(file.read_bytes(), path) if file.is_file() else "", words, f"{run.name}/{path}")
+
+
+def _uri(content: bytes, name: str) -> str:
+    return f"data:{mimetypes.guess_type(name)[0]};base64,{base64.b64encode(content).decode()}"
+
+
+def _config(runs: Sequence[Run]) -> Table:
+    """The config of one run; of several, the keys in which they differ, but for those of evaluation."""
+    flat = [{key: show(value) for key, value in flatten(run.config).items()} for run in runs]
+    rows = [[key, *(config.get(key, "") for config in flat)] for key in dict.fromkeys(k for c in flat for k in c)]
+    differs = lambda row: len({*row[1:]}) > 1 and not row[0].startswith("eval.")
+    return Table(["key", *(run.name for run in runs)], [row for row in rows if len(runs) == 1 or differs(row)])

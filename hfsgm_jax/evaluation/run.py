@@ -1,102 +1,165 @@
-"""Runs evaluation tasks on a run's folder and keeps their results."""
+"""Running evaluations on a run's folder, keeping their records."""
 
-import difflib
+import importlib
+import json
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from hfsgm_jax import processes
-from hfsgm_jax.evaluation import TASKS, Evaluation, EvaluationError, NotApplicable
-from hfsgm_jax.evaluation.records import Record, table, write_records
+from hfsgm_jax.data import Dataset
+from hfsgm_jax.errors import ConfigError, NotApplicable, UserError, choice_problem
+from hfsgm_jax.evaluation.base import Evaluation
+from hfsgm_jax.evaluation.records import MEASURED, Record, Records, Result, conditions_of, read_results, write_results
+from hfsgm_jax.evaluation.tables import text_table
+
+Task = Callable[[Evaluation], Records]
+Tasks = str | Sequence[str | Task]
+NAMES = "likelihood cardinality transfer kl_layers context_bypass classify attention sample shared report".split()
+# Each the function NAME of the module NAME.
+TASKS: dict[str, Task] = {name: getattr(importlib.import_module(f"{__package__}.{name}"), name) for name in NAMES}
+DATA_OPTIONS = ("data_dir", "path")
 
 
-class Outcome(NamedTuple):
-    """How tasks ended: name -> records, and name -> why not."""
+class Begun(NamedTuple):
+    """A task at its first record (None: it has none), and the results that its file holds, by their conditions."""
 
-    results: dict[str, list[Record]]
-    refused: dict[str, str]  # must be changed first; nothing was computed
-    failed: dict[str, str]  # began and broke
-    inapplicable: dict[str, str]  # no meaning for this model, and not asked for by name
-
-    @property
-    def status(self) -> int:
-        """Exit status: 0, 1 if a task failed or was refused, 2 if all were."""
-        if not (self.refused or self.failed):
-            return 0
-        return 1 if self.results or self.failed else 2
+    records: Records
+    first: Record | None
+    found: dict[str, Result]
 
 
-def parse_tasks(text: str) -> tuple[list[str], bool]:
-    """``"likelihood,sample"`` or ``"all"`` -> names of tasks, each once, and whether all were meant.
-
-    Raises:
-      EvaluationError: names the nearest valid task.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name != "all" and name not in TASKS:
-            near = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise EvaluationError(f"unknown task {name!r}; {hint}Tasks: {', '.join(TASKS)}, or all")
-    if not names:
-        raise EvaluationError(f"no task given. Tasks: {', '.join(TASKS)}, or all")
-    return list(dict.fromkeys(TASKS if "all" in names else names)), "all" in names
-
-
-def evaluate(evaluation: Evaluation, tasks: Sequence[str], skip_inapplicable: bool = False) -> Outcome:
-    """Runs tasks, writes ``eval/TASK.json`` and pictures into the run's folder, prints tables.
-
-    All tasks are checked before any of them computes. A task that is refused or fails is reported,
-    and the others go on. What an interrupted task had finished is kept: the same call continues it.
+def evaluate(
+    workdir: str | Path, tasks: Tasks, dataset: Dataset | None = None, model: Any = None, **options: Any
+) -> list[Result]:
+    """Evaluates a run's folder: results and pictures go to ``eval/``, tables to standard output.
 
     Args:
-      evaluation: the run.
-      tasks: names in `TASKS`.
-      skip_inapplicable: a task that means nothing for the model is skipped with a line, not refused.
+      workdir: the folder.
+      tasks: names in `TASKS`, or functions of an `Evaluation` that yield `Record`s; "all" is every one in `TASKS`
+        that applies.
+      dataset, model: of a run that was trained on the user's own data, or of the user's own model.
+      options: keys of the config's section ``eval`` (``set_size=10``), and ``data_dir`` and ``path`` of ``data``.
+
+    Returns:
+      The records as dicts, as they stand in ``eval/TASK.json``. Those that were there already, of the same
+      conditions, are not measured again.
 
     Raises:
-      EvaluationError: options out of range, before any computation.
+      UserError: an unknown task, key or value, or a task that does not apply (and is asked for by name); before
+        anything is computed.
     """
-    evaluation.check()
-    outcome = Outcome({}, {}, {}, {})
-    for task in tasks:
+    choose(tasks)  # before the checkpoint is read
+    overrides = {f"{'data' if key in DATA_OPTIONS else 'eval'}.{key}": value for key, value in options.items()}
+    results, _ = run_tasks(Evaluation.open(workdir, overrides, dataset, model), tasks, strict=True)
+    return [result for of_task in results.values() for result in of_task]
+
+
+def choose(tasks: Tasks) -> tuple[dict[str, Task], bool]:
+    """``"likelihood,sample"``, names and functions -> name -> task, each once, report last; whether all were meant.
+
+    Raises:
+      ConfigError: names the nearest valid task.
+    """
+    given = [name.strip() for name in tasks.split(",") if name.strip()] if isinstance(tasks, str) else list(tasks)
+    names = [name for name in given if isinstance(name, str) and name != "all"]
+    problems = [problem for name in names if (problem := choice_problem("task", name, [*TASKS, "all"]))]
+    if problems or not given:
+        raise ConfigError("\n".join(problems) or f"no task given; there are {', '.join(TASKS)}, or all")
+    chosen = {}
+    for task in given:
+        chosen |= TASKS if task == "all" else {task.__name__: task} if callable(task) else {task: TASKS[task]}
+    last = {"report": chosen.pop("report")} if "report" in chosen else {}  # of the others' results
+    return chosen | last, "all" in given
+
+
+def run_tasks(
+    run: Evaluation, tasks: Tasks, strict: bool = False
+) -> tuple[dict[str, list[Result]], dict[str, Exception]]:
+    """Runs tasks, none before all have been checked; of "all" those without meaning for the model are skipped.
+
+    Args:
+      tasks: see `evaluate`.
+      strict: the first problem is raised, those of "all" excepted that are found before anything is computed.
+        Otherwise a problem is told on standard error, and the other tasks go on.
+
+    Returns:
+      name -> results, and name -> why not.
+    """
+    chosen, everything = choose(tasks)
+    begun, results, problems = {}, {}, {}
+    for name, task in chosen.items():
         try:
-            TASKS[task].check(evaluation)
-        except ValueError as error:  # of options, data or checkpoints: the user's to change
-            skipped = skip_inapplicable and isinstance(error, NotApplicable)
-            (outcome.inapplicable if skipped else outcome.refused)[task] = str(error)
-            if processes.is_writer():
-                print(f"evaluate: {task} {'does not apply' if skipped else 'is refused'}: {error}", file=sys.stderr)
-    processes.check_same(repr(sorted(outcome.refused | outcome.inapplicable)), "which tasks are refused")
-    for task in tasks:
-        if task in outcome.refused or task in outcome.inapplicable:
-            continue
-        try:
-            outcome.results[task] = _run_task(evaluation, task)
-        except Exception as error:  # noqa: BLE001  one task's failure is not the others'
-            if not processes.alone():  # but other processes may go on with this one
+            begun[name] = begin(run, name, task)
+        except UserError as error:
+            if everything and isinstance(error, NotApplicable):
+                _tell(f"{name} does not apply: {error}")
+                continue
+            if strict and not everything:
                 raise
-            evaluation.journal.release()
+            _tell(f"{name} is refused: {error}")
+            problems[name] = error
+    processes.check_same(repr(sorted(begun)), "which tasks are refused")
+    for name, task in begun.items():
+        try:
+            results[name] = finish(run, name, task)
+        except Exception as error:  # noqa: BLE001  one task's failure is not the others'
+            if strict or not processes.alone():  # other processes may go on with this one
+                raise
             traceback.print_exc()
-            outcome.failed[task] = str(error)
-            print(f"evaluate: {task} failed (above)", file=sys.stderr)
-    return outcome
+            _tell(f"{name} failed (above)")
+            problems[name] = error
+    return results, problems
 
 
-def _run_task(evaluation: Evaluation, task: str) -> list[Record]:
-    records, start = [], time.monotonic()
-    path = evaluation.folder / f"{task}.json"
-    evaluation.journal.begin(task)
-    print(f"\n{task}: {evaluation.workdir}, step {evaluation.step}", flush=True)
-    for name, values in TASKS[task].run(evaluation):
-        seconds = round(time.monotonic() - start, 1)
-        records.append({"name": name, **evaluation.run_conditions, **values, "seconds": seconds})
-        write_records(path, records[-1:])
-    evaluation.journal.forget()
-    print(table(records)) if any("value" in record for record in records) else None
-    for picture in dict.fromkeys(picture for record in records for picture in record.get("pictures", ())):
-        print(f"  {evaluation.workdir / picture}")
+def _tell(text: str) -> None:
+    if processes.is_writer():
+        print(f"evaluate: {text}", file=sys.stderr)
+
+
+def begin(run: Evaluation, name: str, task: Task) -> Begun:
+    """A task at its first record; raises a UserError where it does not apply."""
+    found = {conditions_of(result): result for result in read_results(run.folder / f"{name}.json")}
+    records = task(run)
+    return Begun(records, next(records, None), found)
+
+
+def finish(run: Evaluation, name: str, task: Begun) -> list[Result]:
+    """Measures and writes a task's records, those excepted that are kept; prints their table."""
+    path, start = run.folder / f"{name}.json", time.monotonic()
+    print(f"\n{name}: {run.workdir}, step {run.step}", flush=True)
+    results, num_kept, record = [], 0, task.first
+    while record is not None:
+        conditions = {"name": record.name, **run.run_conditions, **record.conditions}
+        result = task.found.get(conditions_of(conditions)) if record.keep else None
+        pictures = () if result is None else result.get("pictures", ())
+        if processes.all_agree(result is not None and all((run.workdir / picture).is_file() for picture in pictures)):
+            num_kept += 1
+        else:
+            result = _measure(record, conditions)
+            write_results(path, [result])
+        results.append(result)
+        try:
+            record = task.records.send(result)
+        except StopIteration:
+            break
+    if text := text_table(results):
+        print(text)
+    for picture in dict.fromkeys(picture for result in results for picture in result.get("pictures", ())):
+        print(f"  {run.workdir / picture}")
+    if num_kept:
+        print(f"  {num_kept} of {len(results)} records were there already; remove {path} to measure them again")
     print(f"  -> {path} ({time.monotonic() - start:.1f} s)", flush=True)
-    return records
+    return results
+
+
+def _measure(record: Record, conditions: dict[str, Any]) -> Result:
+    """The finished record; of JSON's types, as it will be when it is kept."""
+    start = time.monotonic()
+    measured = record.measure()
+    if unknown := measured.keys() - {*MEASURED}:
+        raise TypeError(f"{record.name}: {sorted(unknown)} belong into its conditions; measured are {MEASURED}")
+    return json.loads(json.dumps(conditions | measured | {"seconds": round(time.monotonic() - start, 1)}))

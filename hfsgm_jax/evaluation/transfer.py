@@ -1,86 +1,66 @@
 """A model, unadapted, on the images of other sources over set sizes (SCHA-VAE, figures 6 and 12)."""
 
+import functools
 import sys
-from collections.abc import Iterator
-from typing import Any
 
+from hfsgm_jax.data import Dataset
+from hfsgm_jax.errors import DataError, NotApplicable
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.cardinality import against_size
-from hfsgm_jax.evaluation.context import Evaluation, EvaluationError, NotApplicable, sets_of
-from hfsgm_jax.evaluation.likelihood import nelbo_record, scored, set_nelbo
-from hfsgm_jax.evaluation.records import Record
-
-SPLIT = "test"
+from hfsgm_jax.evaluation.base import Evaluation
+from hfsgm_jax.evaluation.cardinality import LABELS
+from hfsgm_jax.evaluation.likelihood import independent_pixels, nelbo_record, scored, set_nelbo
+from hfsgm_jax.evaluation.records import Record, Records, Result
 
 
-def check(evaluation: Evaluation) -> None:
-    """Raises for colour models, unknown sources, classes smaller than sets, and where no source is at hand.
-
-    A source that is not at hand while others are is left out, and that is said.
-    """
-    from hfsgm_jax.data.sources import SOURCES
-
-    if evaluation.config.data.channels != 1:
-        raise NotApplicable("transfer is about grey images of characters and digits, and this model's are in colour")
-    evaluation.require_images("transfer")
-    unknown = [source for source in evaluation.options.transfer if source not in SOURCES]
-    if unknown or not evaluation.options.transfer:
-        raise EvaluationError(
-            f"eval.transfer is {tuple(evaluation.options.transfer)}; it is one or more of {', '.join(SOURCES)}"
-        )
-    found, missing = _datasets(evaluation)
-    for dataset in found:
-        evaluation.check_sets(dataset, evaluation.options.set_sizes)
-    reasons = "\n".join(f"  {source}: {reason}" for source, reason in missing.items())
-    if not found:
-        raise EvaluationError(f"none of the sources of eval.transfer is at hand:\n{reasons}")
-    if missing:
-        print(f"evaluate: transfer goes without sources that are not at hand:\n{reasons}", file=sys.stderr)
-
-
-def transfer(evaluation: Evaluation) -> Iterator[tuple[str, Record]]:
-    """Yields ``nelbo`` per source and set size, and ``independent_pixels`` per source; nats per image.
+def transfer(run: Evaluation) -> Records:
+    """``nelbo`` per source and set size, and ``independent_pixels`` per source; nats per image.
 
     The baseline's pixel means are those of the source's own test images, the best that any model of
     independent pixels could do. A model without set latents (VAE) is evaluated image by
     image. For the importance-weighted NLL of a source: ``--tasks=likelihood --eval.source=mnist``.
+    A source that is not at hand while others are is left out, and that is said.
     """
-    from hfsgm_jax.data import independent_pixel_nll
-
-    lines: dict[str, list[tuple[float, Record]]] = {}
-    sizes = list(dict.fromkeys(evaluation.options.set_sizes)) if evaluation.shared_nodes else [1]
-    for dataset in _datasets(evaluation)[0]:
-        source = dataset.info["source"]
+    if run.config.data.channels != 1:
+        raise NotApplicable("transfer is about grey images of characters and digits, and this model's are in colour")
+    if not run.options.transfer:
+        raise NotApplicable("eval.transfer=() names no source of other images")
+    run.require_images("transfer")
+    datasets = _datasets(run)
+    sizes = list(dict.fromkeys(run.options.set_sizes)) if run.shared_nodes else [1]
+    lines: dict[str, list[tuple[int, Result]]] = {}
+    for source, dataset in datasets.items():
+        points = []
         for size in sizes:
-            batch = evaluation.fixed_sets(dataset, size)
-            sets, conditions = scored(evaluation, sets_of(batch))
-            results = evaluation.each(f"{source}, sets of {size}", set_nelbo, sets)
-            conditions |= evaluation.data_conditions(dataset, batch)
-            record = nelbo_record(results, sets, **conditions)
-            lines.setdefault(source, []).append((size, record))
-            yield "nelbo", record
-        if evaluation.config.model.likelihood == "bernoulli":
-            value = independent_pixel_nll(dataset, batch.images[batch.mask])
-            lines[f"{source} (independent pixels: {value:.0f})"] = lines.pop(source)
-            conditions = evaluation.data_conditions(dataset, batch) | {"estimator": "exact"}
-            yield "independent_pixels", {"value": value, "unit": "nats/image", **conditions}
-    path = evaluation.folder / f"transfer_{'_'.join(source.split()[0] for source in lines)}.png"
-    page, (axis,) = plots.figure()
-    for label, points in lines.items():
-        plots.errorbars(axis, points, label=label)
-    against_size(axis, sizes, f"trained on {evaluation.config.data.source}, not adapted")
-    plots.save(page, path)
-    yield "figure", {"pictures": [f"eval/{path.name}"], "sources": list(evaluation.options.transfer)}
+            drawn = run.fixed_sets(dataset, size)
+            sets, one_by_one = scored(run, drawn)
+            conditions = one_by_one | run.data_conditions(dataset, drawn)
+            results = functools.partial(run.each, f"{source}, sets of {size}", set_nelbo, sets)
+            points.append((size, (yield nelbo_record(conditions, sets, results))))
+        label = source
+        if run.binary:
+            reference = functools.partial(run.load, "test", source)
+            result = yield independent_pixels(run.data_conditions(dataset, drawn), drawn, reference)
+            label = f"{source} (independent pixels: {result['value']:.0f})"
+        lines[label] = points
+    path = run.folder / f"transfer_{'_'.join(datasets)}.png"
+    panels = {f"trained on {run.config.data.source}, not adapted": lines}
+    figure = functools.partial(plots.lines, path, panels, **LABELS)
+    yield Record("figure", {"sources": list(run.options.transfer)}, figure, keep=False)
 
 
-def _datasets(evaluation: Evaluation) -> tuple[list[Any], dict[str, str]]:
-    """The test images of the sources that are at hand, and why others are not."""
-    from hfsgm_jax.data import DataError
-
-    found, missing = [], {}
-    for source in dict.fromkeys(evaluation.options.transfer):
+def _datasets(run: Evaluation) -> dict[str, Dataset]:
+    """Source -> test images, of the sources that are at hand."""
+    found, missing = {}, {}
+    for source in run.options.transfer:
         try:
-            found.append(evaluation.load(SPLIT, source))
+            found[source] = run.load("test", source)
         except DataError as error:
             missing[source] = str(error)
-    return found, missing
+    reasons = "\n".join(f"  {source}: {reason}" for source, reason in missing.items())
+    if not found:
+        raise DataError(f"none of the sources of eval.transfer is at hand:\n{reasons}")
+    if missing:
+        print(f"evaluate: transfer goes without sources that are not at hand:\n{reasons}", file=sys.stderr)
+    for dataset in found.values():
+        run.check_sets(dataset, run.options.set_sizes)
+    return found

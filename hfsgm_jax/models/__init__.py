@@ -1,6 +1,14 @@
-"""The family of models: one traversal (`base`) and small constructors (`build`)."""
+"""The family of models: one traversal (`base`), and constructors beside the nodes of each family.
 
-from hfsgm_jax.models.base import SetModel
-from hfsgm_jax.models.build import build_model, check_model
+`MODELS` maps names to constructors ``(image_shape, *, keywords) -> SetModel``; `constructor` adds one.
+"""
 
-__all__ = ["SetModel", "build_model", "check_model"]
+from hfsgm_jax.models.base import Node, SetModel
+from hfsgm_jax.models.constructor import MODELS, build_model, constructor
+from hfsgm_jax.models.homoencoder import factorial_vhe, pixelcnn_vhe
+from hfsgm_jax.models.neural_statistician import bns, chfsgm, cns, hfsgm, hierarchical_vhe, ns, vae
+from hfsgm_jax.models.scha_vae import scha_vae
+
+__all__ = ["MODELS", "Node", "SetModel", "build_model", "constructor"]
+__all__ += ["vae", "bns", "ns", "cns", "hfsgm", "chfsgm", "hierarchical_vhe"]
+__all__ += ["scha_vae", "pixelcnn_vhe", "factorial_vhe"]

@@ -13,11 +13,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, likelihood, select
-from hfsgm_jax.trace import GROUP, IMAGE, SET, SOURCES, STYLE, Given, Latent, Plan, RowSources, Sets, Trace, take_slots
+from hfsgm_jax.distributions import LIKELIHOODS, Normal, select
+from hfsgm_jax.trace import GROUP, IMAGE, SET, STYLE, Given, Latent, Plan, Sets, Skip, Trace, take_slots
 
 LETTERS = {IMAGE: "z", SET: "c", GROUP: "a", STYLE: "s"}  # of the labels of latents
-State = Any  # what a family of nodes hands down: a pytree of arrays ``[B, N or 1, ...]``
+# Handed from node to node, a pytree of arrays ``[B, N or 1, ...]``; unless nodes do otherwise, the values so far:
+# plate -> those of its latents, top first.
+State = Any
+POSTERIOR = Plan()
 
 
 class Node(nn.Module):
@@ -57,7 +60,7 @@ class Node(nn.Module):
 
     def update(self, state: State, value: jax.Array, residual: Any) -> State:
         """The state after this node took ``value``."""
-        raise NotImplementedError
+        return {**state, self.plate: (*state.get(self.plate, ()), value)}
 
     def skip(self, state: State, zeros: jax.Array) -> State:
         """The state when value (``zeros``) and residual contribute nothing."""
@@ -86,26 +89,31 @@ class SetModel(nn.Module):
     """A generative model of sets: encoder, latent nodes in traversal order, decoder.
 
     Attributes:
-      encoder: (images, observed, train) -> features, whatever the nodes read.
+      encoder: (images, observed, train) -> features, read by the nodes.
       nodes: c_L, z_L, c_{L-1}, ..., z_1.
-      start: () -> the state before the first node.
-      finish: the state after the last node -> decoder input.
-      decoder: (decoder input, images, observed, train) -> parameters of the likelihood.
-      likelihood: see `distributions.likelihood`.
-      head: decoder output -> p(x | latents), if pixels follow one another; None: independent pixels.
-      channels: of the images.
+      decoder: (the state after the last node, observed, train) -> parameters of the likelihood.
+      likelihood: name in `distributions.LIKELIHOODS`.
+      image_shape: (H, W, C).
+      start: (sets) -> the state before the first node; None: no values yet.
+      head: decoder output -> p(x | latents), for pixels that follow one another; None: independent pixels.
       prior_sees_images: p(c_l) sees the mean of Z_{l+1} (eq. 3).
+      made_of: the call of the constructor: ("name", its name), (keyword, value), ...; () if put together by hand.
     """
 
     encoder: nn.Module
     nodes: tuple[Node, ...]
-    start: nn.Module
-    finish: nn.Module
     decoder: nn.Module
     likelihood: str
-    channels: int
-    prior_sees_images: bool = False
+    image_shape: tuple[int, int, int]
+    start: nn.Module | None = None
     head: nn.Module | None = None
+    prior_sees_images: bool = False
+    made_of: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def shared_nodes(self) -> tuple[Node, ...]:
+        """The nodes whose latents a set (or group, style) shares, top first; none of a VAE."""
+        return tuple(node for node in self.nodes if node.plate != IMAGE)
 
     def encode(self, sets: Sets, train: bool = False) -> Any:
         """Bottom-up features of the images, no noise: once per set, not once per sample."""
@@ -120,72 +128,67 @@ class SetModel(nn.Module):
         ]
         return jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts)
 
-    def decode(self, decoder_input: Any, images: jax.Array | None = None) -> Any:
-        """p(x | latents), batch shape ``[B, M]``; images matter only to an autoregressive decoder."""
-        leaves = jax.tree.leaves(decoder_input)
-        num = max(leaf.shape[1] for leaf in leaves)
-        observed = jnp.ones((leaves[0].shape[0], num), bool)
-        return self._decode(decoder_input, images, observed, train=False)
+    def decode(self, decoder_input: Any, observed: jax.Array | None = None, train: bool = False) -> Any:
+        """p(x | latents) of M slots, batch shape ``[B, M]``.
 
-    def _decode(self, decoder_input, images, observed, train):
-        params = self.decoder(decoder_input, images, observed, train)
+        Args:
+          decoder_input: of a `Trace`.
+          observed: ``[B, M]`` slots that hold an image, for batch statistics; default: all.
+        """
+        if observed is None:
+            leaves = jax.tree.leaves(decoder_input)
+            observed = jnp.ones((leaves[0].shape[0], max(leaf.shape[1] for leaf in leaves)), bool)
+        params = self.decoder(decoder_input, observed, train)
         if self.head is not None:
             return self.head(params)
-        return likelihood(self.likelihood, params, self.channels)
+        return LIKELIHOODS[self.likelihood].make(params, self.image_shape[-1])
 
     def __call__(
         self,
         sets: Sets,
-        plan: Plan,
+        plan: Plan = POSTERIOR,
         given: Given | None = None,
         features: Any = None,
         temperature: dict[str, jax.Array] | None = None,
-        row_sources: RowSources | None = None,
     ) -> Trace:
         """Draws every latent, top first, and decodes.
 
         Args:
           sets: the batch; needs the rng stream ``sample``.
           plan: where each latent's value comes from, and which slots are decoded.
-          given: label -> value ``[B, N or 1, ...]`` that the node takes.
-          features: what `encode` returned for these sets; computed where needed if None.
+          given: label -> value ``[B, N or 1, ...]`` that the node takes, or a `Skip`.
+          features: result of `encode` for these sets; computed where needed if None.
           temperature: plate -> factor on the noise; the distributions stay untempered.
-          row_sources: label -> ``[B]`` int32 index into `SOURCES`: where this latent of each row comes from,
-            instead of the plan's ``posterior``. Traced, so that one program serves any choice of layers.
-
-        Raises:
-          ValueError: ``row_sources`` names a latent that the plan does not draw from its posterior.
         """
         sources = [plan.source(node.plate, node.layer) for node in self.nodes]
-        drawn = [node.label for node, source in zip(self.nodes, sources) if source == "posterior"]
-        if wrong := [label for label in row_sources or () if label not in drawn]:
-            raise ValueError(f"row_sources of {', '.join(wrong)}: the plan draws {', '.join(drawn)} from a posterior")
         if features is None and "posterior" in sources:
             apart = plan.train and plan.decode == "target" and "batch_stats" in self.variables
             features = self._encode_apart(sets, plan.num_decoded) if apart else self.encode(sets, plan.train)
         noises = standard_noise(self.make_rng("sample"), sets, self.nodes)
-        state, latents = self.start(sets), []
+        state, latents = {} if self.start is None else self.start(sets), []
         for node, source, noise in zip(self.nodes, sources, noises):
             factor = (temperature or {}).get(node.plate)
-            value, choice = (given or {}).get(node.label), (row_sources or {}).get(node.label)
-            state, latent = _visit(node, state, features, sets, source, choice, plan.train, noise, factor, value)
+            value = (given or {}).get(node.label)
+            state, latent = _visit(node, state, features, sets, source, plan.train, noise, factor, value)
             latents.append(latent)
         index = _decoded_slots(sets, plan)
-        decoder_input = jax.tree.map(lambda x: take_slots(x, index), self.finish(state))
-        px = self._decode(decoder_input, take_slots(sets.images, index), take_slots(sets.observed, index), plan.train)
+        decoder_input = jax.tree.map(lambda x: take_slots(x, index), state)
+        px = self.decode(decoder_input, take_slots(sets.observed, index), plan.train)
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
 
 
-def _visit(node, state, features, sets, source, choice, train, noise, temperature, value) -> tuple[State, Latent]:
+def _visit(node, state, features, sets, source, train, noise, temperature, value) -> tuple[State, Latent]:
     """One node of the traversal: its distributions, its value, the state after it."""
     state = node.enter(state, sets)
     prior, residual = node.prior(state, sets, train)
     posterior, weights = prior, None
-    informed = sets.observed if node.plate == IMAGE else sets.context_of(node.plate).any(1, keepdims=True)
+    informed = sets.observed if node.plate == IMAGE else sets.context_of(node.plate, node.label).any(1, keepdims=True)
+    skipped = jnp.ones(sets.num_rows, bool) if source == "skip" else None
+    if isinstance(value, Skip):
+        skipped, value = value.rows, None
     if source == "posterior":
         posterior, weights = node.posterior(state, features, sets, train)
-        if choice is not None:
-            informed = informed & (choice == SOURCES.index("posterior"))[:, None]
+        informed = informed if skipped is None else informed & ~skipped[:, None]
         if isinstance(prior, Normal):
             posterior = select(informed, posterior, prior)
     else:
@@ -196,15 +199,12 @@ def _visit(node, state, features, sets, source, choice, train, noise, temperatur
             # Drawing from it takes a loop: only where a row has no context. Gradients do not pass through that draw.
             fixed = jax.tree.map(jax.lax.stop_gradient, prior)
             value = select(informed, value, fixed.at(noise, temperature, wanted=~informed.all()))
-    zeros = jnp.zeros_like(value)
-    if source == "skip":
-        value, state = zeros, node.skip(state, zeros)
-    elif choice is None:
+    if skipped is None:
         state = node.update(state, value, residual)
     else:
-        skipped = (choice == SOURCES.index("skip"))[:, None]
-        state = select(skipped, node.skip(state, zeros), node.update(state, value, residual))
-        value = select(skipped, zeros, value)
+        rows, zeros = skipped[:, None], jnp.zeros_like(value)
+        state = select(rows, node.skip(state, zeros), node.update(state, value, residual))
+        value = select(rows, zeros, value)
     return state, Latent(value, prior, posterior, weights, node.plate, node.layer, node.label, informed)
 
 

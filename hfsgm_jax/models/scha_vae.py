@@ -5,7 +5,8 @@ of its images (one slot until the first z, so that nothing is computed twice).
 """
 
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import flax.linen as nn
 import flax.struct
@@ -13,10 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax.distributions import Normal, softplus_normal
-from hfsgm_jax.models.base import Node
+from hfsgm_jax.errors import ConfigError
+from hfsgm_jax.keys import FLAG, Key, one_of, text, whole
+from hfsgm_jax.models import keywords as kw
+from hfsgm_jax.models.base import Node, SetModel
+from hfsgm_jax.models.constructor import ImageShape, check_heads, check_images, constructor, pixel_head
 from hfsgm_jax.nn.aggregate import Aggregate
-from hfsgm_jax.nn.bottleneck import block_type
-from hfsgm_jax.nn.layers import Dense, scaled_init, upsample
+from hfsgm_jax.nn.bottleneck import Levels, PyramidDecoder, PyramidEncoder, block_type, parse_levels
+from hfsgm_jax.nn.layers import Dense, padded_size, scaled_init, upsample
 from hfsgm_jax.trace import SET, Sets, masked_mean
 
 
@@ -41,13 +46,6 @@ class Start(nn.Module):
             return jnp.broadcast_to(x, (sets.num_rows, *x.shape[1:]))
 
         return Paths(learned("xc"), learned("xz"))
-
-
-class Finish(nn.Module):
-    """Both paths go to the decoder."""
-
-    def __call__(self, state: Paths) -> tuple[jax.Array, jax.Array]:
-        return state.xz, state.xc
 
 
 class PathNode(Node):
@@ -169,23 +167,106 @@ def _all_slots(x: jax.Array, sets: Sets) -> jax.Array:
     return jnp.broadcast_to(x, (x.shape[0], sets.num_slots, *x.shape[2:]))
 
 
-def nodes(config: Any, levels: tuple[tuple[int, int], ...], dtype: Any) -> tuple[Node, ...]:
+def _nodes(levels: Levels, width: int, channels: tuple[int, int], dtype: Any, remat: bool, **pool) -> tuple[Node, ...]:
     """c_L, z_L, ..., c_1, z_1 for ``levels`` (resolution, depth), low to high."""
     resolutions = [r for r, depth in levels for _ in range(depth)]
     total = len(resolutions)
-    common = dict(width=config.width, scale=1 / math.sqrt(total), remat=config.remat, dtype=dtype)
     out = []
     for i, resolution in enumerate(resolutions):
-        layer = dict(layer=total - i, resolution=resolution, **common)
-        out.append(
-            SetNode(
-                channels=config.c_channels,
-                top=i == 0,
-                aggregate=config.aggregate,
-                heads=config.heads,
-                prior_sees_images=config.prior_sees_images,
-                **layer,
-            )
-        )
-        out.append(ImageNode(channels=config.z_channels, **layer))
+        layer = dict(layer=total - i, resolution=resolution, width=width, scale=1 / math.sqrt(total))
+        out.append(SetNode(channels=channels[0], top=i == 0, remat=remat, dtype=dtype, **pool, **layer))
+        out.append(ImageNode(channels=channels[1], remat=remat, dtype=dtype, **layer))
     return tuple(out)
+
+
+Pyramid = Annotated[
+    str, Key(text("'resolution-depth,...', high to low, such as '8-6,4-6,1-3'"), "resolution-depth pairs")
+]
+
+
+@constructor("scha_vae")
+def scha_vae(
+    image_shape: ImageShape = (28, 28, 1),
+    *,
+    width: kw.Width = 128,
+    c_channels: kw.CChannels = 32,
+    z_channels: kw.ZChannels = 32,
+    aggregate: kw.Pooling = "mean",
+    heads: kw.Heads = 4,
+    prior_sees_images: kw.PriorSeesImages = False,
+    encoder: Pyramid = "32-9,16-6,8-6,4-6,2-3,1-3",
+    latents: Pyramid = "8-6,4-6,2-3,1-3",
+    decoder: Pyramid = "32-9,16-6,8-6",
+    patch: Annotated[int, Key(whole(1, 64), "side of the pixel patches the encoder starts from (1: pixels)")] = 1,
+    border: Annotated[str, Key(one_of("pad", "nearest"), "28 to 32 pixels: padded, or the reference's resize")] = "pad",
+    decoder_context: Annotated[
+        str, Key(one_of("full", "top_left"), "resolution of c in the decoder: full, or the reference's one position")
+    ] = "full",
+    likelihood: kw.LikelihoodName = "bernoulli",
+    pixelcnn_layers: kw.PixelCNNLayers = 0,
+    pixelcnn_width: kw.PixelCNNWidth = 64,
+    pixelcnn_form: kw.PixelCNNForm = "stacks",
+    remat: Annotated[bool, Key(FLAG, "blocks computed again in the backward pass: less memory, more time")] = False,
+    dtype: kw.Dtype = "float32",
+) -> SetModel:
+    """SCHA-VAE (section 3.2): pairs of c_l and z_l at growing resolutions, over a pyramid of features.
+
+    Its strings list resolutions and the number of blocks (or latent layers) at each, high to low.
+    """
+    check_images(image_shape)
+    check_heads(aggregate, width, heads)
+    if width % 4:
+        raise ConfigError(f"width={width} is no multiple of 4: blocks work on a quarter of it")
+    levels = _check_pyramids(padded_size(image_shape[0]), patch, encoder=encoder, latents=latents, decoder=decoder)
+    head, out_channels = pixel_head(image_shape, SimpleNamespace(**locals()))
+    look = dict(width=width, patch=patch, border=border, remat=remat, dtype=jnp.dtype(dtype))
+    pool = dict(aggregate=aggregate, heads=heads, prior_sees_images=prior_sees_images)
+    return SetModel(
+        encoder=PyramidEncoder(levels["encoder"], **look),
+        nodes=_nodes(levels["latents"][::-1], width, (c_channels, z_channels), jnp.dtype(dtype), remat, **pool),
+        start=Start(width, jnp.dtype(dtype)),
+        decoder=PyramidDecoder(
+            levels["decoder"][::-1],
+            image_size=image_shape[0],
+            out_channels=out_channels,
+            context=decoder_context,
+            **look,
+        ),
+        likelihood=likelihood,
+        image_shape=image_shape,
+        head=head,
+        prior_sees_images=prior_sees_images,
+    )
+
+
+def _check_pyramids(size: int, patch: int, **strings: str) -> dict[str, Levels]:
+    """The levels of encoder, latents and decoder, high to low, which have to fit each other and the images."""
+    levels = {}
+    for key, string in strings.items():
+        try:
+            levels[key] = parse_levels(string)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from None
+        sides = [side for side, _ in levels[key]]
+        for high, low in zip(sides, sides[1:]):
+            if high % low:
+                raise ConfigError(
+                    f"{key}={string!r}: {low} does not divide {high}, so {high} pixels cannot become {low}"
+                )
+    if size % patch:
+        raise ConfigError(f"patch={patch} does not divide the {size} pixels the model works on")
+    top, latents, decoder = size // patch, levels["latents"], levels["decoder"]
+    if levels["encoder"][0][0] != top:
+        raise ConfigError(
+            f"encoder={strings['encoder']!r} has to start at {top}: images of {size} pixels (28 are padded to 32) in "
+            f"patches of {patch}"
+        )
+    if missing := [side for side, _ in latents if side not in dict(levels["encoder"])]:
+        raise ConfigError(
+            f"latents={strings['latents']!r}: the encoder {strings['encoder']!r} has no resolution {missing[0]}"
+        )
+    if (decoder[0][0], decoder[-1][0]) != (top, latents[0][0]):
+        raise ConfigError(
+            f"decoder={strings['decoder']!r} has to go from {top} to {latents[0][0]}, the latents' highest resolution"
+        )
+    return levels

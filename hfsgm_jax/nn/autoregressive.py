@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, likelihood, likelihood_params, softplus_normal
+from hfsgm_jax.distributions import LIKELIHOODS, Normal, softplus_normal
 from hfsgm_jax.nn.pixelcnn import PixelCNN, draw_map
 
 
@@ -24,7 +24,7 @@ class AutoregressivePixels:
       condition: y, ``[B, M, H, W, features]``.
       seed: key data of the draw that `mean` shows.
       net: unbound PixelCNN with the likelihood's parameters as outputs.
-      likelihood: name, see `distributions.likelihood`.
+      likelihood: name in `distributions.LIKELIHOODS`.
     """
 
     variables: Any
@@ -35,7 +35,10 @@ class AutoregressivePixels:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """``[B, M]`` log p(x | y) of images ``[B, M, H, W, C]``, all pixels at once, nats."""
-        return likelihood(self.likelihood, self.net.apply(self.variables, x, self.condition), x.shape[-1]).log_prob(x)
+        return self._pixels(self.net.apply(self.variables, x, self.condition)).log_prob(x)
+
+    def _pixels(self, params: jax.Array) -> Any:
+        return LIKELIHOODS[self.likelihood].make(params, self.net.channels)
 
     def sample(self, key: jax.Array) -> jax.Array:
         """Images ``[B, M, H, W, C]``."""
@@ -55,7 +58,7 @@ class AutoregressivePixels:
         index = jnp.arange(height * width).reshape(height, width, 1)
 
         def draw(params, index):
-            pixel = likelihood(self.likelihood, params[..., None, None, :], self.net.channels)
+            pixel = self._pixels(params[..., None, None, :])
             value = pixel.sample(jax.random.fold_in(key, index.ravel()[0]))
             return value[..., 0, 0, :], pixel.mean()[..., 0, 0, :]
 
@@ -109,7 +112,7 @@ class PixelHead(nn.Module):
     """From a map of features to p(x | map), pixel after pixel.
 
     Attributes:
-      likelihood, channels: of a pixel, see `distributions.likelihood`.
+      likelihood, channels: of a pixel, see `distributions.LIKELIHOODS`.
       features, layers, form: of the PixelCNN.
     """
 
@@ -121,7 +124,7 @@ class PixelHead(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        outputs = likelihood_params(self.likelihood, self.channels)
+        outputs = LIKELIHOODS[self.likelihood].num_params(self.channels)
         self.net = PixelCNN(outputs, self.channels, self.features, self.layers, self.form, dtype=self.dtype)
 
     def __call__(self, y: jax.Array) -> AutoregressivePixels:

@@ -118,7 +118,7 @@ class PyramidEncoder(nn.Module):
 class PyramidDecoder(nn.Module):
     """From the image path (and the set path) at the latents' highest resolution to pixels.
 
-    ``decoder_input`` is ``(xz [B, M, r, r, width], xc [B, 1, r, r, width])``. With
+    ``paths`` has ``xz`` ``[B, M, r, r, width]`` and ``xc`` ``[B, 1, r, r, width]``. With
     ``context="top_left"`` only the first position of xc is used, as in the reference code.
     """
 
@@ -133,9 +133,9 @@ class PyramidDecoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, decoder_input: Any, images: Any, observed: jax.Array, train: bool) -> jax.Array:
-        del images, observed, train
-        xz, xc = decoder_input
+    def __call__(self, paths: Any, observed: jax.Array, train: bool) -> jax.Array:
+        del observed, train
+        xz, xc = paths.xz, paths.xc
         if self.context == "top_left":
             xc = jnp.broadcast_to(xc[..., :1, :1, :], xc.shape)
         x = Conv(self.width, dtype=self.dtype, name="from_z")(xz)

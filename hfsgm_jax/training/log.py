@@ -1,4 +1,4 @@
-"""What a run says: metrics.jsonl, TensorBoard, the terminal."""
+"""The output of a run: metrics.jsonl, TensorBoard, the terminal."""
 
 import json
 import math
@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import tqdm
 
-from hfsgm_jax.training.events import Events
+from hfsgm_jax import processes
+from hfsgm_jax.objectives import SUMS
+from hfsgm_jax.run_folder import METRICS_FILE, read_metrics
+from hfsgm_jax.training.state import TrainState
 
-METRICS_FILE = "metrics.jsonl"
+SHOWN = {"train/nelbo": "nelbo", "val/nelbo": "val nelbo", "images_per_second": "images/s", "skipped": "skipped"}
 
 
 class Clock:
@@ -33,81 +37,82 @@ class Clock:
         self._done, self._since = self.seconds, None
 
 
-def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``; those that cannot be read (the last one, cut short by a kill) are left out."""
-    return [line for line in _lines(Path(workdir) / METRICS_FILE) if line is not None]
-
-
-def _lines(path: Path) -> list[dict[str, Any] | None]:
-    """None for a line that is not one that was written."""
-    found = []
-    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-            found.append(line if isinstance(line["step"], int) else None)
-        except (ValueError, TypeError, KeyError):
-            found.append(None)
-    return found
-
-
-def lost_lines(workdir: str | os.PathLike, step: int, images: int) -> str | None:
-    """What ``metrics.jsonl`` lacks of a run that continues, in words, or None.
-
-    Noticed are lines that cannot be read, and that the last ones are gone; not a line that is cut out before others.
+class Meter:
+    """Metrics of the steps since the last line, added up on the host.
 
     Args:
-      step: the step it continues from.
-      images: training images of the lines written until then; a line has the sum so far.
+      images, seconds: where the run continues from.
     """
-    path = Path(workdir) / METRICS_FILE
-    lines = _lines(path)
-    unreadable = lines[:-1].count(None)  # the last one is what a kill leaves
-    reached = [line for line in lines if line is not None and line["step"] <= step]
-    last = max(reached, key=lambda line: line["step"], default={"step": 0})
-    lost = [f"{unreadable} of its lines cannot be read"] if unreadable else []
-    if last.get("images", 0) < images:
-        lost.append(f"its lines of steps {last['step'] + 1} to {step} are gone" if path.exists() else "it is gone")
-    return f"{path} is not what was written: {' and '.join(lost)}; training does not need them" if lost else None
+
+    def __init__(self, images: int, seconds: float):
+        self._sums: dict[str, float] = {}
+        self._under_way: list[dict[str, jax.Array]] = []
+        self._mark = images, seconds
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Adds those of a dispatch; waits for the one before it.
+
+        Two under way keep the device busy; more would only delay signals and clocks.
+        """
+        self._under_way.append(metrics)
+        if len(self._under_way) > 1:
+            self._take()
+
+    def _take(self) -> None:
+        for name, value in jax.device_get(self._under_way.pop(0)).items():
+            before = 0.0 if name == "learning_rate" else self._sums.get(name, 0.0)
+            self._sums[name] = before + float(value)
+
+    def line(self, step: int, state: TrainState, clock: Clock) -> dict[str, Any]:
+        """A line of metrics, with means per target image and per step, none where every step was skipped.
+
+        Waits for the device; what is added afterwards belongs to the next line.
+        """
+        while self._under_way:
+            self._take()
+        sums, self._sums = self._sums, {}
+        images, seconds = int(state.images), clock.seconds
+        rate = (images - self._mark[0]) / max(seconds - self._mark[1], 1e-9)
+        self._mark = images, seconds
+        line = dict(step=step, images=images, seconds=round(seconds, 3), learning_rate=sums["learning_rate"])
+        if sums["count"]:
+            line |= {f"train/{name}": sums[name] / sums["count"] for name in SUMS if name != "count"}
+            line["grad_norm"] = sums["grad_norm"] / sums["steps"]
+        return line | {"images_per_second": rate, "skipped": int(state.skipped)}
 
 
-def drop_metrics_beyond(workdir: str | os.PathLike, step: int) -> None:
+def drop_metrics_beyond(workdir: Path, step: int) -> None:
     """Rewrites ``metrics.jsonl`` without the lines beyond ``step``, atomically."""
-    path = Path(workdir) / METRICS_FILE
-    if not path.exists():
-        return
-    kept = [json.dumps(line) + "\n" for line in read_metrics(workdir) if line["step"] <= step]
-    temporary = path.with_suffix(".jsonl.tmp")
-    with temporary.open("w") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    if (workdir / METRICS_FILE).exists():
+        kept = [line for line in read_metrics(workdir) if line["step"] <= step]
+        with processes.replacing(workdir / METRICS_FILE) as path:
+            path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
 
 class Log:
     """Writes each line of metrics everywhere; a progress bar on a terminal, plain lines otherwise.
 
+    Of several processes the first one alone writes.
+
     Args:
-      step, images: where the run continues from: its step, and its training images that lines were written of.
+      step: the step that the run continues from; lines beyond it are dropped.
     """
 
-    def __init__(self, workdir: str | os.PathLike, step: int, total_steps: int, progress: bool = True, images: int = 0):
-        self._path = Path(workdir) / METRICS_FILE
-        lost = lost_lines(workdir, step, images)
-        drop_metrics_beyond(workdir, step)
-        self._logged = step if self._path.exists() else 0
-        self._events = Events(Path(workdir) / "tb", step)
-        self._total = total_steps
-        on_terminal = progress and sys.stderr.isatty()
-        self._bar = tqdm.tqdm(total=total_steps, initial=step, unit="step") if on_terminal else None
-        if lost is not None:
-            self.say(lost)
+    def __init__(self, workdir: Path, step: int, total_steps: int):
+        self._path, self._total = workdir / METRICS_FILE, total_steps
+        self._events = self._bar = None
+        self._writes = processes.is_writer()
+        if self._writes:
+            drop_metrics_beyond(workdir, step)
+            self._events = _Events(workdir / "tb", step)
+            if sys.stderr.isatty():
+                self._bar = tqdm.tqdm(total=total_steps, initial=step, unit="step")
 
     def say(self, text: str) -> None:
         """A line for the user, wherever the bar is."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
-        else:
+        elif self._writes:
             print(text, file=sys.stderr, flush=True)
 
     def advance(self, step: int) -> None:
@@ -115,55 +120,56 @@ class Log:
             self._bar.update(step - self._bar.n)
 
     def write(self, line: dict[str, Any]) -> None:
-        """One line of metrics: ``step``, ``images``, ``seconds`` and whatever was measured."""
+        """One line of metrics: ``step``, ``images``, ``seconds`` and all that was measured."""
+        if not self._writes:
+            return
         # JSON has no NaN; a value that is not finite is left out of the plots and named in the file.
         safe = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        if self._logged and not self._path.exists():
-            self.say(f"{self._path} is gone: its lines up to step {self._logged} are lost; training does not need them")
         with self._path.open("a") as file:
             file.write(json.dumps(safe) + "\n")
-        self._logged = line["step"]
-        self._events.write(line, time.time())
-        shown = {
-            "train/nelbo": "nelbo",
-            "val/nelbo": "val nelbo",
-            "images_per_second": "images/s",
-            "skipped": "skipped",
-        }
-        values = [f"{shown[key]} {line[key]:.4g}" for key in shown if key in line and (key != "skipped" or line[key])]
-        if self._bar is None:
-            self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  " + "  ".join(values))
-        else:
-            self._bar.set_postfix_str("  ".join(values))
-            if "val/nelbo" in line:
-                self.say(f"step {line['step']}: " + "  ".join(values))
+        self._events.write(line)
+        values = "  ".join(f"{SHOWN[key]} {line[key]:.4g}" for key in SHOWN if line.get(key, 0))
+        if self._bar is not None:
+            self._bar.set_postfix_str(values)
+        if self._bar is None or "val/nelbo" in line:
+            self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}")
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_) -> None:
-        self._events.close()
         if self._bar is not None:
             self._bar.close()
 
 
-class Silent:
-    """In place of `Log` in processes that do not write."""
+class _Events:
+    """TensorBoard events; none, after a line that says so, where tensorboardX is not installed.
 
-    def __init__(self, *_):
-        pass
+    tensorboardX's own SummaryWriter leaves writing to a thread, which a full disk ends: then training would wait for
+    room in its queue for ever.
+    """
 
-    def say(self, text: str) -> None:
-        pass
-
-    def advance(self, step: int) -> None:
-        pass
+    def __init__(self, folder: Path, step: int):
+        self._writer = None
+        try:
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto import event_pb2, summary_pb2
+        except ImportError:
+            print("no TensorBoard events: tensorboardX is not installed (metrics.jsonl has it all)", file=sys.stderr)
+            return
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        os.makedirs(folder, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        if step:  # TensorBoard drops what it has beyond
+            begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._writer.write_event(self._event(step=step + 1, session_log=begin))
 
     def write(self, line: dict[str, Any]) -> None:
-        pass
-
-    def __enter__(self) -> "Silent":
-        return self
-
-    def __exit__(self, *_) -> None:
-        pass
+        """The finite numbers of a line of metrics, on disk when it returns."""
+        if self._writer is None:
+            return
+        numbers = {name: x for name, x in line.items() if isinstance(x, int | float) and math.isfinite(x)}
+        values = [self._summary.Value(tag=name, simple_value=x) for name, x in numbers.items() if name != "step"]
+        event = self._event(wall_time=time.time(), step=line["step"], summary=self._summary(value=values))
+        self._writer.write_event(event)
+        self._writer.flush()

@@ -1,6 +1,5 @@
 """Optimizers, schedules, clipping. The learning rate is traced: nothing here recompiles."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,8 +16,7 @@ class OptimizerState(NamedTuple):
     plateau: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
+class Optimizer(NamedTuple):
     """An optax rule whose learning rate depends on the step (not on its own count) and the plateau."""
 
     rule: optax.GradientTransformation
@@ -30,8 +28,8 @@ class Optimizer:
 
     def learning_rate(self, state: OptimizerState, step: jax.Array) -> jax.Array:
         """The learning rate of this step, float32."""
-        rate = self.schedule(step)
-        return jnp.asarray(rate * state.plateau.scale if self.plateau else rate, jnp.float32)
+        scale = state.plateau.scale if self.plateau else 1.0
+        return jnp.asarray(self.schedule(step) * scale, jnp.float32)
 
     def update(self, grads: Any, state: OptimizerState, params: Any, step: jax.Array) -> tuple[Any, OptimizerState]:
         """``(new params, new state)``."""
@@ -49,42 +47,32 @@ class Optimizer:
 
 
 def make_optimizer(config: ConfigDict, total_steps: int) -> Optimizer:
-    """Builds the optimizer of ``config.optimizer``; ``total_steps`` is the default cosine length."""
-    plateau = None
-    if config.schedule == "plateau":
-        plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience)
-    return Optimizer(optax.chain(_clip(config), _direction(config)), _schedule(config, total_steps), plateau)
-
-
-def _clip(config: ConfigDict) -> optax.GradientTransformation:
-    return {
+    """The optimizer of ``config.optimizer``; ``total_steps`` is the default length of a cosine."""
+    clip = {
         "norm": lambda: optax.clip_by_global_norm(config.clip_at),
         "value": lambda: optax.clip(config.clip_at),
         "none": optax.identity,
     }[config.clip]()
-
-
-def _direction(config: ConfigDict) -> optax.GradientTransformation:
     decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
-    moments = dict(b1=config.b1, b2=config.b2, eps=config.eps)
-    if config.name == "adamw":
-        return optax.chain(optax.scale_by_adam(**moments), decay)
-    # Coupled: the penalty is part of the gradient and passes through the moments, as in the papers.
-    scale = optax.scale_by_adamax if config.name == "adamax" else optax.scale_by_adam
-    return optax.chain(decay, scale(**moments))
+    moments = optax.scale_by_adamax() if config.name == "adamax" else optax.scale_by_adam()
+    # Coupled but for adamw: the penalty is part of the gradient and passes through the moments, as in the papers.
+    direction = (moments, decay) if config.name == "adamw" else (decay, moments)
+    plateau = None
+    if config.schedule == "plateau":
+        plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience)
+    return Optimizer(optax.chain(clip, *direction), _schedule(config, total_steps), plateau)
 
 
 def _schedule(config: ConfigDict, total_steps: int) -> Callable[[jax.Array], jax.Array]:
     peak, warmup = config.learning_rate, config.warmup
+    base = optax.constant_schedule(peak)
     if config.schedule == "cosine":
         length = max((config.decay_steps or total_steps) - warmup, 1)
         base = optax.cosine_decay_schedule(peak, length, alpha=config.decay_factor)
     elif config.schedule == "step":
         base = optax.exponential_decay(peak, config.decay_steps, config.decay_factor, staircase=True)
-    else:
-        base = optax.constant_schedule(peak)
 
-    def schedule(step):
+    def schedule(step: jax.Array) -> jax.Array:
         rate = base(jnp.maximum(step - warmup, 0))
         return rate * jnp.minimum(1.0, (step + 1) / warmup) if warmup else rate
 

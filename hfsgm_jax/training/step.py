@@ -5,62 +5,93 @@ of the whole batch: accumulation over parts, ragged sets and devices all give th
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, Sharding
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from hfsgm_jax import config as config_lib
-from hfsgm_jax import mesh as mesh_lib
-from hfsgm_jax import objectives, tightening
+from hfsgm_jax import devices
+from hfsgm_jax.config import num_targets
+from hfsgm_jax.objectives import SUMS
+from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Plan, Sets
 from hfsgm_jax.training.optimizer import Optimizer
-from hfsgm_jax.training.state import AUXILIARY, TrainState
+from hfsgm_jax.training.state import TrainState
 
-SUMS = ("loss", "nelbo", "log_px", "kl_c", "kl_z", "count")
 BATCH_KEY, MODEL_KEY = 0, 1
+MAX_SKIPPED = 50  # steps in a row with a non-finite loss or gradient
 
 Metrics = dict[str, jax.Array]
 
 
-def to_sets(batch: Any) -> Sets:
-    """A batch of the data pipeline as sets; unless it says otherwise, every image is context and target."""
-    sets = Sets.of(
-        batch.images.astype(jnp.float32),
-        batch.mask,
-        class_size=batch.class_size,
-        label=batch.label,
-        group=batch.group,
-        member=batch.member,
-    )
-    if batch.target is None:
-        return sets if batch.sizes is None else sets.replace(sizes=batch.sizes)
-    return sets.replace(context=batch.context, target=batch.target, sizes=batch.sizes)
+class Batch(NamedTuple):
+    """What a step takes beside the state: a table that it samples from, or the sets drawn for it; and the root key."""
+
+    data: Any
+    root: jax.Array
+
+
+def make_step(
+    model: Any,
+    measure: Callable[..., dict[str, jax.Array]],
+    sample: Callable[[Any, jax.Array], Sets],
+    optimizer: Optimizer,
+    config: ConfigDict,
+    mesh: Mesh,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The jitted ``(state, batch) -> (state, metrics)``; the state given is donated.
+
+    One call does ``train.steps_per_dispatch`` steps. Metrics are sums over them: `SUMS` over target images,
+    ``grad_norm`` and ``steps`` over the steps that were not skipped; and ``learning_rate``, the last one. After
+    `MAX_SKIPPED` non-finite steps in a row the state stays as it is, for the loop to find.
+
+    Args:
+      model: Flax module.
+      measure: ``(trace, sets, *, alpha, kl_weight) -> SUMS``, and ``params`` where the objective has its own.
+      sample: ``(batch.data, key) -> Sets``, the global batch.
+      config: resolved (``train.steps_per_epoch`` above 0).
+      mesh: the devices.
+    """
+    gradients = _gradients_function(model, measure, training_plan(config), config.optimizer.accumulate, mesh)
+
+    def one_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(batch.root, state.step)
+        sets = sample(batch.data, jax.random.fold_in(key, BATCH_KEY))
+        sets = jax.lax.with_sharding_constraint(sets, devices.by_rows(mesh))
+        grads, sums, model_state = gradients(
+            state.params, state.model_state, sets, jax.random.fold_in(key, MODEL_KEY), loss_weights(config, state.step)
+        )
+        norm = optax.global_norm(grads)
+        good = jnp.isfinite(norm) & jnp.isfinite(sums["loss"]) & (state.skipped_in_a_row < MAX_SKIPPED)
+        new = _updated(state, grads, model_state, optimizer, config.optimizer.ema)
+        new = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
+        new = new.replace(
+            step=state.step + 1,
+            images=state.images + sets.target.sum(dtype=jnp.uint32),
+            skipped=state.skipped + ~good,
+            skipped_in_a_row=jnp.where(good, 0, state.skipped_in_a_row + 1),
+        )
+        metrics = {**sums, "grad_norm": norm, "steps": jnp.float32(1)}
+        metrics = {name: jnp.where(good, value, 0) for name, value in metrics.items()}
+        return new, {**metrics, "learning_rate": optimizer.learning_rate(state.opt_state, state.step)}
+
+    def dispatch(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        if config.train.steps_per_dispatch == 1:
+            return one_step(state, batch)
+        steps = dict(length=config.train.steps_per_dispatch, unroll=_unroll())
+        state, metrics = jax.lax.scan(lambda state, _: one_step(state, batch), state, **steps)
+        return state, {name: x[-1] if name == "learning_rate" else x.sum(0) for name, x in metrics.items()}
+
+    return jax.jit(dispatch, out_shardings=devices.replicated(mesh), donate_argnums=0)
 
 
 def training_plan(config: ConfigDict) -> Plan:
     """All slots are decoded, or the targets alone where they were drawn apart from the context."""
-    targets = config_lib.num_targets(config)
+    targets = num_targets(config)
     return Plan(decode="target", num_decoded=targets, train=True) if targets else Plan(train=True)
-
-
-def zero_metrics() -> Metrics:
-    """What the step adds up on the device between two lines of the log."""
-    metrics = {name: jnp.zeros((), jnp.float32) for name in (*SUMS, "grad_norm", "steps", "learning_rate")}
-    return {**metrics, "images": jnp.zeros((), jnp.int32)}
-
-
-def summarize(metrics: Metrics) -> dict[str, float]:
-    """Means per target image and per step of added-up metrics; none where every step was skipped."""
-    values = {name: float(value) for name, value in metrics.items()}
-    result = {"learning_rate": values["learning_rate"]}
-    if values["count"]:
-        result |= {f"train/{name}": values[name] / values["count"] for name in SUMS[:-1]}
-        result["grad_norm"] = values["grad_norm"] / values["steps"]
-    return result
 
 
 def loss_weights(config: ConfigDict, step: jax.Array) -> dict[str, Any]:
@@ -70,71 +101,6 @@ def loss_weights(config: ConfigDict, step: jax.Array) -> dict[str, Any]:
     warmup = objective.kl_warmup
     kl_weight = jnp.minimum(1.0, (step + 1) / warmup) if warmup else jnp.float32(1.0)
     return dict(alpha=alpha, kl_weight=kl_weight)
-
-
-def make_train_step(
-    model: Any,
-    config: ConfigDict,
-    optimizer: Optimizer,
-    sample: Callable[[Any, jax.Array], Any],
-    mesh: Mesh,
-    data_sharding: Sharding | None = None,
-) -> Callable:
-    """The jitted ``(state, metrics, table, root) -> (state, metrics, step)``.
-
-    Args:
-      model: Flax module of ``hfsgm_jax.models``.
-      config: resolved (``train.steps_per_epoch`` above 0).
-      optimizer: see ``make_optimizer``.
-      sample: ``(table, key) -> Batch``, the global batch.
-      mesh: the devices.
-      data_sharding: of the arrays of ``table``; default: on every device.
-
-    State and metrics are donated. One call does ``train.steps_per_dispatch`` steps. The third
-    result is the step reached, to wait for. After ``train.max_skipped`` non-finite steps in a row
-    the state stays as it is, for the loop to find.
-    """
-    whole = mesh_lib.replicated(mesh)
-    gradients = _gradients_function(model, config, mesh)
-
-    def one_step(state: TrainState, metrics: Metrics, table, root) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(root, state.step)
-        batch = sample(table, jax.random.fold_in(key, BATCH_KEY))
-        batch = jax.lax.with_sharding_constraint(batch, mesh_lib.by_rows(mesh))
-        sets = to_sets(batch)
-        grads, sums, model_state = gradients(
-            state.params, state.model_state, sets, jax.random.fold_in(key, MODEL_KEY), loss_weights(config, state.step)
-        )
-        norm = optax.global_norm(grads)
-        finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss"])
-        good = finite & (state.skipped_in_a_row < config.train.max_skipped)
-        new = _updated(state, grads, model_state, optimizer, config.optimizer.ema)
-        new = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
-        new = new.replace(
-            step=state.step + 1,
-            skipped=state.skipped + ~good,
-            skipped_in_a_row=jnp.where(good, 0, state.skipped_in_a_row + 1),
-        )
-        added = {**sums, "grad_norm": norm, "steps": jnp.float32(1)}
-        result = {name: metrics[name] + jnp.where(good, value, 0) for name, value in added.items()}
-        result["learning_rate"] = optimizer.learning_rate(state.opt_state, state.step)
-        result["images"] = metrics["images"] + sets.target.sum(dtype=jnp.int32)
-        return new, result
-
-    def dispatch(state: TrainState, metrics: Metrics, table, root):
-        if config.train.steps_per_dispatch == 1:
-            state, metrics = one_step(state, metrics, table, root)
-        else:
-            (state, metrics), _ = jax.lax.scan(
-                lambda carry, _: (one_step(*carry, table, root), None),
-                (state, metrics),
-                length=config.train.steps_per_dispatch,
-                unroll=_unroll(),
-            )
-        return state, metrics, state.step
-
-    shardings = whole, whole, data_sharding or whole, whole
-    return jax.jit(dispatch, in_shardings=shardings, out_shardings=(whole,) * 3, donate_argnums=(0, 1))
 
 
 def _updated(state: TrainState, grads, model_state, optimizer: Optimizer, ema: float) -> TrainState:
@@ -148,50 +114,39 @@ def _updated(state: TrainState, grads, model_state, optimizer: Optimizer, ema: f
     return state.replace(params=params, opt_state=opt_state, ema_params=averaged, model_state=model_state)
 
 
-def _gradients_function(model: Any, config: ConfigDict, mesh: Mesh) -> Callable:
+def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, mesh: Mesh) -> Callable:
     """``(params, model_state, sets, key, weights) -> (gradients, sums, model_state)`` of one batch."""
-    parts, plan = config.optimizer.accumulate, training_plan(config)
 
     def loss_sum(params, model_state, sets, key, weights):
-        trace, updated = model.apply(
-            {"params": params, **model_state},
-            sets,
-            plan,
-            rngs={"sample": key},
-            mutable=["batch_stats"],
-        )
-        gain = tightening.gain(params[AUXILIARY], trace, sets) if AUXILIARY in params else None
-        settings = dict(objective=config.objective.name, free_bits=config.objective.free_bits, gain=gain)
-        sums = objectives.weighted_sums(trace, sets, **settings, **weights)
-        sums = {name: jnp.asarray(sums[name], jnp.float32) for name in SUMS}
-        return sums["loss"], (sums, dict(updated))
+        variables = {"params": params, **model_state}
+        trace, updated = model.apply(variables, sets, plan, rngs={"sample": key}, mutable=["batch_stats"])
+        own = {"params": params[OWN]} if OWN in params else {}
+        sums = measure(trace, sets, **weights, **own)
+        return sums["loss"], ({name: sums[name] for name in SUMS}, dict(updated))
 
-    def part_sums(params, model_state, sets, key, weights):
-        (_, (sums, model_state)), grads = jax.value_and_grad(loss_sum, has_aux=True)(
-            params, model_state, sets, key, weights
-        )
-        return grads, sums, model_state
+    def of_part(params, model_state, sets, key, weights):
+        of_loss = jax.value_and_grad(loss_sum, has_aux=True)
+        (_, (sums, model_state)), grads = of_loss(params, model_state, sets, key, weights)
+        return (grads, sums), model_state
 
-    def whole_batch(params, model_state, sets, key, weights):
+    def of_batch(params, model_state, sets, key, weights):
         if parts == 1:
-            grads, sums, model_state = part_sums(params, model_state, sets, jax.random.fold_in(key, 0), weights)
+            key = jax.random.fold_in(key, 0)
+            (grads, sums), model_state = of_part(params, model_state, sets, key, weights)
         else:
 
             def add_part(carry, part):
-                grads, sums, model_state = carry
+                total, model_state = carry
                 index, rows = part
-                more, more_sums, model_state = part_sums(
-                    params, model_state, rows, jax.random.fold_in(key, index), weights
-                )
-                return jax.tree.map(jnp.add, (grads, sums), (more, more_sums)) + (model_state,), None
+                more, model_state = of_part(params, model_state, rows, jax.random.fold_in(key, index), weights)
+                return (jax.tree.map(jnp.add, total, more), model_state), None
 
             zeros = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(SUMS, jnp.float32(0))
-            (grads, sums, model_state), _ = jax.lax.scan(
-                add_part, (*zeros, model_state), (jnp.arange(parts), _split_rows(sets, parts, mesh)), unroll=_unroll()
-            )
+            rows = jnp.arange(parts), _split_rows(sets, parts, mesh)
+            ((grads, sums), model_state), _ = jax.lax.scan(add_part, (zeros, model_state), rows, unroll=_unroll())
         return jax.tree.map(lambda g: g / sums["count"], grads), sums, model_state
 
-    return whole_batch
+    return of_batch
 
 
 def _unroll() -> bool:
@@ -204,6 +159,6 @@ def _split_rows(sets: Sets, parts: int, mesh: Mesh) -> Sets:
 
     def split(x):
         x = jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
-        return jax.lax.with_sharding_constraint(x, mesh_lib.by_rows(mesh, axis=1))
+        return jax.lax.with_sharding_constraint(x, devices.by_rows(mesh, axis=1))
 
     return jax.tree.map(split, sets)

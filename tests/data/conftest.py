@@ -8,24 +8,25 @@ import pytest
 import tiny_tfds
 from PIL import Image
 
-from configs.base import get_config
-from hfsgm_jax.data import prepare
+from hfsgm_jax.config import default_config
+from hfsgm_jax.data import tfds_prepare
 
 _SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
 
 
-@pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
+@pytest.fixture
+def config():
+    """The data section of the default config."""
+    data = default_config().data
+    data.split = "random"
+    return data
 
 
 @pytest.fixture
-def config(shared_cache):
-    """The data section of the base config."""
-    data = get_config().data
-    data.cache_dir = shared_cache
-    data.split = "random"
-    return data
+def own_cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("HFSGM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -33,9 +34,8 @@ def write_npz(tmp_path):
     def write(num_classes=10, num_images=6, side=28, name="data.npz", **arrays):
         labels = np.repeat(np.arange(num_classes), num_images)
         images = np.random.default_rng(0).integers(0, 256, (len(labels), side, side), np.uint8)
-        path = tmp_path / name
-        np.savez(path, **{"images": images, "labels": labels, **arrays})
-        return str(path)
+        np.savez(tmp_path / name, **{"images": images, "labels": labels, **arrays})
+        return str(tmp_path / name)
 
     return write
 
@@ -71,7 +71,7 @@ def cifar_dir(tmp_path_factory):
     tiny_tfds.write_cifar_archive(folder)
     with pytest.MonkeyPatch.context() as patch:
         tiny_tfds.download_from(patch, folder)
-        prepare.ensure_prepared("cifar100", str(folder / "tfds"))
+        tfds_prepare.prepare("cifar100", str(folder / "tfds"))
     return str(folder / "tfds")
 
 

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import os
 import struct
 import sys
 import zipfile
@@ -12,7 +11,8 @@ import pytest
 from PIL import Image
 from tiny_tfds import download_from
 
-from hfsgm_jax.data import DataError, fixed_sets, independent_pixel_nll, lake_runs, load_dataset, prepare, tfds_sources
+from hfsgm_jax.data import fixed_sets, independent_pixel_nll, load_dataset, tfds_prepare
+from hfsgm_jax.errors import DataError
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="tfds is not installed")
 
@@ -35,8 +35,6 @@ def test_real_omniglot_has_the_known_statistics(omniglot, resize, train_nll, tes
     entropy = -(grey * np.log(grey) + (1 - grey) * np.log1p(-grey)).sum() / len(test.images)
     assert entropy == pytest.approx(43.8 if resize == "box" else 0, abs=0.1)
     assert fixed_sets(test, 5, 640, 0).images.shape == (640, 5, 28, 28, 1)
-    support, query, answer = lake_runs(test)  # checks that these are the recorded images
-    assert support.shape == query.shape == (20, 20, 28, 28, 1) and answer.shape == (20, 20)
 
 
 def test_real_omniglot_splits(omniglot):
@@ -65,41 +63,40 @@ def _write_omniglot(folder):
         Image.fromarray(pixels).save(buffer, "png")
         return buffer.getvalue()
 
-    def write(name, labels, first_alphabet, alphabets):
-        with zipfile.ZipFile(folder / f"{name}.zip", "w") as file:
-            file.writestr(f"__MACOSX/{name}/._x.png", b"")
+    for name, labels, first, alphabets in (("background", range(964), 0, 30), ("evaluation", range(964, 1623), 30, 20)):
+        with zipfile.ZipFile(folder / f"images_{name}.zip", "w") as file:
+            file.writestr(f"__MACOSX/images_{name}/x.png", b"")
             for label in labels:
-                alphabet, character = first_alphabet + label % alphabets, label // alphabets
-                file.writestr(
-                    f"{name}/Alphabet{alphabet:02}/character{character + 1:02}/{label + 1:04}_01.png", png(label)
-                )
-
-    write("images_background", range(964), 0, 30)
-    write("images_evaluation", range(964, 1623), 30, 20)
-    write("images_background_small1", range(3), 0, 30)
-    write("images_background_small2", range(3, 6), 0, 30)
+                character = f"Alphabet{first + label % alphabets:02}/character{label // alphabets + 1:02}"
+                file.writestr(f"images_{name}/{character}/{label + 1:04}_01.png", png(label))
+    for name in ("small1", "small2"):
+        with zipfile.ZipFile(folder / f"images_background_{name}.zip", "w") as file:
+            file.writestr(f"images_background_{name}/Alphabet00/character01/0001_01.png", png(0))
 
 
-def test_omniglot_is_prepared_without_tensorflow(config, tmp_path, monkeypatch):
+def test_omniglot_is_prepared_without_tensorflow(config, own_cache, tmp_path, monkeypatch):
     _write_omniglot(tmp_path)
     download_from(monkeypatch, tmp_path)
-    config.update(source="omniglot", data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path), resize="gmn")
-    config.update(split="back_eval", set_size=1)
-    raw = tfds_sources.OMNIGLOT.read(config)
-    images = np.stack(list(raw.images))
-    assert images.shape == (1623, 105, 105, 1) and (images.sum((1, 2, 3)) == 255).all()
-    np.testing.assert_array_equal(images[:, 0].argmax(1)[:, 0], raw.labels % 105)
-    assert (raw.parts == 2).sum() == 659 and len(np.unique(raw.groups)) == 50
-    assert load_dataset(config, "train").num_classes == 867
+    config.update(source="omniglot", data_dir=str(tmp_path / "tfds"), resize="box", image_size=105, split="back_eval")
+    config.set_size = 1
+    parts = [load_dataset(config, split) for split in ("train", "val", "test")]
+    assert [part.num_classes for part in parts] == [867, 97, 659]
+    for part in parts:
+        assert (part.images.sum((1, 2, 3)) == 255).all()
+        np.testing.assert_array_equal(part.images[:, 0].argmax(1)[:, 0], part.label % 105)
+    assert len(set(parts[0].group) | set(parts[1].group)) == 30 and len(set(parts[2].group)) == 20
     assert "tensorflow" not in sys.modules
-    monkeypatch.setattr(prepare, "make_builder", None)  # a second time there is nothing to prepare
-    prepare.ensure_prepared("omniglot", config.data_dir)
+    monkeypatch.setattr(tfds_prepare, "_replace_tensorflow", None)  # a second time there is nothing to prepare
+    tfds_prepare.prepare("omniglot", config.data_dir)
 
 
-def test_mnist_is_prepared_without_tensorflow(config, tmp_path, monkeypatch):
+def test_mnist_is_prepared_without_tensorflow(config, own_cache, tmp_path, monkeypatch):
+    from tensorflow_datasets.image_classification import mnist
+
     rng = np.random.default_rng(0)
     images, labels = {}, {}
-    for name, count in (("train", 60), ("t10k", 20)):
+    for name, constant, count in (("train", "_TRAIN_EXAMPLES", 60), ("t10k", "_TEST_EXAMPLES", 20)):
+        monkeypatch.setattr(mnist, constant, count)
         images[name] = rng.integers(0, 256, (count, 28, 28), np.uint8)
         labels[name] = np.arange(count, dtype=np.uint8) % 10
         for kind, array in (("images-idx3", images[name]), ("labels-idx1", labels[name])):
@@ -107,7 +104,7 @@ def test_mnist_is_prepared_without_tensorflow(config, tmp_path, monkeypatch):
             with gzip.open(tmp_path / f"{name}-{kind}-ubyte.gz", "wb") as file:
                 file.write(header + array.tobytes())
     download_from(monkeypatch, tmp_path)
-    config.update(source="mnist", data_dir=str(tmp_path / "tfds"), cache_dir=str(tmp_path))
+    config.update(source="mnist", data_dir=str(tmp_path / "tfds"))
     train = load_dataset(config, "train")
     assert (train.num_classes, train.info["tfds_splits"]) == (7, ["train", "test"]) and (train.size == 8).all()
     digit = {image.tobytes(): label for n in images for image, label in zip(images[n], labels[n], strict=True)}
@@ -116,23 +113,14 @@ def test_mnist_is_prepared_without_tensorflow(config, tmp_path, monkeypatch):
     assert (load_dataset(config, "test").size == 2).all()  # the official test images only
 
 
-def test_unprepared_and_offline_says_what_to_run(config, tmp_path, monkeypatch):
+def test_unprepared_and_offline_says_what_to_run(config, own_cache, tmp_path, monkeypatch):
     def offline(url):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(prepare, "_check_online", offline)
-    config.update(source="omniglot", data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    monkeypatch.setattr(tfds_prepare, "_check_online", offline)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    config.source = "omniglot"
     with pytest.raises(DataError) as error:
         load_dataset(config, "train")
-    for part in ("no route", "github.com/brendenlake/omniglot", "hfsgm_jax.data.prepare omniglot", str(tmp_path)):
+    for part in ("no route", "github.com/brendenlake/omniglot", "hfsgm_jax.data.tfds_prepare omniglot", str(tmp_path)):
         assert part in str(error.value)
-
-
-def test_data_dir_from_the_environment(config, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", "/somewhere")
-    assert tfds_sources.tfds_dir(config) == "/somewhere"
-    config.data_dir = "/elsewhere"
-    assert tfds_sources.tfds_dir(config) == "/elsewhere"
-    config.data_dir = None
-    monkeypatch.delenv("TFDS_DATA_DIR")
-    assert tfds_sources.tfds_dir(config) == os.path.expanduser("~/tensorflow_datasets")

@@ -7,24 +7,21 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from hfsgm_jax.data import prepare
+from hfsgm_jax.data import tfds_prepare
 
 CIFAR_IMAGES = (3, 2)  # per class, of train and test
 
 
 def download_from(monkeypatch, folder):
     """Lets the download manager of tfds find every URL's file in ``folder``."""
+    import jax
     import tensorflow_datasets as tfds
 
-    def find(self, urls):
-        if isinstance(urls, dict):
-            return {key: find(self, url) for key, url in urls.items()}
-        if isinstance(urls, list):
-            return [find(self, url) for url in urls]
-        return folder / urls.rsplit("/", 1)[-1]
-
-    monkeypatch.setattr(tfds.download.DownloadManager, "download", find)
-    monkeypatch.setattr(prepare, "_check_online", lambda url: None)
+    manager = tfds.download.DownloadManager
+    find = lambda self, urls: jax.tree.map(lambda url: folder / str(url).rsplit("/", 1)[-1], urls)
+    monkeypatch.setattr(manager, "download", find)
+    monkeypatch.setattr(manager, "download_and_extract", lambda self, urls: self.extract(find(self, urls)))
+    monkeypatch.setattr(tfds_prepare, "_check_online", lambda url: None)
 
 
 def cifar_image(label, number):
@@ -71,7 +68,9 @@ def write_celeba_files(folder, images):
         lines = "".join(f"{name} {row}\n" for name, row in zip(names, rows, strict=True))
         (folder / name).write_text(header + lines)
 
-    stock = prepare.make_builder("celeb_a", str(folder / "unused"), str(folder)).info.features
+    import tensorflow_datasets as tfds
+
+    stock = tfds.builder("celeb_a", data_dir=str(folder / "unused")).info.features
     attributes, landmarks = list(stock["attributes"]), list(stock["landmarks"])
     write("list_eval_partition.txt", [i * 3 // len(names) for i in range(len(names))])
     write("identity_CelebA.txt", [identity for identity, _ in images])

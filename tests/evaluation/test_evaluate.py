@@ -1,111 +1,186 @@
-"""evaluate.py on a trained run: results, failures of tasks, and errors before any computation."""
+"""Running tasks: what is kept, refused, failed; rows over devices; the command line."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_evaluation import evaluation_of
 from tiny_model import tiny_config
 
-from hfsgm_jax.config import ConfigError
-from hfsgm_jax.data import DataError
-from hfsgm_jax.evaluation import TASKS, Evaluation, EvaluationError, NotApplicable, Task
-from hfsgm_jax.evaluation.run import evaluate, parse_tasks
-from hfsgm_jax.run_folder import export, run_config
+import hfsgm_jax
+from hfsgm_jax.errors import ConfigError, DataError, NotApplicable
+from hfsgm_jax.evaluation import TASKS, Evaluation, Record
+from hfsgm_jax.evaluation.run import choose, run_tasks
+from hfsgm_jax.run_folder import export
 
 ROOT = Path(__file__).resolve().parents[2]
+ROWS = np.arange(11 * 6, dtype=np.float32).reshape(11, 6) / 10
 
 
-def _raise(error):
-    raise error
+def value(x):
+    return lambda: {"value": x}
 
 
-def _broken(evaluation):
-    yield "half", {"value": 1.0}
+def fine(run):
+    one = yield Record("one", {"split": "test"}, value(1.0))
+    yield Record("two", {"split": "test"}, value(1 + one["value"]))
+
+
+def broken(run):
+    yield Record("half", {}, value(1.0))
     raise RuntimeError("no luck")
 
 
-def _fine(evaluation):
-    yield "one", {"value": 1.0, "split": "test"}
-    yield "two", {"value": 2.0, "split": "test"}
+def refused(run):
+    raise DataError("no images: get some")
+    yield
 
 
-FAKES = {
-    "fine": Task(_fine, lambda evaluation: None),
-    "broken": Task(_broken, lambda evaluation: None),
-    "refused": Task(_fine, lambda evaluation: _raise(DataError("no images: get some"))),
-    "senseless": Task(_fine, lambda evaluation: _raise(NotApplicable("of no meaning"))),
-}
+def senseless(run):
+    raise NotApplicable("of no meaning")
+    yield
 
 
 @pytest.fixture
 def nothing(tmp_path, monkeypatch):
-    """An evaluation that needs no model, for `FAKES`."""
-    for name, task in FAKES.items():
-        monkeypatch.setitem(TASKS, name, task)
+    """An evaluation that needs no model."""
+    for task in (fine, broken, refused, senseless):
+        monkeypatch.setitem(TASKS, task.__name__, task)
     return Evaluation(tmp_path, tiny_config(), None, {}, 0)
 
 
-def test_a_failing_or_refused_task_is_reported_and_the_others_go_on(nothing, capsys):
-    outcome = evaluate(nothing, ["broken", "refused", "senseless", "fine"])
-    assert list(outcome.results) == ["fine"] and list(outcome.failed) == ["broken"]
-    assert outcome.refused == {"refused": "no images: get some", "senseless": "of no meaning"}
-    assert not outcome.inapplicable
+def test_a_failing_or_refused_task_is_told_and_the_others_go_on(nothing, capsys):
+    results, problems = run_tasks(nothing, ["broken", "refused", "senseless", fine])
+    assert list(results) == ["fine"]
+    texts = {name: str(problem) for name, problem in problems.items()}
+    assert texts == {"refused": "no images: get some", "senseless": "of no meaning", "broken": "no luck"}
     out, err = capsys.readouterr()
-    assert "no luck" in err and "refused is refused: no images" in err and "senseless is refused: of no meaning" in err
+    assert "no luck" in err and "refused is refused: no images" in err and "broken failed" in err
     assert "2.000" in out and "fine.json" in out
     kept = {name: json.loads((nothing.folder / f"{name}.json").read_text()) for name in ("fine", "broken")}
-    assert [record["name"] for record in kept["fine"]] == ["one", "two"]
-    assert [record["name"] for record in kept["broken"]] == ["half"]  # what it had yielded
+    assert kept["fine"] == results["fine"] and [record["name"] for record in kept["fine"]] == ["one", "two"]
+    assert [record["name"] for record in kept["broken"]] == ["half"]  # what it had measured
     assert not (nothing.folder / "refused.json").exists()
 
 
-def test_of_all_tasks_those_without_meaning_are_skipped(nothing, capsys):
-    outcome = evaluate(nothing, ["senseless", "fine"], skip_inapplicable=True)
-    assert outcome.inapplicable == {"senseless": "of no meaning"} and not outcome.refused
-    assert outcome.status == 0 and "senseless does not apply: of no meaning" in capsys.readouterr().err
+def test_of_all_tasks_those_without_meaning_are_skipped(nothing, monkeypatch, capsys):
+    monkeypatch.setattr("hfsgm_jax.evaluation.run.TASKS", {"fine": fine, "senseless": senseless})
+    results, problems = run_tasks(nothing, "all")
+    assert list(results) == ["fine"] and not problems
+    assert "senseless does not apply: of no meaning" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("tasks", "status"),
-    [
-        (["fine"], 0),
-        (["fine", "broken"], 1),
-        (["fine", "refused"], 1),
-        (["broken"], 1),
-        (["broken", "refused"], 1),
-        (["refused"], 2),
-        (["senseless", "refused"], 2),
-    ],
-)
-def test_exit_status(nothing, tasks, status):
-    assert evaluate(nothing, tasks).status == status
-
-
-def test_all_are_checked_before_any_computes(nothing, monkeypatch):
+def test_all_are_checked_before_any_computes(nothing):
     order = []
 
     def task(name):
-        return Task(lambda evaluation: iter(order.append(f"run {name}") or ()), lambda _: order.append(f"check {name}"))
+        def run(run):
+            order.append(f"check {name}")
+            yield Record("one", {}, lambda: order.append(f"measure {name}") or {})
 
-    for name in "ab":
-        monkeypatch.setitem(TASKS, name, task(name))
-    evaluate(nothing, ["a", "b"])
-    assert order == ["check a", "check b", "run a", "run b"]
+        run.__name__ = name
+        return run
+
+    run_tasks(nothing, [task("a"), task("b")])
+    assert order == ["check a", "check b", "measure a", "measure b"]
+    with pytest.raises(DataError, match="no images"):
+        run_tasks(nothing, [task("c"), "refused"], strict=True)
+    assert order[4:] == ["check c"]
+
+
+def test_what_was_finished_is_kept(nothing, capsys):
+    """Interrupted in the middle, or repeated; figures over others are drawn again, pictures that are gone as well."""
+    measured, stop = [], [True]
+
+    def task(run):
+        for size in (1, 2):
+            yield Record("number", {"size": size}, lambda size=size: measured.append(size) or {"value": 1.0 * size})
+            if stop[0]:
+                raise KeyboardInterrupt
+        yield Record("picture", {}, lambda: measured.append("picture") or {"pictures": ["eval/a.png"]})
+        yield Record("figure", {}, lambda: measured.append("figure") or {"pictures": []}, keep=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(nothing, [task])
+    stop[0] = False
+    results, _ = run_tasks(nothing, [task])
+    assert measured == [1, 2, "picture", "figure"]
+    assert "1 of 4 records were there already" in capsys.readouterr().out
+    run_tasks(nothing, [task])
+    assert measured[4:] == ["picture", "figure"]
+    (nothing.folder / "a.png").touch()
+    again, _ = run_tasks(nothing, [task])
+    assert measured[6:] == ["figure"] and again == results
+    nothing.config.eval.seed = 1
+    run_tasks(nothing, [task])
+    assert measured[7:] == [1, 2, "picture", "figure"]
+
+
+def test_a_condition_that_is_measured_is_refused(nothing):
+    _, problems = run_tasks(nothing, [lambda run: iter([Record("one", {}, lambda: {"set_size": 3})])])
+    assert "set_size" in str(problems["<lambda>"])
+
+
+def test_tasks_by_name():
+    assert choose("likelihood, sample,likelihood") == ({name: TASKS[name] for name in ("likelihood", "sample")}, False)
+    assert choose("all") == (TASKS, True) and list(choose("report,sample")[0]) == ["sample", "report"]
+    with pytest.raises(ConfigError, match="'likelyhood' is not one of .*did you mean 'likelihood'"):
+        choose("likelyhood")
+    with pytest.raises(ConfigError, match="no task"):
+        choose(" ,")
+
+
+def noisy(apply, encode, row, key, *, factor):
+    """A computation of one row that costs nothing to compile."""
+    return {"sum": factor * (row + jax.random.normal(key, row.shape)).sum(), "double": 2 * row}
+
+
+@pytest.mark.parametrize("other", [dict(per_batch=3), dict(per_batch=50, devices=8), dict(per_batch=6, devices=4)])
+def test_batches_and_devices_change_nothing(other):
+    def compute(per_batch=4, devices=1):
+        config = tiny_config()
+        config.data.set_size, config.train.devices, config.eval.sets_per_batch = 1, devices, per_batch
+        run = Evaluation(Path(), config, None, {"a": jnp.zeros(2)}, 0)
+        found = run.each("noise", noisy, ROWS, images_per_row=1, factor=3.0)
+        run.each("more", noisy, ROWS + 1, images_per_row=1, factor=3.0)
+        (program,) = run._programs.values()
+        assert program._cache_size() == 1
+        return found
+
+    expected, found = compute(), compute(**other)
+    assert expected["double"].shape == (11, 6)
+    assert len(np.unique(expected["sum"] - 3 * ROWS.sum(1))) == 11  # a key per row
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(importance_samples=0), "eval.importance_samples=0 is not a whole number of at least 1"),
+        (dict(estimator="nest"), "eval.estimator='nest' .*did you mean 'nested'"),
+        (dict(set_size=21), "eval.set_size.* 21 .*largest class of strokes .test. has 20 images"),
+        (dict(source="mnits"), "did you mean 'mnist'"),
+        (dict(setsize=4), "eval.setsize is not of an evaluation, .*; did you mean 'eval.set_size'"),
+        (dict(image_size=32), "eval.image_size is not of an evaluation, which takes eval.KEY"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_from_python(run_folder, options, message):
+    with pytest.raises(ConfigError, match=message):
+        hfsgm_jax.evaluate(run_folder, "likelihood", **options)
 
 
 def test_likelihood_is_recorded_with_its_conditions(run_folder, capsys):
-    outcome = evaluate(evaluation_of(run_folder), ["likelihood"])
-    assert outcome.status == 0 and "nelbo" in capsys.readouterr().out
-    (results,) = outcome.results.values()
-    records = {record["name"]: record for record in results}
+    results = hfsgm_jax.evaluate(run_folder, ["likelihood"])
+    assert "nelbo" in capsys.readouterr().out
+    records = {result["name"]: result for result in results}
     kept = json.loads((run_folder / "eval" / "likelihood.json").read_text())
-    assert all(record in kept for record in json.loads(json.dumps(results)))
+    assert all(result in kept for result in results)
     assert set(records) == {"nelbo", "nll", "convergence", "independent_pixels"}
     nll = records["nll"]
     conditions = dict(source="strokes", split="test", set_size=3, num_sets=5, estimator="joint", importance_samples=4)
@@ -116,84 +191,21 @@ def test_likelihood_is_recorded_with_its_conditions(run_folder, capsys):
     assert abs(parts["kl_z"] + parts["kl_c"] - parts["log_px"] - records["nelbo"]["value"]) < 1e-3
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(importance_samples=0, chunk=0), "importance_samples is 0.*\n.*chunk is 0"),
-        (dict(importance_samples_z=0), "importance_samples_z is 0"),
-        (dict(estimator="nest"), "joint, nested, not 'nest'"),
-        (dict(set_size=-1), "set_size is -1"),
-        (dict(set_sizes=(1, 0)), "set_sizes is .1, 0."),
-        (dict(max_sets=-1), "max_sets is -1"),
-    ],
-)
-def test_options_out_of_range_are_refused(run_folder, options, message):
-    with pytest.raises(EvaluationError, match=message):
-        evaluate(evaluation_of(run_folder, **options), ["likelihood"])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(set_size=21), "eval.set_size.* 21 .*largest class of strokes .test. has 20 images"),
-        (dict(split="tests"), "split.*tests"),
-        (dict(source="mnits"), "mnits"),
-    ],
-)
-def test_sets_that_cannot_be_drawn_are_refused(run_folder, options, message):
-    outcome = evaluate(evaluation_of(run_folder, **options), ["likelihood"])
-    assert re.search(message, outcome.refused["likelihood"]) and outcome.status == 2
-
-
-def test_sets_of_ragged_classes(run_folder):
-    """Trained with sets of 3: asked for or not, they may be whole smaller classes; those of ``set_sizes`` may not."""
-    ragged = SimpleNamespace(size=np.array([2, 6]), info=dict(source="npz", split="test"))
-    for options in ({}, dict(set_size=2), dict(set_size=3), dict(set_size=6)):
-        evaluation_of(run_folder, **options).check_sets(ragged)
-    message = "the largest class of npz .test. has 6 images; use --eval.set_size of 6 or less"
-    with pytest.raises(EvaluationError, match=message):
-        evaluation_of(run_folder, set_size=7).check_sets(ragged)
-    with pytest.raises(EvaluationError, match="eval.set_sizes asks for sets of 4 images.*smallest class"):
-        evaluation_of(run_folder).check_sets(ragged, (1, 4))
-
-
 def test_results_of_rounded_weights_are_told_from_the_runs_own(run_folder, tmp_path):
-    """Exported in float32 they are the run's."""
-    found = {}
-    for dtype in ("float32", "bfloat16"):
-        export(run_folder, tmp_path / dtype, dtype=dtype)
-        found[dtype] = evaluation_of(tmp_path / dtype).run_conditions
+    export(run_folder, tmp_path, dtype="bfloat16")
     own = evaluation_of(run_folder).run_conditions
-    assert "weights" not in own and found["float32"] == own and found["bfloat16"] == own | {"weights": "bfloat16"}
-
-
-def test_tasks_by_name():
-    assert parse_tasks("likelihood, sample,likelihood") == (["likelihood", "sample"], False)
-    assert parse_tasks("all") == (list(TASKS), True)
-    with pytest.raises(EvaluationError, match="'likelyhood'; did you mean 'likelihood'"):
-        parse_tasks("likelyhood")
-    with pytest.raises(EvaluationError, match="no task"):
-        parse_tasks(" ,")
-
-
-def test_config_of_a_run(run_folder, tmp_path):
-    config = run_config(run_folder, {"eval.set_size": 4}, {"eval.new_key": 7, "eval.set_size": 9})
-    assert (config.eval.set_size, config.eval.new_key) == (4, 7)
-    with pytest.raises(ConfigError, match="did you mean 'eval.set_size'"):
-        run_config(run_folder, {"eval.setsize": 4})
-    with pytest.raises(ConfigError, match="config.json does not exist"):
-        run_config(tmp_path)
+    assert "weights" not in own and evaluation_of(tmp_path).run_conditions == own | {"weights": "bfloat16"}
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--workdir=nowhere", "--eval.setsize=3"], "unknown config key 'eval.setsize'; did you mean 'eval.set_size'?"),
-        (["--workdir=nowhere", "--data.image_size=32"], "data.image_size belongs to the trained model"),
-        (["--tasks=all"], "workdir"),
+        (["--workdir=nowhere", "--eval.shots=1,5"], "nowhere is not the folder of a run"),
+        (["--workdir=a,b", "--tasks=report", "--eval.shots=1"], "and --out, go with --tasks=report alone"),
+        (["--tasks=all"], "--workdir=DIR, the folder of a run, is needed"),
     ],
 )
 def test_command_line_errors(flags, message):
     done = subprocess.run([sys.executable, "evaluate.py", *flags], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ def test_grid_has_gutters_ink_and_empty_places():
     images[0, 0] = 1
     mask = np.ones((2, 3), bool)
     mask[1, 2] = False
-    page = np.asarray(pictures.grid([images], masks=[mask], scale=2))
+    page = np.asarray(pictures.grid([pictures.blank(images, mask)], scale=2))
     height, width = 2 * (4 + 1) * 2 + 2, 3 * (4 + 1) * 2 + 2
     assert page.shape == (height + 2 * pictures.MARGIN, width + 2 * pictures.MARGIN, 3)
     inside = page[pictures.MARGIN : -pictures.MARGIN, pictures.MARGIN : -pictures.MARGIN, 0]
@@ -30,29 +30,24 @@ def test_colours_stay_as_they_are():
     assert (page[pictures.MARGIN + 1, pictures.MARGIN + 1] == [255, 128, 0]).all()
 
 
-def test_titles_widen_narrow_blocks():
-    narrow = pictures.grid([np.zeros((1, 1, 4, 4, 1))], scale=1)
-    titled = pictures.grid([np.zeros((1, 1, 4, 4, 1))], ["a long title of one small image"], scale=1)
-    assert titled.width > narrow.width and titled.height > narrow.height
-
-
 def test_frames_say_right_or_wrong():
-    right = np.array([[True, False]])
-    page = np.asarray(pictures.grid([np.ones((1, 2, 4, 4, 1))] * 2, frames=[right, None], scale=2))
+    right, nothing = np.array([[True, False]]), np.full((1, 1, 4, 4, 1), np.nan)
+    page = np.asarray(pictures.grid([np.ones((1, 2, 4, 4, 1))] * 2 + [nothing], frames=[right, None, True], scale=2))
     inside = page[pictures.MARGIN : -pictures.MARGIN, pictures.MARGIN : -pictures.MARGIN]
     frame, ink = inside[2:4, 2:14], inside[4:12, 4:12]
     assert (frame == pictures.RIGHT).all() and (ink == 0).all()
     assert (inside[2:4, 16:28] == pictures.WRONG).all()
-    assert inside.shape == (2 + 14, 2 * (2 * 14 + 2) + pictures.MARGIN, 3)  # the block without frames is as high
+    assert inside.shape == (2 + 14, 5 * 14 + 3 * 2 + 2 * pictures.MARGIN, 3)  # blocks without frames are as high
     assert (inside[2:4, 40:52] == pictures.PAGE).all()
+    assert (inside[2:14, -14:-2] == pictures.PAGE).all()  # no frame around nothing
 
 
 def test_an_animation_has_all_pages(tmp_path):
     levels = [0.0, 0.5, 1.0]
     pages = [pictures.grid([np.full((1, 1, 8, 8, 1), level)]) for level in levels]
-    movie = Image.open(pictures.animate(pages, tmp_path / "new" / "film.gif", milliseconds=100, pause=700))
+    movie = Image.open(pictures.save(pages, tmp_path / "new" / "film.png"))
     assert movie.n_frames == 3 and movie.info["loop"] == 0
-    for frame, (level, duration) in enumerate(zip(levels, (100, 100, 700), strict=True)):
+    for frame, (level, duration) in enumerate(zip(levels, (250, 250, 2000), strict=True)):
         movie.seek(frame)
         assert movie.info["duration"] == duration
         middle = np.asarray(movie.convert("L"))[pictures.MARGIN + 8, pictures.MARGIN + 8]
@@ -60,26 +55,26 @@ def test_an_animation_has_all_pages(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["film.gif"]
 
 
-def test_sample_grids_of_a_training_run(tiny, tmp_path, monkeypatch):
-    draw = pictures._draw_samples
+def traced_only(draw):
+    """`pictures._draw_samples` without its values: the samplers have tests of their own."""
 
-    def traced_only(model, *args):  # the samplers have tests of their own; this one is of files
-        shapes = jax.eval_shape(lambda v, sets, key: draw(model, v, sets, key, *args[3:]), *args[:3])
-        return jax.tree.map(lambda x: np.full(x.shape, 127, np.uint8), shapes)
+    def shapes(model, *args):
+        found = jax.eval_shape(lambda *args: draw(model, *args), *args)
+        return jax.tree.map(lambda x: np.full(x.shape, 127, np.uint8), found)
 
-    monkeypatch.setattr(pictures, "_draw_samples", traced_only)
+    return shapes
+
+
+def test_sample_grids_of_a_training_run(tiny, tiny_vae, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_draw_samples", traced_only(pictures._draw_samples))
     images = (np.random.default_rng(0).uniform(size=(10, 2, 28, 28, 1)) < 0.3).astype(np.float32)
-    paths = pictures.write_sample_grids(*tiny, Sets.of(images), jax.random.key(0), tmp_path / "samples", 120)
+    write = lambda run, folder: pictures.write_sample_grids(*run, Sets.of(images), jax.random.key(0), folder, 120)
+    paths = write(tiny, tmp_path / "samples")
     kinds = {path.name for path in paths}
     expected = ("context", "reconstruction", "conditional", "refined", "unconditional")
     assert kinds == {f"00000120_{kind}.png" for kind in expected} == {p.name for p in (tmp_path / "samples").iterdir()}
     sizes = {path.name[9:-4]: Image.open(path).size for path in paths}
     assert len({height for _, height in sizes.values()}) == 1  # eight rows each
     assert sizes["context"][0] < sizes["reconstruction"][0] < sizes["conditional"][0] == sizes["refined"][0]
-
-
-def test_a_model_without_context_has_fewer_kinds(tiny_vae):
-    _, model, variables = tiny_vae
-    draw = lambda v, sets, key: pictures._draw_samples(model, v, sets, key, 2, 3)  # noqa: E731
-    out = jax.eval_shape(draw, variables, Sets.of(np.zeros((2, 1, 28, 28, 1), np.float32)), jax.random.key(0))
-    assert {kind: x.shape[:2] for kind, x in out.items()} == {"reconstruction": (2, 1), "unconditional": (2, 2)}
+    kinds = [path.stem[9:] for path in write(tiny_vae, tmp_path / "vae")]
+    assert kinds == ["context", "reconstruction", "unconditional"]

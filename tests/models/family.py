@@ -6,53 +6,59 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
 from hfsgm_jax import objectives
-from hfsgm_jax.models import build_model
+from hfsgm_jax.models import MODELS
 from hfsgm_jax.trace import Plan, Sets
 
 ROWS, SLOTS, SIZE = 2, 4, 28
-
-
-def _config(name, **changes):
-    config = base.get_config().model
-    config.update(name=name, width=8, c_channels=3, z_channels=2, layers=2, blocks=2, heads=2)
-    config.update(**changes)
-    config.update(patch=4, encoder="8-1,4-1,1-1", latents="8-1,1-1", decoder="8-1")
-    return config
-
+_SMALL = dict(width=8, c_channels=3, z_channels=2)
+_PYRAMID = dict(patch=4, encoder="8-1,4-1,1-1", latents="8-1,1-1", decoder="8-1")
+_VAE = dict(width=8, z_channels=2, layers=2, blocks=2)
+_NS = dict(**_SMALL, layers=2, blocks=2)
+_LAG = dict(aggregate="lag", heads=2)
+_PIXELS = dict(pixelcnn_layers=2, pixelcnn_width=4)
+_VHE = dict(**_SMALL, blocks=2)
 
 STATISTICIANS = {
-    "vae": _config("vae"),
-    "bns": _config("bns"),
-    "ns": _config("ns"),
-    "ns_lag": _config("ns", aggregate="lag"),
-    "ns_film": _config("ns", condition="film"),
-    "cns": _config("cns"),
-    "cns_lag": _config("cns", aggregate="lag"),
-    "hfsgm": _config("hfsgm", prior_sees_images=True),
-    "hfsgm_blind": _config("hfsgm"),
-    "hfsgm_lag": _config("hfsgm", aggregate="lag", condition="film", prior_sees_images=True),
-    "chfsgm": _config("chfsgm", prior_sees_images=True),
-    "chfsgm_lag": _config("chfsgm", aggregate="lag", condition="film", prior_sees_images=True),
+    "vae": ("vae", _VAE),
+    "bns": ("bns", _NS | dict(layers=1)),
+    "ns": ("ns", _NS),
+    "ns_lag": ("ns", _NS | _LAG),
+    "ns_film": ("ns", _NS | dict(condition="film")),
+    "cns": ("cns", _NS),
+    "cns_lag": ("cns", _NS | _LAG),
+    "hfsgm": ("hfsgm", _NS),
+    "hfsgm_blind": ("hfsgm", _NS | dict(prior_sees_images=False)),
+    "hfsgm_lag": ("hfsgm", _NS | _LAG | dict(condition="film")),
+    "chfsgm": ("chfsgm", _NS),
+    "chfsgm_lag": ("chfsgm", _NS | _LAG | dict(condition="film")),
 }
 SCHA = {
-    "scha_vae": _config("scha_vae"),
-    "scha_vae_max": _config("scha_vae", aggregate="max"),
-    "scha_vae_lag": _config("scha_vae", aggregate="lag"),
-    "scha_vae_eq3": _config("scha_vae", prior_sees_images=True),
-    "scha_vae_reference": _config("scha_vae", border="nearest", decoder_context="top_left"),
+    "scha_vae": ("scha_vae", _SMALL | _PYRAMID),
+    "scha_vae_max": ("scha_vae", _SMALL | _PYRAMID | dict(aggregate="max")),
+    "scha_vae_lag": ("scha_vae", _SMALL | _PYRAMID | _LAG),
+    "scha_vae_eq3": ("scha_vae", _SMALL | _PYRAMID | dict(prior_sees_images=True)),
+    "scha_vae_reference": ("scha_vae", _SMALL | _PYRAMID | dict(border="nearest", decoder_context="top_left")),
 }
-_PIXELS = dict(pixelcnn_layers=2, pixelcnn_width=4)
+_MASKED = dict(context_prior="masked", pixelcnn_form="masked")
 VHE = {
-    "vhe": _config("pixelcnn_vhe", context_kernel=3, prior_width=4, **_PIXELS),
-    "vhe_masked": _config("pixelcnn_vhe", prior_width=4, context_prior="masked", pixelcnn_form="masked", **_PIXELS),
-    "hierarchical_vhe": _config("hierarchical_vhe", a_channels=3),
-    "factorial_vhe": _config("factorial_vhe", width=16, context_prior="normal", style_channels=2),
-    "bns_pixelcnn": _config("bns", **_PIXELS),
-    "scha_vae_pixelcnn": _config("scha_vae", **_PIXELS),
+    "vhe": ("pixelcnn_vhe", _VHE | _PIXELS | dict(context_kernel=3, prior_width=4)),
+    "vhe_masked": ("pixelcnn_vhe", _VHE | _PIXELS | _MASKED | dict(prior_width=4)),
+    "hierarchical_vhe": ("hierarchical_vhe", _NS | dict(a_channels=3)),
+    "factorial_vhe": (
+        "factorial_vhe",
+        _VHE | dict(width=16, context_prior="normal", style_channels=2, likelihood="bernoulli"),
+    ),
+    "bns_pixelcnn": ("bns", _NS | _PIXELS | dict(layers=1)),
+    "scha_vae_pixelcnn": ("scha_vae", _SMALL | _PYRAMID | _PIXELS),
 }
 FAMILY = STATISTICIANS | SCHA | VHE
+
+
+def build(name, **changes):
+    """The member of the family, with some of its keywords changed."""
+    constructor, keywords = FAMILY[name]
+    return MODELS[constructor]((SIZE, SIZE, 1), **keywords | changes)
 
 
 def images(seed=0):
@@ -83,7 +89,7 @@ def random_variables(model, scale=0.3):
 @functools.cache
 def member(name):
     """``(model, variables, program)``: program(sets, key) -> (trace, KL per latent, gradients)."""
-    model = build_model(FAMILY[name], (SIZE, SIZE, 1))
+    model = build(name)
     variables = random_variables(model)
 
     @jax.jit
@@ -91,7 +97,7 @@ def member(name):
         def loss(params):
             trace = model.apply({**variables, "params": params}, sets, Plan(), rngs={"sample": key})
             kls = {latent.label: objectives.latent_kl(latent) for latent in trace.latents}
-            return objectives.weighted_sums(trace, sets)["loss"], (trace, kls, objectives.log_weight(trace, sets))
+            return objectives.loss_sums(trace, sets)["loss"], (trace, kls, objectives.log_weight(trace, sets))
 
         (value, (trace, kls, log_weight)), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return trace, kls, log_weight, value, grads

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from family import FAMILY, SIZE, random_variables
+from family import SIZE, build, random_variables
 
 from hfsgm_jax import objectives
-from hfsgm_jax.mesh import by_rows, make_mesh, replicated
-from hfsgm_jax.models import build_model
+from hfsgm_jax.devices import by_rows, make_mesh, replicated
 from hfsgm_jax.trace import Plan, Sets
 
 DEVICES = 8
@@ -17,7 +16,7 @@ DEVICES = 8
 @pytest.mark.parametrize("name", ["cns_lag", "scha_vae_lag"])
 def test_one_device_equals_eight(name):
     """In training mode: batch statistics too are those of the whole batch."""
-    model = build_model(FAMILY[name], (SIZE, SIZE, 1))
+    model = build(name)
     variables = random_variables(model)
     images = jax.random.bernoulli(jax.random.key(3), 0.3, (DEVICES, 2, SIZE, SIZE, 1)).astype(jnp.float32)
 
@@ -30,7 +29,7 @@ def test_one_device_equals_eight(name):
                 rngs={"sample": jax.random.key(0)},
                 mutable=["batch_stats"],
             )
-            return objectives.weighted_sums(trace, sets)["loss"]
+            return objectives.loss_sums(trace, sets)["loss"]
 
         return jax.value_and_grad(loss)(params)
 

@@ -122,7 +122,7 @@ def test_one_image_is_a_set(name):
 def test_attention_is_a_distribution_over_the_context(name):
     trace = member(name)[2](Sets.of(images(), context=mask(0, 2)))[0]
     weights = [latent.weights for latent in trace.latents if latent.weights is not None]
-    assert bool(weights) == (FAMILY[name].aggregate == "lag")
+    assert bool(weights) == (FAMILY[name][1].get("aggregate") == "lag")
     for weight in weights:
         np.testing.assert_allclose(weight.sum(1), 1, rtol=1e-5)
         np.testing.assert_array_equal(weight[:, 1], 0)
@@ -169,7 +169,7 @@ def test_gradients_are_finite_at_extreme_logits(name):
     def grads(params, sets):
         def loss(params):
             trace = model.apply({**variables, "params": params}, sets, Plan(), rngs={"sample": jax.random.key(0)})
-            return objectives.weighted_sums(trace, sets)["loss"]
+            return objectives.loss_sums(trace, sets)["loss"]
 
         return jax.value_and_grad(loss)(params)
 

@@ -8,89 +8,94 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
-from hfsgm_jax import objectives
-from hfsgm_jax.config import ConfigError
-from hfsgm_jax.models import build_model
+from hfsgm_jax import models, objectives
+from hfsgm_jax.errors import ConfigError
+from hfsgm_jax.models import MODELS, build_model
 from hfsgm_jax.nn import layers
 from hfsgm_jax.nn.aggregate import Aggregate
-from hfsgm_jax.nn.baseline import ConvEncoder, ConvStack, grid_side
-from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
-from hfsgm_jax.training.state import check_averaging
+from hfsgm_jax.nn.batch_normalised import ConvEncoder, ConvStack, grid_side
+from hfsgm_jax.trace import IMAGE, SET, Plan, Sets, Skip
 
-
-def _model_config(**changes):
-    config = base.get_config().model
-    config.update(**changes)
-    return config
+KEYS = {"params": jax.random.key(0), "sample": jax.random.key(1)}
 
 
 @pytest.mark.parametrize(
-    "changes,words",
+    "name,keywords,words",
     [
-        (dict(name="scha"), ["model.name='scha'", "did you mean 'scha_vae'"]),
-        (dict(aggregate="attention"), ["model.aggregate", "mean, max, lag"]),
-        (dict(likelihood="normal"), ["model.likelihood='normal'"]),
-        (dict(aggregate="lag", heads=5), ["model.heads=5", "128"]),
-        (dict(width=30), ["model.width=30", "multiple of 4"]),
-        (dict(encoder="32-2,12-2", latents="12-1", decoder="32-1,12-1"), ["model.encoder", "12 does not divide 32"]),
-        (dict(encoder="28-2,14-1"), ["model.encoder", "must start at 32"]),
-        (dict(latents="7-2"), ["model.latents", "no resolution 7"]),
-        (dict(decoder="32-2,16-2"), ["model.decoder", "down to 8"]),
-        (dict(latents="8-0"), ["model.latents", "depth of at least 1"]),
-        (dict(latents="1-2,8-2"), ["model.latents", "high to low"]),
-        (dict(encoder="32x2"), ["model.encoder", "no list of resolution-depth pairs"]),
-        (dict(patch=5), ["model.patch=5", "32"]),
-        (dict(z_channels=0), ["model.z_channels=0"]),
-        (dict(name="ns", encoder_width=0), ["model.encoder_width=0"]),
-        (dict(name="pixelcnn_vhe"), ["needs model.pixelcnn_layers"]),
-        (dict(name="ns", pixelcnn_form="mask", pixelcnn_layers=2), ["model.pixelcnn_form='mask'", "'masked'"]),
-        (dict(name="ns", pixelcnn_form="masked"), ["model.pixelcnn_form='masked'", "pixelcnn_layers is 0"]),
-        (dict(name="ns", pixelcnn_layers=2, likelihood="gamma"), ["model.likelihood='gamma'", "'one_dim'"]),
-        (dict(name="bns", context_prior="normal"), ["model.context_prior='normal'", "pixelcnn_vhe", "'bns' has none"]),
-        (dict(context_kernel=3), ["model.context_kernel=3", "'scha_vae' has none"]),
-        (dict(name="pixelcnn_vhe", pixelcnn_layers=1, context_kernel=29), ["model.context_kernel=29", "28 pixels"]),
+        ("scha_vae", dict(aggregate="attention"), ["aggregate='attention'", "mean, max, lag"]),
+        ("scha_vae", dict(likelihood="bernouli"), ["likelihood='bernouli'", "did you mean 'bernoulli'"]),
+        ("scha_vae", dict(aggregate="lag", heads=5), ["heads=5", "128"]),
+        ("scha_vae", dict(width=30), ["width=30", "multiple of 4"]),
+        ("scha_vae", dict(width=10**9), ["width=1000000000", "at most 65536"]),
+        ("scha_vae", dict(encoder="32-2,12-2", latents="12-1", decoder="32-1,12-1"), ["encoder", "12 does not divide"]),
+        ("scha_vae", dict(encoder="28-2,14-1"), ["encoder", "start at 32"]),
+        ("scha_vae", dict(latents="7-2"), ["latents", "no resolution 7"]),
+        ("scha_vae", dict(decoder="32-2,16-2"), ["decoder", "from 32 to 8"]),
+        ("scha_vae", dict(latents="8-0"), ["latents", "depth of at least 1"]),
+        ("scha_vae", dict(latents="1-2,8-2"), ["latents", "high to low"]),
+        ("scha_vae", dict(encoder="32x2"), ["encoder", "no list of resolution-depth pairs"]),
+        ("scha_vae", dict(patch=5), ["patch=5", "32"]),
+        ("scha_vae", dict(z_channels=True), ["z_channels=True", "whole number"]),
+        ("scha_vae", dict(layers=3), ["scha_vae has no keyword 'layers'"]),
+        ("ns", dict(encoder_width=0), ["encoder_width=0"]),
+        ("pixelcnn_vhe", dict(pixelcnn_layers=-1), ["pixelcnn_layers=-1", "at least 0"]),
+        ("ns", dict(pixelcnn_form="mask", pixelcnn_layers=2), ["pixelcnn_form='mask'", "'masked'"]),
+        ("pixelcnn_vhe", dict(context_kernel=29), ["context_kernel=29", "28 pixels"]),
     ],
 )
-def test_impossible_models_are_refused_with_the_reason(changes, words):
+def test_impossible_models_are_refused_with_the_reason(name, keywords, words):
     with pytest.raises(ConfigError) as error:
-        build_model(_model_config(**changes), (28, 28, 1))
+        MODELS[name](**keywords)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_section_of_a_config_is_a_name_and_keywords():
+    model = build_model(dict(name="ns", width=8), (32, 32, 3))
+    assert dict(model.made_of) | {"width": 8} == dict(model.made_of) and model.image_shape == (32, 32, 3)
+    with pytest.raises(ConfigError, match="model.name='scha'.*did you mean 'scha_vae'"):
+        build_model(dict(name="scha"), (28, 28, 1))
+    with pytest.raises(ConfigError, match="model.width=0 is not a whole number"):
+        build_model(dict(name="ns", width=0), (28, 28, 1))
 
 
 @pytest.mark.parametrize("shape", [(30, 30, 1), (28, 32, 1), (28, 28, 2)])
 def test_images_that_no_model_takes_are_refused(shape):
     with pytest.raises(ConfigError, match="28, 32, 40, 64"):
-        build_model(_model_config(), shape)
+        models.scha_vae(shape)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "discretized_normal"])
 def test_colour_pixels_in_turn_need_a_likelihood_that_couples_their_channels(likelihood):
-    config = _model_config(name="bns", pixelcnn_layers=2, likelihood=likelihood)
     with pytest.raises(ConfigError, match="3 channels of a pixel independent.*discretized_logistics"):
-        build_model(config, (28, 28, 3))
-    build_model(config, (28, 28, 1))
+        models.bns((28, 28, 3), pixelcnn_layers=2, likelihood=likelihood)
+    models.bns(pixelcnn_layers=2, likelihood=likelihood)
 
 
-@pytest.mark.parametrize("name", ["bns", "ns", "hierarchical_vhe", "pixelcnn_vhe", "scha_vae"])
+SMALL = dict(width=8, c_channels=2, z_channels=2)
+FACES = {
+    "bns": dict(encoder_width=4),
+    "ns": dict(encoder_width=4, layers=1),
+    "hierarchical_vhe": dict(encoder_width=4),
+    "pixelcnn_vhe": dict(context_kernel=5),
+    "scha_vae": dict(encoder="40-1,20-1,10-1,5-1", latents="10-1,5-1", decoder="40-1,20-1,10-1"),
+}
+
+
+@pytest.mark.parametrize("name", FACES)
 def test_images_of_40_pixels(name):
     """The faces of the VHE paper. Models whose latents are 4x4 maps cannot halve 40 pixels to 4."""
-    config = _model_config(name=name, width=8, c_channels=2, z_channels=2, layers=1, likelihood="discretized_logistics")
-    config.update(pixelcnn_layers=2 if name == "pixelcnn_vhe" else 0, context_kernel=5 if name == "pixelcnn_vhe" else 0)
-    config.update(encoder="40-1,20-1,10-1,5-1", latents="10-1,5-1", decoder="40-1,20-1,10-1", encoder_width=4)
-    model, sets = build_model(config, (40, 40, 3)), Sets.of(jnp.zeros((2, 3, 40, 40, 3)))
-    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    trace, _ = jax.eval_shape(lambda: model.init_with_output(keys, sets, Plan()))
+    model = MODELS[name]((40, 40, 3), likelihood="discretized_logistics", **SMALL, **FACES[name])
+    sets = Sets.of(jnp.zeros((2, 3, 40, 40, 3)))
+    trace, _ = jax.eval_shape(lambda: model.init_with_output(KEYS, sets, Plan()))
     assert jax.eval_shape(lambda px: px.log_prob(sets.images), trace.px).shape == (2, 3)
-    with pytest.raises(ConfigError, match="40 pixels.*maps of 4x4"):
-        build_model(_model_config(name="cns"), (40, 40, 3))
+    with pytest.raises(ConfigError, match="40x40x3.*28, 32, 64 pixels"):
+        models.cns((40, 40, 3))
 
 
 def test_the_encoders_width_scales_its_convolutions_and_the_decoders():
     def shapes(width):
-        model = build_model(_model_config(name="bns", width=8, encoder_width=width), (28, 28, 1))
-        keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-        init = lambda: model.init(keys, Sets.of(jnp.zeros((1, 2, 28, 28, 1))), Plan())  # noqa: E731
+        model = models.bns(width=8, encoder_width=width)
+        init = lambda: model.init(KEYS, Sets.of(jnp.zeros((1, 2, 28, 28, 1))), Plan())  # noqa: E731
         leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(init)["params"])
         names = ((jax.tree_util.keystr(path), x) for path, x in leaves)
         return {name: x.shape for name, x in names if "Conv_" in name and "kernel" in name}
@@ -104,32 +109,13 @@ def test_the_encoders_width_scales_its_convolutions_and_the_decoders():
 @pytest.mark.parametrize("name", ["ns", "chfsgm", "scha_vae"])
 @pytest.mark.parametrize("likelihood", ["discretized_normal", "discretized_logistics"])
 def test_sizes_channels_and_likelihoods(size, channels, name, likelihood):
-    config = _model_config(name=name, width=8, likelihood=likelihood, heads=2, patch=size // 28)
-    config.update(encoder="32-1,16-1,8-1,4-1", latents="8-1,4-1", decoder="32-1,16-1,8-1")
-    model = build_model(config, (size, size, channels))
+    keywords = dict(patch=size // 28, encoder="32-1,16-1,8-1,4-1", latents="8-1,4-1", decoder="32-1,16-1,8-1")
+    keywords = keywords if name == "scha_vae" else {}
+    model = MODELS[name]((size, size, channels), width=8, likelihood=likelihood, **keywords)
     sets = Sets.of(jnp.zeros((2, 3, size, size, channels)))
-    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    trace, _ = jax.eval_shape(lambda: model.init_with_output(keys, sets, Plan()))
+    trace, _ = jax.eval_shape(lambda: model.init_with_output(KEYS, sets, Plan()))
     assert jax.eval_shape(lambda px: px.log_prob(sets.images), trace.px).shape == (2, 3)
     assert jax.eval_shape(lambda px: px.mean(), trace.px).shape == sets.images.shape
-
-
-@pytest.mark.parametrize("name", [*family.FAMILY, "one_dim"])
-def test_parameters_of_models_with_batch_normalisation_are_not_averaged(name):
-    config, shape = base.get_config(), (28, 28, 1)
-    if name == "one_dim":
-        config.model.update(name=name, layers=1, likelihood="gaussian")
-        shape = (1, 1, 1)
-    else:
-        config.model = family.FAMILY[name]
-    model = build_model(config.model, shape)
-    check_averaging(config, model, shape)  # averaging is off
-    config.optimizer.ema = 0.9
-    if name == "one_dim" or name in family.SCHA or name == "scha_vae_pixelcnn":
-        check_averaging(config, model, shape)
-    else:
-        with pytest.raises(ConfigError, match=f"ema.*model.name='{config.model.name}' has batch normalisation"):
-            check_averaging(config, model, shape)
 
 
 @pytest.mark.parametrize("size", [28, 32, 40, 64])
@@ -149,19 +135,19 @@ def test_where_the_strided_encoder_ends(size):
 
 
 def test_recomputed_blocks_change_memory_alone():
-    """Parameters, values and gradients of `model.remat` are those without; other models have no such blocks.
+    """Parameters, values and gradients of `model.remat` are those without.
 
     Memory is what the forward pass keeps for the backward one; XLA compiles both to as much on a CPU.
     """
     sets, key = Sets.of(family.images()), jax.random.key(0)
     found = []
     for remat in (False, True):
-        model = build_model(family._config("scha_vae", aggregate="lag", remat=remat), (28, 28, 1))
+        model = family.build("scha_vae_lag", remat=remat)
         variables = family.random_variables(model)
 
         def loss(variables, model=model):
             trace = model.apply(variables, sets, Plan(train=True), rngs={"sample": key})
-            return objectives.weighted_sums(trace, sets)["loss"]
+            return objectives.loss_sums(trace, sets)["loss"]
 
         kept = jax.eval_shape(lambda variables, loss=loss: jax.vjp(loss, variables)[1], variables)
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
@@ -171,23 +157,19 @@ def test_recomputed_blocks_change_memory_alone():
     chex.assert_trees_all_equal(variables, others)
     np.testing.assert_allclose(loss, other_loss, rtol=1e-6)
     chex.assert_trees_all_close(grads, other_grads, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ConfigError, match="model.remat=True .* 'ns' has none"):
-        build_model(_model_config(name="ns", remat=True), (28, 28, 1))
 
 
 def test_scha_vae_starts_with_almost_no_kl():
     """At initialisation KL < 0.2 nats per image, NELBO about 784 log 2, all finite."""
-    config = _model_config(
-        width=32, aggregate="lag", patch=4, encoder="8-2,4-2,2-2,1-2", latents="8-2,4-2,2-2,1-2", decoder="8-2"
-    )
-    model = build_model(config, (28, 28, 1))
+    levels = "8-2,4-2,2-2,1-2"
+    model = models.scha_vae(width=32, aggregate="lag", patch=4, encoder=levels, latents=levels, decoder="8-2")
     sets = Sets.of(jax.random.bernoulli(jax.random.key(2), 0.2, (4, 5, 28, 28, 1)).astype(jnp.float32))
 
     @jax.jit
     def start():
-        keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+        keys = {name: jax.random.key(1, impl="unsafe_rbg") for name in KEYS}  # compiles faster
         trace, _ = model.init_with_output(keys, sets, Plan())
-        return objectives.weighted_sums(trace, sets)
+        return objectives.loss_sums(trace, sets)
 
     sums = start()
     assert (sums["kl_z"] + sums["kl_c"]) / sums["count"] < 0.2
@@ -195,10 +177,9 @@ def test_scha_vae_starts_with_almost_no_kl():
 
 
 def test_bfloat16_keeps_distributions_in_float32():
-    config = _model_config(width=8, dtype="bfloat16", patch=4, encoder="8-1", latents="8-1", decoder="8-1")
-    model, sets = build_model(config, (28, 28, 1)), Sets.of(jnp.zeros((1, 2, 28, 28, 1)))
-    keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    trace, variables = jax.eval_shape(lambda: model.init_with_output(keys, sets, Plan()))
+    model = models.scha_vae(width=8, dtype="bfloat16", patch=4, encoder="8-1", latents="8-1", decoder="8-1")
+    sets = Sets.of(jnp.zeros((1, 2, 28, 28, 1)))
+    trace, variables = jax.eval_shape(lambda: model.init_with_output(KEYS, sets, Plan()))
     assert {x.dtype for x in jax.tree.leaves(variables["params"])} == {jnp.dtype("float32")}
     assert {x.dtype for x in jax.tree.leaves((trace.latents, trace.px))} == {jnp.dtype("float32"), jnp.dtype("bool")}
     assert {x.dtype for x in jax.tree.leaves(trace.decoder_input)} == {jnp.dtype("bfloat16")}
@@ -242,3 +223,28 @@ def test_plans_are_checked():
         Plan(decode="target")
     plan = Plan(sources=((SET, None, "prior"), (SET, 2, "posterior")))
     assert (plan.source(SET, 2), plan.source(SET, 1), plan.source(IMAGE, 1)) == ("posterior", "prior", "posterior")
+
+
+def test_one_program_takes_latents_from_elsewhere_row_by_row():
+    """An empty context of a latent's own is its prior; `Skip` leaves it out. Other rows and latents stay."""
+    model, variables, _ = family.member("scha_vae_lag")
+    sets = Sets.of(family.images())
+
+    @jax.jit
+    def run(context, skip):
+        chosen = sets.replace(context=sets.context | {"c1": context})
+        trace = model.apply(variables, chosen, Plan(), {"c1": Skip(skip)}, rngs={"sample": jax.random.key(0)})
+        return trace, objectives.latent_kl(trace["c1"])[:, 0]
+
+    none, every = jnp.zeros(2, bool), family.mask(0, 1, 2, 3)
+    plain, kl = run(every, none)
+    bypassed, kl_bypassed = run(every.at[0].set(False), none)
+    skipped, kl_skipped = run(every, none.at[0].set(True))
+    assert (kl > 0).all() and kl_bypassed[0] == kl_skipped[0] == 0
+    np.testing.assert_array_equal(skipped["c1"].value[0], 0)
+    for other, other_kl in ((bypassed, kl_bypassed), (skipped, kl_skipped)):
+        np.testing.assert_allclose(other_kl[1], kl[1], rtol=1e-6)
+        assert np.abs(other.px.logits[0] - plain.px.logits[0]).max() > 1e-3
+        np.testing.assert_allclose(other.px.logits[1], plain.px.logits[1], rtol=1e-5, atol=1e-5)
+    static = model.apply(variables, sets, Plan(sources=((SET, 1, "skip"),)), rngs={"sample": jax.random.key(0)})
+    np.testing.assert_allclose(static.px.logits[0], skipped.px.logits[0], rtol=1e-4, atol=1e-4)

@@ -1,17 +1,14 @@
 """A user's own silhouettes (npz) and faces (a folder), from the configs for them to evaluated runs; tiny models."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import hfsgm_jax
 from configs import faces_vhe_pixelcnn, silhouettes_vhe
-from hfsgm_jax.evaluation import Evaluation
-from hfsgm_jax.evaluation.run import evaluate
-from hfsgm_jax.run_folder import open_run
-from hfsgm_jax.training import train
+from hfsgm_jax.config import load_config
 
 CLASSES, IMAGES = 10, 4
 
@@ -37,33 +34,27 @@ def faces(folder):
     return folder / "faces"
 
 
-def shrink(config, folder, path):
-    config.data.update(path=str(path), cache_dir=str(folder / "cache"), set_size=2, sets_per_batch=2)
-    config.model.update(width=8, encoder_width=2, c_channels=2, z_channels=2, blocks=1)
-    if config.model.name == "pixelcnn_vhe":
-        config.model.update(pixelcnn_width=4, prior_width=4, context_kernel=3)
-    config.train.update(steps=2, log_every=2, eval_every=2, save_every=2, sample_every=0, devices=1, progress=False)
-    config.eval.update(val_sets=2, max_sets=2, sets_per_batch=2, importance_samples=2, importance_samples_z=2, chunk=2)
+def shrink(config, path):
+    config.data.update(path=str(path), set_size=2, sets_per_batch=2)
+    tiny = dict(width=8, encoder_width=2, c_channels=2, z_channels=2, blocks=1)
+    tiny |= dict(pixelcnn_width=4, prior_width=4, context_kernel=3) if config.model.name == "pixelcnn_vhe" else {}
+    config.model.update({key: value for key, value in tiny.items() if key in config.model})
+    config.train.update(steps=2, log_every=2, eval_every=2, save_every=2, sample_every=0, devices=1)
+    config.eval.update(val_sets=2, max_sets=2, sets_per_batch=2, importance_samples=2, importance_samples_z=2)
 
 
 @pytest.mark.parametrize(
-    ("make", "experiment", "objective", "shape"),
-    [
-        (silhouettes, silhouettes_vhe, "vhe", (28, 28, 1)),
-        (faces, faces_vhe_pixelcnn, "vhe", (40, 40, 3)),
-    ],
+    ("make", "experiment", "shape"),
+    [(silhouettes, silhouettes_vhe, (28, 28, 1)), (faces, faces_vhe_pixelcnn, (40, 40, 3))],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_trains_and_is_evaluated(make, experiment, objective, shape, tmp_path):
-    config = experiment.get_config(objective)
-    shrink(config, tmp_path, make(tmp_path))
-    assert train(config, tmp_path / "run").step == 2
-    run = open_run(tmp_path / "run")
-    assert tuple(run.config.image_shape) == shape
-    evaluation = Evaluation(Path(tmp_path / "run"), *run)
-    outcome = evaluate(evaluation, ["likelihood"])
-    assert outcome.status == 0, outcome
-    nll = [record for record in outcome.results["likelihood"] if record["name"] == "nll"][-1]
+def test_trains_and_is_evaluated(make, experiment, shape, tmp_path):
+    config = experiment.get_config("vhe")
+    shrink(config, make(tmp_path))
+    assert hfsgm_jax.train(config, tmp_path / "run").step == 2
+    assert tuple(load_config(tmp_path / "run").image_shape) == shape
+    records = hfsgm_jax.evaluate(tmp_path / "run", "likelihood")
+    nll = [record for record in records if record["name"] == "nll"][-1]
     assert (nll["estimator"], nll["importance_samples"], nll["importance_samples_z"]) == ("nested", 2, 2)
     assert math.isfinite(nll["value"]) and nll["source"] == config.data.source and nll["split"] == "test"
     assert ("bits_per_dim" in nll) == (shape[-1] == 3)

@@ -1,4 +1,4 @@
-"""Several processes on loopback: the same training, the same records, and what happens when one dies."""
+"""Several processes on loopback: the same training, the same records, and what ends them."""
 
 import json
 import os
@@ -10,17 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 import pytest
-from many_processes import PATIENCE, changes, endless, wait_for
+from many_processes import ENDLESS, PATIENCE, wait_for
+from tiny_training import TinyModel, tiny_config, tiny_dataset, train_tiny
 
-from configs import one_dim
+import hfsgm_jax
 from hfsgm_jax import processes
-from hfsgm_jax.config import ConfigError
-from hfsgm_jax.data import DataError
-from hfsgm_jax.evaluation import Evaluation
-from hfsgm_jax.evaluation.run import evaluate
-from hfsgm_jax.run_folder import open_run
-from hfsgm_jax.training import train
-from hfsgm_jax.training.log import read_metrics
+from hfsgm_jax.errors import ConfigError, DataError
+from hfsgm_jax.run_folder import read_metrics, saved_steps
 
 LOSSES = "train/loss", "train/nelbo", "val/nelbo", "val/objective"
 # Every layout has the same batches and noise, and adds up the same terms in another order: each sum of float32
@@ -29,19 +25,16 @@ TOLERANCE = 2e-6
 STEPS = 20
 
 
-def train_here(workdir, steps, devices):
-    """Trains it in this process, which compiles like the others do."""
-    config = one_dim.get_config("gaussian-ns")
-    config.update_from_flattened_dict(changes(steps) | {"train.devices": devices, "train.progress": False})
-    train(config, workdir)
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The folder of a run of one process with one device, not to be changed."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    train_here(workdir, STEPS, devices=1)
+    train_tiny(tiny_config(train__steps=STEPS), workdir)
     return workdir
+
+
+def endless(devices):
+    return [*ENDLESS, f"train__devices={devices}"]
 
 
 def assert_same_losses(workdir, other, steps=range(5, STEPS + 1, 5)):
@@ -52,15 +45,10 @@ def assert_same_losses(workdir, other, steps=range(5, STEPS + 1, 5)):
         assert mine == pytest.approx(others, rel=TOLERANCE) and len(mine) == (4 if step % 10 == 0 else 2)
 
 
-def test_devices_of_one_process_train_alike(alone, tmp_path):
-    train_here(tmp_path, STEPS, devices=8)
-    assert_same_losses(tmp_path, alone)
-
-
 def test_processes_train_alike_end_together_and_move_on(programs, alone, tmp_path):
     """As 4x2 until one is killed; on from its checkpoint as 2x4 until one is told to stop, and as 1x1 to compare."""
     workdir, other = tmp_path / "run", tmp_path / "other"
-    started, paths = programs.start(endless(workdir), (4, 2))
+    started, paths = programs.start("train", workdir, endless(8), (4, 2))
     wait_for(STEPS, workdir, started, paths)
     started[1].send_signal(signal.SIGKILL)
     # At once if a connection breaks (and then it is a Python error), else when its heartbeats are missed.
@@ -71,28 +59,42 @@ def test_processes_train_alike_end_together_and_move_on(programs, alone, tmp_pat
     assert_same_losses(workdir, alone)
 
     shutil.copytree(workdir, other)
-    started, paths = programs.start(endless(workdir), (2, 4))
-    saved = max(int(path.name) for path in (other / "checkpoints").iterdir() if path.name.isdecimal())
+    started, paths = programs.start("train", workdir, endless(8), (2, 4))
+    saved = saved_steps(other / "checkpoints")[-1]
     wait_for(saved + 20, workdir, started, paths)
     started[1].send_signal(signal.SIGTERM)  # to one alone: both take the same last step
     assert [process.wait(PATIENCE) for process in started] == [143, 143]
     said = paths[0].read_text()
     assert f"continuing {workdir} from step {saved}" in said and "8 devices" in said and "SIGTERM" in said
     steps = [line["step"] for line in read_metrics(workdir)]
-    assert steps == list(range(5, steps[-1] + 1, 5))
+    assert steps == sorted({*range(5, steps[-1] + 1, 5), steps[-1]})
 
-    train_here(other, saved + 20, devices=1)
+    train_tiny(tiny_config(train__steps=saved + 20), other)
     assert_same_losses(workdir, other, range(saved + 5, saved + 21, 5))
 
 
+def test_the_loss_of_the_first_process_ends_the_other_and_time_ends_both(programs, tmp_path):
+    started, paths = programs.start("train", tmp_path, endless(2), (2, 1))
+    wait_for(25, tmp_path, started, paths)  # after two saves
+    started[0].send_signal(signal.SIGKILL)  # the one that coordinates and writes
+    assert [process.wait(PATIENCE) != 0 for process in started] == [True, True], [path.read_text() for path in paths]
+
+    seconds = read_metrics(tmp_path)[-1]["seconds"]
+    budget = f"train__minutes={(seconds + 2.0) / 60}"
+    started, paths = programs.start("train", tmp_path, [*endless(2), budget], (2, 1))
+    said = [path.read_text() for process, path in zip(started, paths) if process.wait(PATIENCE) == 0]
+    assert len(said) == 2 and "continuing" in said[0] and "time budget spent" in said[0]
+    lines = read_metrics(tmp_path)
+    assert lines[-1]["seconds"] >= seconds + 2.0 and "val/nelbo" in lines[-1]
+    assert [line["step"] for line in lines[:-1]] == list(range(5, 5 * len(lines), 5))
+
+
 def test_records_do_not_depend_on_processes(programs, alone, tmp_path):
-    options = {"max_sets": 10, "sets_per_batch": 4, "importance_samples": 4}
-    here, two = shutil.copytree(alone, tmp_path / "1"), shutil.copytree(alone, tmp_path / "2")
-    flags = [f"--eval.{key}={value}" for key, value in options.items()]
-    outputs = programs.run(["evaluate.py", f"--workdir={two}", "--tasks=likelihood", *flags], (2, 1))
-    assert "nll" in outputs[0] and "nll" not in outputs[1]
-    run = open_run(here, overrides={f"eval.{key}": value for key, value in options.items()})
-    assert evaluate(Evaluation(here, run.config, run.model, run.variables, run.step), ["likelihood"]).status == 0
+    options = {"max_sets": 7, "sets_per_batch": 4, "importance_samples": 4}
+    here, two = (shutil.copytree(alone, tmp_path / name) for name in "12")
+    started, paths = programs.start("evaluate", two, [f"{key}={value}" for key, value in options.items()], (2, 1))
+    assert [process.wait(PATIENCE) for process in started] == [0, 0], [path.read_text() for path in paths]
+    hfsgm_jax.evaluate(here, ["likelihood"], tiny_dataset(), TinyModel(), **options)
 
     records, values = [], []
     for workdir in (here, two):
@@ -100,8 +102,7 @@ def test_records_do_not_depend_on_processes(programs, alone, tmp_path):
         measured = ("value", "standard_error", "seconds")
         records.append([{key: value for key, value in record.items() if key not in measured} for record in found])
         values.append([record.get(key, 0) for record in found for key in measured[:2]])
-        assert not (workdir / "eval" / "unfinished").exists()
-    assert records[0] == records[1]
+    assert records[0] == records[1] and len(records[0])
     # A device computes 4 rows at once, or 2: the same numbers, of which the compiler rounds some otherwise.
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
@@ -112,7 +113,7 @@ def test_records_do_not_depend_on_processes(programs, alone, tmp_path):
         ((None, 2, None), "--coordinator=HOST:PORT is missing"),
         (("auto", None, 1), "finds them by itself"),
         (("node:1", 2, None), "needs --num_processes=N and --process_id"),
-        (("node:1", 2, 2), "not in 0..N-1"),
+        (("node:1", 2, 2), "--process_id=0..N-1"),
         (("node", 2, 1), "is not HOST:PORT"),
         (("node:99999", 2, 1), "is not HOST:PORT"),
     ],
@@ -135,7 +136,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def in_two_processes(monkeypatch, program):
-    """What ``program(process)`` returns or raises in two processes that are threads."""
+    """The results or errors of ``program(process)`` in two processes that are threads."""
     index, barrier, sent = threading.local(), threading.Barrier(2, timeout=10), {}
 
     def allgather(value):
@@ -160,7 +161,7 @@ def in_two_processes(monkeypatch, program):
 
 
 @pytest.mark.parametrize("failing", [(), (0,), (1,), (0, 1)])
-def test_what_the_first_makes_is_there_for_the_others_or_all_are_told(monkeypatch, failing):
+def test_the_first_makes_something_for_the_others_or_all_are_told(monkeypatch, failing):
     order = []
 
     def make(i):
@@ -174,10 +175,18 @@ def test_what_the_first_makes_is_there_for_the_others_or_all_are_told(monkeypatc
     if not failing:
         assert results == [0, 1]
         return
-    first = results[failing[0]]
-    other = results[1 - failing[0]]
+    first, other = results[failing[0]], results[1 - failing[0]]
     assert isinstance(first, DataError) and isinstance(other, ConfigError)
     assert str(other) == f"process {failing[0]} failed with its data: {first}"
+
+
+def test_differences_are_told_to_all(monkeypatch):
+    results = in_two_processes(monkeypatch, lambda i: processes.check_same(str(i), "the config"))
+    assert [str(error) for error in results] == [
+        "the config differs between process 0 and [1]; all have to be given the same"
+    ] * 2
+    assert in_two_processes(monkeypatch, lambda i: processes.all_agree(i == 0)) == [False, False]
+    assert in_two_processes(monkeypatch, lambda i: processes.all_agree(True)) == [True, True]
 
 
 def test_a_failed_download_is_no_lost_process(monkeypatch, capsys):
@@ -201,8 +210,8 @@ def test_seconds_that_are_none_are_refused(monkeypatch, text):
 
 
 @pytest.mark.parametrize(("arguments", "who"), [(("node:1", 2, 1), "process 1 of 2"), (("auto",), "this process")])
-def test_what_jax_refuses_is_told(monkeypatch, arguments, who):
-    def refuse(*_, **__):
+def test_refusals_of_jax_are_told(monkeypatch, arguments, who):
+    def refuse(**_):
         raise RuntimeError("initialize must be called before\nanything else")
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_training
-from tiny_training import tiny_config, train_tiny
+from tiny_training import TinyModel, tiny_config, train_tiny
 
-from hfsgm_jax.config import ConfigError, load_config
-from hfsgm_jax.training import CheckpointError, Checkpoints, NonFiniteError, load_variables, loop
-from hfsgm_jax.training.log import drop_metrics_beyond, read_metrics
-from hfsgm_jax.training.step import zero_metrics
+from hfsgm_jax import devices
+from hfsgm_jax.config import load_config
+from hfsgm_jax.errors import CheckpointError, ConfigError
+from hfsgm_jax.run_folder import best_checkpoint, load_variables, open_run, read_metrics, saved_steps
+from hfsgm_jax.training import NonFiniteError, step
+from hfsgm_jax.training.checkpoint import Checkpoints
+from hfsgm_jax.training.log import drop_metrics_beyond
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMED = ("seconds", "images_per_second", "compile_seconds")
@@ -60,17 +62,31 @@ def test_files_of_a_run(finished):
     assert lines[0]["train/nelbo"] > lines[-1]["train/nelbo"]
     line = lines[-1]
     assert line["val/nelbo"] == pytest.approx(line["val/kl_c"] + line["val/kl_z"] - line["val/log_px"], rel=1e-5)
-    config = load_config(workdir)
-    assert tuple(config.image_shape) == (4, 4, 1) and config.train.steps_per_epoch == 3
-    assert list((workdir / "tb").iterdir())
     assert (summary.step, summary.images, summary.ended_by) == (20, 480, "steps")
     assert summary.best[1] == min(line["val/nelbo"] for line in lines if "val/nelbo" in line)
+    (events,) = (workdir / "tb").iterdir()
+    assert b"val/nelbo" in events.read_bytes()
+    config = load_config(workdir)
+    assert tuple(config.image_shape) == (4, 4, 1) and config.train.steps_per_epoch > 0
+
+
+def test_a_run_of_own_data_and_an_own_model_says_so(finished):
+    workdir, summary = finished
+    config = load_config(workdir)
+    assert (config.model.name, config.data.source, config.data.image_size) == ("custom", "arrays", 4)
+    opened = open_run(workdir, model=TinyModel())
+    assert opened.step == 20
+    chex.assert_trees_all_equal(opened.variables["params"], summary.state.params)
+    with pytest.raises(ConfigError, match="model="):
+        open_run(workdir)
+    with pytest.raises(CheckpointError, match=r"BatchNorm_0/mean is missing there and \(8,\) in the model"):
+        open_run(workdir, model=TinyModel(batch_norm=True))
 
 
 def test_variables_of_a_finished_run(finished):
     workdir, summary = finished
-    for step in ("best", "last", 20):
-        variables, number = load_variables(workdir, step)
+    for name in ("best", "last", 20):
+        variables, number = load_variables(workdir, name)
         assert number == 20
         chex.assert_trees_all_equal(variables["params"], summary.state.params)
     with pytest.raises(CheckpointError, match="no checkpoint 7"):
@@ -84,6 +100,7 @@ def test_a_finished_run_has_nothing_left_to_do(finished):
     before = (workdir / "metrics.jsonl").read_bytes()
     again = train_tiny(tiny_config(), workdir)
     chex.assert_trees_all_equal(again.state, summary.state)
+    assert (again.best, again.ended_by) == (summary.best, "steps")
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
@@ -96,13 +113,13 @@ def test_another_config_is_refused(finished):
 def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path):
     def start():
         # More steps than it will live for: only train.* may differ.
-        command = [sys.executable, tiny_training.__file__, str(tmp_path / "cut"), "1000000"]
+        command = [sys.executable, tiny_training.__file__, "train", str(tmp_path / "cut")]
+        command += ["train__steps=1000000", "optimizer__ema=0.99"]
         return subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
 
-    def wait_for(step, process):
-        deadline = time.time() + 60
-        while not any(line["step"] >= step for line in read_metrics(tmp_path / "cut")):
-            assert process.poll() is None and time.time() < deadline, process.stderr.read()
+    def wait_for(number, process):
+        while not any(line["step"] >= number for line in read_metrics(tmp_path / "cut")):
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.02)
 
     first = start()
@@ -117,72 +134,47 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path):
     message = second.communicate()[1]
     assert second.returncode == 143 and "SIGTERM" in message
 
-    with Checkpoints(tmp_path / "cut", read_only=True) as checkpoints:
-        steps = checkpoints.steps()[-1] // 5 * 5 + 10
-    config = tiny_config(train__steps=steps, optimizer__ema=0.99)
-    resumed = train_tiny(config, tmp_path / "cut")
-    whole = train_tiny(config, tmp_path / "whole")
-    assert resumed.step == whole.step == steps
+    stopped_at = saved_steps(tmp_path / "cut" / "checkpoints")[-1]
+    config = tiny_config(train__steps=stopped_at // 5 * 5 + 10, optimizer__ema=0.99)
+    resumed, whole = (train_tiny(config, tmp_path / name) for name in ("cut", "whole"))
     chex.assert_trees_all_equal(resumed.state, whole.state)
     assert resumed.images == whole.images and resumed.best == whole.best
-    assert untimed(tmp_path / "cut") == untimed(tmp_path / "whole")
+    # A line is written where a run is saved, so that every step is counted once, before or after it was stopped.
+    lines, others = ({line["step"]: line for line in untimed(tmp_path / name)} for name in ("cut", "whole"))
+    assert lines.keys() == others.keys() | {stopped_at}
+    changed = {stopped_at, stopped_at // 5 * 5 + 5}
+    assert all(lines[number] == others[number] for number in others.keys() - changed)
 
 
-def test_one_device_equals_eight(tmp_path):
-    program = f"""
-import chex, jax, sys
-from tiny_training import tiny_config, train_tiny
-kwargs = dict(data__sets_per_batch=16, data__set_size=(2, 4), optimizer__accumulate=2, eval__sets_per_batch=8)
-one, eight = (train_tiny(tiny_config(train__devices=n, **kwargs), f"{tmp_path}/{{n}}") for n in (1, 8))
-assert jax.tree.leaves(eight.state.params)[0].sharding.num_devices == 8
-# Sums over the batch are taken in another order: float32 rounding, magnified by Adam over 20 steps.
-chex.assert_trees_all_close(jax.device_get(one.state.params), jax.device_get(eight.state.params), atol=2e-5)
-assert abs(one.best[1] - eight.best[1]) < 1e-4, (one.best, eight.best)
-# A checkpoint of eight devices continues on two.
-more = train_tiny(tiny_config(train__devices=2, train__steps=30, **kwargs), f"{tmp_path}/8")
-assert more.step == 30
-"""
-    flags = "--xla_force_host_platform_device_count=8"
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=environment(XLA_FLAGS=flags), capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-
-
-def test_an_unreadable_latest_checkpoint_falls_back(finished, tmp_path):
-    config, expected = tiny_config(), finished[1]
-    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
-    for file in (tmp_path / "checkpoints" / "20" / "training").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"broken")
-    with pytest.warns(UserWarning, match="checkpoint 20 cannot be read .* continuing from checkpoint 10"):
-        again = train_tiny(config, tmp_path)
-    chex.assert_trees_all_equal(again.state, expected.state)
-    assert [line["step"] for line in read_metrics(tmp_path)] == [5, 10, 15, 20]
-    for step in ("10", "20"):
-        (tmp_path / "checkpoints" / step / "progress" / "metadata").write_text("{")
-    with pytest.raises(CheckpointError, match=r"none of the checkpoints \[10, 20\]"):
-        train_tiny(config, tmp_path)
-    assert {"10", "20", "unreadable-20"} <= {path.name for path in (tmp_path / "checkpoints").iterdir()}
+def test_devices_change_only_the_order_of_sums(tmp_path):
+    kwargs = dict(data__sets_per_batch=16, data__set_size=(2, 4), optimizer__accumulate=2, eval__sets_per_batch=8)
+    one, eight = (train_tiny(tiny_config(train__devices=n, **kwargs), tmp_path / str(n)) for n in (1, 8))
+    assert jax.tree.leaves(eight.state.params)[0].sharding.num_devices == 8
+    # float32 rounding, magnified by Adam over 20 steps.
+    chex.assert_trees_all_close(*(jax.device_get(run.state.params) for run in (one, eight)), atol=2e-5)
+    assert one.best[1] == pytest.approx(eight.best[1], abs=1e-4)
+    # A checkpoint of eight devices continues on two.
+    more = train_tiny(tiny_config(train__devices=2, train__steps=30, **kwargs), tmp_path / "8")
+    assert more.step == 30
 
 
 def test_the_best_checkpoint_survives(finished, tmp_path):
-    state, metrics = finished[1].state, zero_metrics()
-    with Checkpoints(tmp_path, keep=1) as checkpoints:
-        for step, nelbo in ((10, 5.0), (20, 3.0), (30, None), (40, float("nan")), (50, 4.0)):
-            checkpoints.save(state.replace(step=jnp.int32(step)), metrics, dict(step=step), nelbo)
-        checkpoints.wait()
-        assert checkpoints.steps() == [20, 50] and checkpoints.best() == (20, 3.0)
+    with Checkpoints(tmp_path, keep=1) as saving:
+        for number, nelbo in ((10, 5.0), (20, 3.0), (30, float("nan")), (50, 4.0)):
+            saving.save(finished[1].state.replace(step=jnp.int32(number)), 1.0, nelbo)
+    folder = tmp_path / "checkpoints"
+    assert saved_steps(folder) == [20, 50] and best_checkpoint(folder) == (20, 3.0)
     assert load_variables(tmp_path, "best")[1] == 20 and load_variables(tmp_path, "last")[1] == 50
 
 
-def test_too_many_non_finite_steps_end_the_run(tmp_path):
-    with pytest.raises(NonFiniteError, match="3 steps in a row, from step 0"):
-        train_tiny(tiny_config(train__max_skipped=3), tmp_path, poison=True)
-    assert not (tmp_path / "checkpoints" / "10").exists()
+def test_too_many_non_finite_steps_end_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(step, "MAX_SKIPPED", 3)
+    with pytest.raises(NonFiniteError, match="4 steps in a row, from step 1 on"):
+        train_tiny(tiny_config(optimizer__learning_rate=1e38), tmp_path)
+    assert not saved_steps(tmp_path / "checkpoints")
 
 
-def test_a_time_budget_evaluates_and_saves(tmp_path):
+def test_a_time_budget_validates_and_saves(tmp_path):
     summary = train_tiny(tiny_config(train__steps=10**6, train__minutes=1e-6), tmp_path)
     assert (summary.ended_by, summary.step) == ("minutes", 1)
     assert "val/nelbo" in read_metrics(tmp_path)[-1] and load_variables(tmp_path, "last")[1] == 1
@@ -190,39 +182,42 @@ def test_a_time_budget_evaluates_and_saves(tmp_path):
 
 def test_metrics_beyond_the_checkpoint_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 5, "a": 1}\n{"step": 10}\n{"step": 15}\n{"step": 2')
+    path.write_bytes(b'{"step": 5, "a": 1}\n\xff{]\n{"step": 10}\n{"step": 15}\n{"step": 2')
     drop_metrics_beyond(tmp_path, 10)
     assert [json.loads(line) for line in path.read_text().splitlines()] == [{"step": 5, "a": 1}, {"step": 10}]
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_pictures_are_drawn_and_not_timed(tmp_path, monkeypatch):
+def test_pictures_are_drawn(tmp_path, monkeypatch):
     from hfsgm_jax.evaluation import pictures
 
     calls = []
     monkeypatch.setattr(
-        pictures, "write_sample_grids", lambda model, variables, sets, key, folder, step: calls.append((folder, step))
+        pictures,
+        "write_sample_grids",
+        lambda model, variables, sets, key, folder, step: calls.append((folder, step)),
     )
     train_tiny(tiny_config(train__sample_every=15), tmp_path)
     assert calls == [(tmp_path / "samples", 15), (tmp_path / "samples", 20)]
 
 
 def test_rows_that_do_not_divide_are_refused():
-    mesh = loop.mesh_lib.make_mesh(1)
     with pytest.raises(ConfigError, match=r"data.sets_per_batch \(9\).*1 x 2 = 2"):
-        loop.mesh_lib.check_rows(mesh, 9, 2)
+        devices.check_rows(devices.make_mesh(1), 9, 2)
     with pytest.raises(ConfigError, match="train.devices is 1000"):
-        loop.mesh_lib.make_mesh(1000)
+        devices.make_mesh(1000)
 
 
-def test_validation_ignores_the_filled_up_rows(tmp_path):
-    mesh = loop.mesh_lib.make_mesh(1)
-    values = []
-    batch = loop.data.fixed_sets(tiny_training.tiny_dataset(1), 3, 10, 0)
-    setup = tiny_training.make_setup(tiny_config(), mesh, noise=0.0)
-    for rows in (10, 4):  # 10 sets fill one batch, or leave half of the third one empty
-        config = tiny_config(eval__sets_per_batch=rows)
-        validate = loop.make_validation(tiny_training.TinyModel(noise=0.0), config, batch, mesh)
-        values.append(validate(setup.state.eval_variables))
-    np.testing.assert_allclose(list(values[0].values()), list(values[1].values()), rtol=1e-5)
-    assert jax.tree.all(jax.tree.map(np.isfinite, values[0]))
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_workdir_that_is_a_file_is_refused(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=f"--workdir={tmp_path}/{place}: {tmp_path}/file is a file, not a folder"):
+        train_tiny(tiny_config(), tmp_path / place)
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b"\xff\xfe\x00", b'{"model": 3}'])
+def test_a_config_json_that_is_none_is_refused(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ConfigError, match="config.json"):
+        train_tiny(tiny_config(), tmp_path)
+    assert np.array_equal([file.name for file in tmp_path.iterdir()], ["config.json"])

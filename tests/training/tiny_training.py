@@ -1,35 +1,44 @@
-"""A model, data and config that compile and train in a second; also run as a program (see `main`)."""
+"""A model, data and config that compile and train in seconds; also run as a program (see `main`)."""
 
-import dataclasses
+import argparse
+import ast
+import functools
 import sys
-from unittest import mock
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
-from hfsgm_jax import data
+import hfsgm_jax
+from hfsgm_jax import processes, training
+from hfsgm_jax.config import default_config
+from hfsgm_jax.data import Dataset
 from hfsgm_jax.distributions import Bernoulli, Normal, softplus_scale
 from hfsgm_jax.trace import IMAGE, SET, Latent, Trace, masked_mean
-from hfsgm_jax.training import loop
 
 SHAPE = (4, 4, 1)
 
 
 class TinyModel(nn.Module):
-    """One Gaussian c, one Gaussian z, a linear decoder.
+    """One Gaussian c, one Gaussian z, a linear decoder: a model from outside the package.
 
     Attributes:
       noise: 0 makes values the means, so that losses do not depend on keys.
       batch_norm: as the baselines have it.
-      poison: the loss is not finite while the first bias is 0, that is, for ever.
     """
 
     noise: float = 1.0
     batch_norm: bool = False
-    poison: bool = False
+
+    image_shape = SHAPE
+    likelihood = "bernoulli"
+    prior_sees_images = False
+    made_of = ()
+    nodes = (SimpleNamespace(plate=SET, event_shape=(2,)), SimpleNamespace(plate=IMAGE, event_shape=(2,)))
+
+    shared_nodes = nodes[:1]
 
     def encode(self, sets):
         return None
@@ -54,8 +63,6 @@ class TinyModel(nn.Module):
         qz = normal(jnp.concatenate([h, jnp.broadcast_to(c, (b, n, 2))], -1))
         z = draw(qz, key_z)
         logits = nn.Dense(16)(jnp.concatenate([z, jnp.broadcast_to(c, (b, n, 2))], -1)).reshape(b, n, *SHAPE)
-        if self.poison:
-            logits = logits / self.param("zero", nn.initializers.zeros, (1,))
         latents = (
             Latent(c, Normal.standard(c.shape), qc, None, SET, 1, "c1"),
             Latent(z, Normal.standard(z.shape), qz, None, IMAGE, 1, "z1"),
@@ -63,29 +70,21 @@ class TinyModel(nn.Module):
         return Trace(latents, z, Bernoulli(logits), None)
 
 
-def tiny_dataset(seed=0, classes=12, size=6):
-    rng = np.random.default_rng(seed)
+@functools.cache
+def tiny_dataset(classes=40, size=6):
+    rng = np.random.default_rng(0)
     prototypes = rng.uniform(size=(classes, 1, *SHAPE))
     images = np.clip(prototypes + 0.1 * rng.normal(size=(classes, size, *SHAPE)), 0, 1)
-    return data.Dataset(
-        images=(255 * images).astype(np.uint8).reshape(-1, *SHAPE),
-        start=np.arange(classes, dtype=np.int32) * size,
-        size=np.full(classes, size, np.int32),
-        label=np.arange(classes, dtype=np.int32),
-        group=np.zeros(classes, np.int32),
-        info={},
-    )
+    return Dataset.from_arrays((255 * images).astype(np.uint8).reshape(-1, *SHAPE), np.repeat(np.arange(classes), size))
 
 
 def tiny_config(**changes):
-    """Base's config at a tiny size; ``changes`` are ``section__key=value``."""
-    config = base.get_config()
-    config.data.image_size = 4
-    config.data.set_size = 3
-    config.data.sets_per_batch = 8
+    """A config of tiny sets; ``changes`` are ``section__key=value``."""
+    config = default_config("vae")
+    config.data.update(split="random", set_size=3, sets_per_batch=8)
     config.optimizer.learning_rate = 1e-2
-    config.train.update(steps=20, log_every=5, eval_every=10, save_every=10, sample_every=0, devices=1, progress=False)
-    config.eval.val_sets, config.eval.sets_per_batch = 10, 4
+    config.train.update(steps=20, log_every=5, eval_every=10, save_every=10, sample_every=0, devices=1)
+    config.eval.update(val_sets=10, sets_per_batch=4)
     with config.ignore_type():
         for key, value in changes.items():
             section, name = key.split("__")
@@ -93,56 +92,40 @@ def tiny_config(**changes):
     return config
 
 
-def train_tiny(config, workdir, **model):
-    """`train` with the tiny model and data in place of the real ones."""
-    with (
-        mock.patch.object(loop, "build_model", lambda *_: TinyModel(**model)),
-        mock.patch.object(loop, "check_model", lambda *_: None),
-        mock.patch.object(loop.mesh_lib, "use_compilation_cache", lambda: None),
-        mock.patch.object(data, "load_dataset", lambda config, split: tiny_dataset(seed=split == "val")),
-    ):
-        return loop.train(config, workdir)
+def train_tiny(config, workdir, dataset=None, **model):
+    """`train` with the tiny model and data."""
+    return training.train(config, workdir, dataset or tiny_dataset(), TinyModel(**model))
 
 
-@dataclasses.dataclass
-class Setup:
-    """What a test of the step alone needs."""
-
-    config: object
-    step: object
-    state: object
-    table: object
-    root: object
-    optimizer: object
+def setup_tiny(dataset=None, model=None, **changes):
+    """`setup` with the tiny model and data."""
+    return training.setup(tiny_config(**changes), dataset or tiny_dataset(), model or TinyModel())
 
 
-def make_setup(config, mesh, **model) -> Setup:
-    import functools
-
-    from hfsgm_jax import mesh as mesh_lib
-    from hfsgm_jax.training.optimizer import make_optimizer
-    from hfsgm_jax.training.prepare import resolve
-    from hfsgm_jax.training.state import create_state, init_function
-    from hfsgm_jax.training.step import make_train_step, to_sets
-
-    config = resolve(config, tiny_dataset())
-    whole = mesh_lib.replicated(mesh)
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
-    sample = functools.partial(data.sample_sets, spec=data.SetSpec.from_config(config.data))
-    table = jax.device_put(tiny_dataset().on_device(), whole)
-    root = jax.device_put(jax.random.key(config.seed), whole)
-    example = jax.eval_shape(lambda t, k: to_sets(sample(t, k)), table, root)
-    model = TinyModel(**model)
-    state = create_state(init_function(model, optimizer, config.optimizer.ema, example), root, whole)
-    return Setup(config, make_train_step(model, config, optimizer, sample, mesh), state, table, root, optimizer)
+def run(s, dispatches=1, state=None):
+    """The state, and the sums of the metrics, after some calls of the step."""
+    state, total, batches = s.state if state is None else state, None, s.batches(0)
+    for _ in range(dispatches):
+        state, metrics = s.step(state, next(batches))
+        total = metrics if total is None else jax.tree.map(jnp.add, total, metrics)
+    return state, total
 
 
 def main() -> None:
-    """``tiny_training.py WORKDIR STEPS``: a run to kill."""
-    workdir, steps = sys.argv[1:]
-    config = tiny_config(train__steps=int(steps), train__keep=2, optimizer__ema=0.99)
-    summary = train_tiny(config, workdir)
-    sys.exit(143 if summary.ended_by == "signal" else 0)
+    """``tiny_training.py train|evaluate WORKDIR [KEY=VALUE ...]``: a run to kill, or one of several processes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task")
+    parser.add_argument("workdir")
+    parser.add_argument("changes", nargs="*")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--num_processes", type=int)
+    parser.add_argument("--process_id", type=int)
+    args = parser.parse_args()
+    changes = {key: ast.literal_eval(value) for key, value in (change.split("=") for change in args.changes)}
+    processes.start(args.coordinator, args.num_processes, args.process_id)
+    if args.task == "train":
+        sys.exit(143 if train_tiny(tiny_config(**changes), args.workdir).ended_by == "signal" else 0)
+    hfsgm_jax.evaluate(args.workdir, ["likelihood"], tiny_dataset(), TinyModel(), **changes)
 
 
 if __name__ == "__main__":

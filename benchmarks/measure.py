@@ -1,0 +1,303 @@
+"""One measurement of a config, in a process of its own.
+
+    python -m benchmarks.measure KIND --config=configs/NAME.py [--config.SECTION.KEY=VALUE ...] [--OPTION=VALUE ...]
+        [--out=FILE]
+
+KIND is one of `KINDS`: a function that yields records; its keywords are the options. Prints a JSON object with the
+records, the command, the config, the machine and the commit, and keeps it in FILE. Nothing is taken from the
+compilation cache. Nothing else should run meanwhile.
+"""
+
+import contextlib
+import datetime
+import functools
+import inspect
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+import hfsgm_jax
+from benchmarks import timing
+from benchmarks.torch_turns import torch_peer
+from hfsgm_jax import devices, objectives
+from hfsgm_jax.config import FREE_KEYS, check_config
+from hfsgm_jax.errors import UserError
+from hfsgm_jax.models import build_model
+from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.training import setup
+from scripts.machine import machine
+
+Record = dict[str, Any]
+CHUNK = 10  # importance samples at once, as in evaluations
+
+
+def train_step(config: ConfigDict, steps: int = 50, seconds: float = 60.0) -> Iterator[Record]:
+    """Data included, as train.py runs it.
+
+    Model FLOP: XLA's count for one step of the whole batch before it optimises the program. Peak: what dense square
+    matrix products reach on the same devices in the same dtype at JAX's default precision, measured in the same
+    process (on a CPU a matrix product may use all cores, also where the step has fewer devices). Peak GiB: of the
+    device; of a CPU, of the process, compilation included. Program GiB: arguments, results and temporaries of the
+    compiled step on a device.
+
+    Args:
+      steps: timed steps, about as many.
+      seconds: after which no new dispatch is timed, once there are 3.
+    """
+    run = setup(config)
+    batches, start = run.batches(0), time.monotonic()
+    lowered = run.step.lower(run.abstract_state, next(batches))
+    compiled = lowered.compile()
+    compile_seconds, state, metrics = time.monotonic() - start, run.state, {}
+
+    def dispatch() -> jax.Array:
+        nonlocal state, metrics
+        state, metrics = compiled(state, next(batches))
+        return metrics["loss"]
+
+    per_dispatch = config.train.steps_per_dispatch
+    times = timing.seconds_per_call(dispatch, max(1, steps // per_dispatch), seconds) / per_dispatch
+    memory, median = timing.peak_memory(), float(np.median(times))  # before the matrices
+    flops, peak = step_flops(config, lowered) / median, timing.matmul_peak(run.mesh, config.model.dtype)
+    yield {
+        **timing.rates(int(state.images) / int(state.step), times, "images_per_second"),
+        "seconds_per_step": median,
+        "model_flops_per_second": flops,
+        "matmul_flops_per_second": peak,
+        "share_of_peak": flops / peak,
+        "compile_seconds": compile_seconds,
+        **memory,
+        "program_memory_gib": timing.program_memory(compiled),
+        "parameters": num_parameters(state.params),
+        "train_nelbo_after": float(metrics["nelbo"] / metrics["count"]),
+        "sets_per_batch": config.data.sets_per_batch,
+        "set_size": config.data.set_size,
+        "dtype": config.model.dtype,
+        "devices": run.mesh.size,
+    }
+
+
+def step_flops(config: ConfigDict, lowered: Any) -> float:
+    """Floating-point operations of one step of the whole batch, by XLA's cost analysis.
+
+    Of the program before XLA optimises it: afterwards the count is of one device, depends on what was fused (and so
+    computed twice), and leaves out what became a call of a library. Loops are counted once, hence no loop over the
+    steps of a dispatch or the parts of a batch.
+    """
+    if config.train.steps_per_dispatch * config.optimizer.accumulate > 1:
+        config = config.copy_and_resolve_references()
+        config.train.steps_per_dispatch = config.optimizer.accumulate = 1
+        run = setup(config)
+        lowered = run.step.lower(run.abstract_state, next(run.batches(0)))
+    return lowered.cost_analysis()["flops"]
+
+
+def num_parameters(params: Any) -> int:
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def weak_scaling(config: ConfigDict, rows: int = 4, steps: int = 20, seconds: float = 30.0) -> Iterator[Record]:
+    """As many sets per device on 1, 2, 4, … devices.
+
+    Efficiency: images/s over those of one device, over the number of devices. The devices of a CPU share its cores,
+    caches and memory: more devices than cores measure nothing, and what one device already does on several cores
+    cannot become faster.
+
+    Args:
+      rows: sets per device.
+      steps, seconds: timed for each number of devices, see `train_step`.
+    """
+    devices.use_cpu_cores(devices=config.train.cpu_devices)
+    most, alone = config.train.devices or len(jax.devices()), None
+    for count in [*(2**n for n in range(most.bit_length()) if 2**n < most), most]:
+        config.train.devices, config.data.sets_per_batch = count, count * rows
+        (record,) = train_step(config, steps, seconds)
+        alone = alone or record["images_per_second"]
+        yield {**record, "efficiency": record["images_per_second"] / (alone * count)}
+
+
+def data(config: ConfigDict, steps: int = 200, train_steps: int = 20, seconds: float = 30.0) -> Iterator[Record]:
+    """Sets per second drawn on the device from data that lie there, read from disk, and consumed by the training step.
+
+    A ratio is the data's rate over the step's. Drawing on the device is part of the step, of which it takes 1 / ratio;
+    reading (with data.stream=True) goes on beside it and holds it up only below 1.
+
+    Args:
+      steps, train_steps: batches and training steps that are timed, about as many.
+      seconds: each timing ends after about this time, once there are 3.
+    """
+    sets, found = config.data.sets_per_batch, {}
+    kinds, config.data.stream = ["device", "streamed"][: 1 + config.data.stream], False
+    (step,) = train_step(config, train_steps, seconds)
+    consumed = sets / step["seconds_per_step"]
+    for kind in kinds:
+        config.data.stream, config.train.steps = kind == "streamed", 10**6  # reading does not end before the timing
+        found |= timing.rates(sets, time_batches(config, steps, seconds), f"{kind}_sets_per_second")
+        found[f"{kind}_ratio"] = found[f"{kind}_sets_per_second"] / consumed
+    facts = {name: step[name] for name in ("sets_per_batch", "set_size", "dtype", "devices")}
+    yield {**facts, **found, "step_sets_per_second": consumed, "source": config.data.source}
+
+
+def time_batches(config: ConfigDict, steps: int, seconds: float) -> np.ndarray:
+    """``[blocks]`` seconds per batch, made on the devices as the step makes it."""
+    run, keys = setup(config), (jax.random.key(number) for number in itertools.count())
+    draw = jax.jit(run.sample, out_shardings=devices.by_rows(run.mesh))
+    with contextlib.closing(run.batches(0)) as batches:
+        return timing.seconds_per_call(lambda: draw(next(batches).data, next(keys)), steps, seconds)
+
+
+def sampling(
+    config: ConfigDict, sets: int = 4, set_size: int = 5, num: int = 16, repeat: int = 10, seconds: float = 60.0
+) -> Iterator[Record]:
+    """New images of a class given a context, all of a class at once, random weights.
+
+    The loop over pixels of autoregressive decoders is compiled and keeps what it computed. A model without shared
+    latents (the VAE) samples unconditionally.
+
+    Args:
+      sets, set_size: classes, and images of each context.
+      num: new images of each class, all at once.
+      repeat, seconds: timed calls, and the time after which they end, once there are 3.
+    """
+    shape = hfsgm_jax.data.image_shape(config.data)
+
+    def draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array) -> jax.Array:
+        if model.shared_nodes:
+            return hfsgm_jax.sampling.conditional(apply, contexts, num, key, encode=encode, draw=True)
+        return hfsgm_jax.sampling.unconditional(apply, sets, num, shape, key, draw=True)
+
+    times, facts = time_on_sets(config, draw, sets, set_size, repeat, seconds)
+    per_image = float(np.median(times)) / (sets * num)
+    yield {
+        **timing.rates(sets * num, times, "images_per_second"),
+        "milliseconds_per_image": 1e3 * per_image,
+        **facts,
+        "num": num,
+    }
+
+
+def importance_sampling(
+    config: ConfigDict, sets: int = 16, set_size: int = 5, samples: int = 10, repeat: int = 3, seconds: float = 600.0
+) -> Iterator[Record]:
+    """The joint importance-weighted bound of random sets, random weights.
+
+    A sample-image is one importance sample of one image; memory should not grow with K.
+
+    Args:
+      sets, set_size: sets, and images of each.
+      samples: K.
+      repeat, seconds: timed calls, and the time after which they end, once there are 3.
+    """
+
+    def bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array) -> jax.Array:
+        return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows), chunk=CHUNK)[0]
+
+    times, facts = time_on_sets(config, bound, sets, set_size, repeat, seconds)
+    rates = timing.rates(sets * set_size * samples, times, "sample_images_per_second")
+    yield {**rates, **facts, "samples": samples, "chunk": CHUNK}
+
+
+def time_on_sets(
+    config: ConfigDict, function: Callable[..., jax.Array], sets: int, set_size: int, repeat: int, seconds: float
+) -> tuple[np.ndarray, Record]:
+    """Compiles ``function(model, apply, encode, sets, key)`` for random variables and sets, and times it.
+
+    Returns:
+      Seconds per call; facts about the program.
+    """
+    check_config(config)
+    devices.use_cpu_cores(sets)
+    mesh, shape = devices.make_mesh(config.train.devices), hfsgm_jax.data.image_shape(config.data)
+    images = np.random.default_rng(0).uniform(size=(sets, set_size, *shape)) < 0.1  # a tenth of the pixels is ink
+    rows = jax.tree.map(np.asarray, Sets.of(images.astype(np.float32)))
+    model = build_model(config.model, shape)
+    keys = {"params": jax.random.key(0, impl="unsafe_rbg"), "sample": jax.random.key(1)}
+    variables = jax.jit(lambda row: model.init(keys, row, Plan()))(jax.tree.map(lambda x: x[:1], rows))
+    arguments = devices.place((variables, jax.random.key(2)), devices.replicated(mesh))
+    arguments = *arguments, devices.place(rows, devices.by_rows(mesh))
+
+    @functools.partial(jax.jit, out_shardings=devices.by_rows(mesh))
+    def program(variables: Any, key: jax.Array, rows: Sets) -> jax.Array:
+        return function(model, *hfsgm_jax.sampling.bind(model, variables), rows, key)
+
+    start = time.monotonic()
+    compiled = program.lower(*arguments).compile()
+    compile_seconds = time.monotonic() - start
+    if not np.isfinite(compiled(*arguments)).all():
+        raise FloatingPointError("the results are not finite: their time would mean nothing")
+    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
+    return times, {
+        "compile_seconds": compile_seconds,
+        **timing.peak_memory(),
+        "program_memory_gib": timing.program_memory(compiled),
+        "parameters": num_parameters(variables["params"]),
+        "sets": sets,
+        "set_size": set_size,
+        "dtype": config.model.dtype,
+        "devices": mesh.size,
+    }
+
+
+def probe(config: ConfigDict) -> Iterator[Record]:
+    """The devices, and the digest of the images of every split: whether the data of a config are at hand."""
+    found = {
+        split: hfsgm_jax.data.load_dataset(config.data, split).info["sha256"] for split in ("train", "val", "test")
+    }
+    memory = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0) / timing.GIB
+    yield {"num_devices": jax.device_count(), "device_memory_gib": memory, "data": found}
+
+
+KINDS = {f.__name__: f for f in (train_step, weak_scaling, data, sampling, importance_sampling, torch_peer, probe)}
+
+
+def command(kind: str, arguments: list[str]) -> str:
+    """The command of a measurement, without the places of data and results, which differ by machine."""
+    places = tuple(f"--config.{key}=" for key in FREE_KEYS) + ("--out=",)
+    return " ".join([f"python -m benchmarks.measure {kind}", *(a for a in arguments if not a.startswith(places))])
+
+
+def main() -> None:
+    kind, arguments = (sys.argv[1:] or [""])[0], sys.argv[2:]
+    if kind not in KINDS:
+        raise SystemExit(f"{__doc__}\nKIND is one of {', '.join(KINDS)}")
+    config = config_flags.DEFINE_config_file("config", None, "file of the configuration")
+    out = flags.DEFINE_string("out", None, "JSON file; default: standard output only")
+    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    keywords = [p for p in inspect.signature(KINDS[kind]).parameters.values() if p.name != "config"]
+    options = {p.name: define[type(p.default)](p.name, p.default, KINDS[kind].__doc__) for p in keywords}
+    flags.mark_flag_as_required("config")
+
+    def run(argv: list[str]) -> None:
+        jax.config.update("jax_enable_compilation_cache", False)  # compilation is one of the things measured
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        result = {
+            "kind": kind,
+            "command": command(kind, arguments),
+            "config": config_flags.get_config_filename(flags.FLAGS["config"]),
+            "overrides": {key: value for key, value in overrides.items() if key not in FREE_KEYS},
+        }
+        try:
+            records = list(KINDS[kind](config.value, **{name: flag.value for name, flag in options.items()}))
+        except UserError as error:
+            raise SystemExit(f"{kind}: {error}") from None
+        result |= {"records": records, **machine(), "date": datetime.date.today().isoformat()}
+        text = json.dumps(result, indent=2) + "\n"
+        print(text, end="")
+        if out.value:
+            Path(out.value).parent.mkdir(parents=True, exist_ok=True)
+            Path(out.value).write_text(text)
+
+    app.run(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Batches of streamed sets: drawn by key, read by Grain's threads ahead of time."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from hfsgm_jax.data.dataset import Dataset
+from hfsgm_jax.data.optional import import_optional
+from hfsgm_jax.data.sets import SetSpec, draw_sets
+from hfsgm_jax.trace import Sets
+
+_THREADS = 8  # at least; reading waits for disks
+_AHEAD = 4  # batches
+
+
+def streamed_sets(
+    dataset: Dataset, spec: SetSpec, key_of: Callable, start: int, stop: int, rows: tuple[int, ...] | None = None
+) -> Iterator[Sets]:
+    """The sets of the steps ``start`` to ``stop``, images uint8: `finish_sets` completes them on the device.
+
+    A step's sets are those that `sample_sets` draws from the same data in memory with the same key, whatever the step
+    that reading started at.
+
+    Args:
+      key_of: step -> the key of its batch; is traced.
+      rows: which rows of the global batch, for a process's share; default: all.
+
+    Returns:
+      An iterator of sets of host arrays with a method `close`, which ends the reading.
+    """
+    grain = import_optional("grain")
+    rows = tuple(range(spec.rows)) if rows is None else rows
+    draws = _draws(dataset, spec, key_of)
+
+    def read(number: int) -> Sets:
+        step, row = start + number // len(rows), rows[number % len(rows)]
+        sets = jax.tree.map(lambda x: x[row], draws(step))
+        return sets.replace(images=dataset.images[sets.images])
+
+    threads, ahead = max(_THREADS, os.cpu_count() or 1), max(_AHEAD * len(rows), 16)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    numbers = grain.MapDataset.range((stop - start) * len(rows))
+    return iter(numbers.map(read).to_iter_dataset(options).batch(len(rows)))
+
+
+def _draws(dataset: Dataset, spec: SetSpec, key_of: Callable) -> Callable[[int], Sets]:
+    """step -> the global batch's choice of images, on the host; the rows of a step share it."""
+    try:  # the accelerator is busy with a step
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        device = jax.local_devices()[0]
+    table = jax.device_put(dataset.table(images=False), device)
+    draw = jax.jit(lambda table, step: draw_sets(table, key_of(step), spec))
+
+    @functools.lru_cache(maxsize=4 * _AHEAD)
+    def at(step: int) -> Sets:
+        return jax.tree.map(np.asarray, draw(table, np.int32(step)))
+
+    return at

@@ -1,0 +1,208 @@
+"""Devices: the ("data",) mesh, the two shardings in use, the compilation cache, the memory of a CPU process.
+
+Everything runs under ``jax.jit`` with explicit shardings over a mesh, which is what ``jax.pmap``
+became (in maintenance mode since JAX 0.8). Only the batch is split, and only along its rows:
+aggregation over a set stays on one device. The mesh is that of all processes (`processes`).
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import math
+import mmap
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from hfsgm_jax.errors import ConfigError
+
+
+def make_mesh(num_devices: int = 0) -> Mesh:
+    """A ``("data",)`` mesh over the first ``num_devices`` devices of all processes (0: all of them).
+
+    Raises:
+      ConfigError: there are fewer devices, or some of several processes would have none.
+    """
+    devices = jax.devices()
+    if jax.process_count() > 1 and num_devices not in (0, len(devices)):
+        raise ConfigError(
+            f"train.devices is {num_devices}, but {jax.process_count()} processes with {len(devices)} devices use all "
+            "of them: set it to 0, or start other processes"
+        )
+    if num_devices > len(devices):
+        raise ConfigError(f"train.devices is {num_devices}, but JAX sees {len(devices)}: {devices}")
+    count = num_devices or len(devices)
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def use_cpu_cores(rows: int = 0, devices: int = 0) -> None:
+    """Without an accelerator: ``devices``, or (0) one device per core, as far as they divide ``rows`` (0: all cores).
+
+    XLA runs most convolutions of a CPU device on one core, so that large maps ask for one device per core; small ones
+    (patches of 4x4 pixels) are faster on one device, whose operations share the cores without waiting for others.
+    Does nothing where the number of CPU devices was chosen (``JAX_NUM_CPU_DEVICES``, or the flag it replaces) or JAX
+    has already started, nor with several processes, which may share the cores.
+    """
+    keep_freed_memory()
+    if jax.distributed.is_initialized():
+        return
+    if jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(RuntimeError):
+        per_core = max(n for n in range(1, cores + 1) if rows % n == 0)
+        jax.config.update("jax_num_cpu_devices", devices or per_core)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device: states, the data table."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_rows(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Rows (sets) spread over the devices; ``axis`` is the axis of the rows."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that are the same in every process, on the mesh; keys too. A process copies its devices' parts."""
+
+    def put(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(put, tree)
+
+
+def place_local_rows(tree: Any, mesh: Mesh, rows: int) -> Any:
+    """Arrays ``[local rows, ...]``, those of `local_rows`, as the batch of ``rows`` rows of all processes."""
+    put = functools.partial(jax.make_array_from_process_local_data, by_rows(mesh))
+    return jax.tree.map(lambda x: put(x, (rows, *x.shape[1:])), tree)
+
+
+def local_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
+    """The rows of a batch of ``rows`` that this process's devices hold."""
+    held = by_rows(mesh).addressable_devices_indices_map((rows,)).values()
+    return tuple(sorted({row for (part,) in held for row in range(rows)[part]}))
+
+
+def local(tree: Any) -> Any:
+    """Replicated arrays as arrays of this process's first device, for work that the other processes do not share."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+def check_rows(mesh: Mesh, sets_per_batch: int, accumulate: int) -> None:
+    """Raises a ConfigError unless every device gets the same rows of every part of the batch."""
+    if sets_per_batch % (mesh.size * accumulate):
+        raise ConfigError(
+            f"data.sets_per_batch ({sets_per_batch}) must be a multiple of devices x optimizer.accumulate "
+            f"({mesh.size} x {accumulate} = {mesh.size * accumulate}); train.devices limits the devices used"
+        )
+
+
+def check_memory(tree: Any) -> None:
+    """Raises a ConfigError where twice the arrays of a training state (they and gradients) exceed a device's memory."""
+    need = 2 * sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    have = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    have = have or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have:
+        raise ConfigError(
+            f"parameters, optimizer state and gradients of this model take {need / 2**30:,.0f} GiB, and a device has "
+            f"{have / 2**30:,.0f} GiB: lower model.width"
+        )
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, unless the user chose a folder (or none) already."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None:
+        return
+    # One folder per kind of processor: homes are shared between machines, native code is not.
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next(line for line in lines if line.lower().startswith(("flags", "features")))
+    except (OSError, StopIteration):
+        features = platform.processor()
+    kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:12]
+    jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "hfsgm_jax" / "xla" / kind))
+
+
+# --- The heap of a process that computes on a CPU -------------------------------------------------
+#
+# XLA takes and frees the memory of a CPU program, and of many of its operations, at every call. glibc would give large
+# blocks back to the system, which clears them page by page at the next call; and a compilation leaves hundreds of
+# thousands of free pieces, among which every later request is searched: steps take much longer than those of the same
+# program read from the compilation cache. Other C libraries and accelerators are left alone.
+
+LONG = 1.0  # seconds of compilation, of which setting aside takes about a hundredth
+LARGEST, SMALLEST, EVEN = 2**26, 48, 16  # bytes of the pieces asked for, and the unit of glibc's sizes
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
+MADV_DONTNEED = 4
+
+
+class _Usage(ctypes.Structure):
+    """``struct mallinfo2`` of malloc.h."""
+
+    _fields_ = [("others", ctypes.c_size_t * 9), ("keepcost", ctypes.c_size_t)]
+
+
+@functools.cache  # once per process
+def keep_freed_memory() -> None:
+    """Without an accelerator: memory that a program frees stays with the process, in one piece.
+
+    Does nothing where JAX may find an accelerator, with another C library, or where the user set one of glibc's
+    variables ``MALLOC_...``.
+    """
+    plugins = importlib.metadata.entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
+    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    chosen |= "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if platform.libc_ver()[0] != "glibc" or chosen or (plugins and os.environ.get("JAX_PLATFORMS") != "cpu"):
+        return
+    # One arena for all threads, as others are too small; no block by mmap; nothing given back from the top.
+    for parameter, value in ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
+        ctypes.CDLL(None).mallopt(parameter, value)
+    jax.monitoring.register_event_duration_secs_listener(_after_event)
+
+
+def _after_event(event: str, seconds: float, **_) -> None:
+    if event == "/jax/core/compile/backend_compile_duration" and seconds > LONG:
+        set_aside_free_pieces()
+
+
+def set_aside_free_pieces() -> int:
+    """Takes every free piece of glibc's heap out of use, but the one at its end; returns their bytes.
+
+    They are asked for and never given back: whole pages of theirs return to the system, so that the process becomes
+    smaller, and what is asked for from now on lies together at the end of the heap. Meant for the moment after a long
+    compilation.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):  # glibc before 2.33
+        return 0
+    libc.mallinfo2.restype = _Usage
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    libc.malloc.argtypes, libc.sbrk.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_long], [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    last_piece = libc.sbrk(0) - libc.mallinfo2().keepcost
+    taken, size = 0, LARGEST
+    while size >= SMALLEST:
+        piece = libc.malloc(size)
+        if piece is None or piece >= last_piece:  # no free piece of this size is left before it
+            libc.free(piece)
+            size = int(0.8 * size) // EVEN * EVEN
+            continue
+        first, end = -(-piece // mmap.PAGESIZE) * mmap.PAGESIZE, (piece + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > first:
+            libc.madvise(first, end - first, MADV_DONTNEED)
+        taken += size
+    return taken

@@ -1,0 +1,48 @@
+"""Errors that are the user's to mend: every message says what was given, what is needed and how to fix it."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class UserError(ValueError):
+    """Something the user has to change; the programs print it as a sentence."""
+
+
+class ConfigError(UserError):
+    """The config, the command line or an option."""
+
+
+class DataError(UserError):
+    """The data, or the data section of the config."""
+
+
+class CheckpointError(UserError):
+    """No such checkpoint or weights, or unreadable ones."""
+
+
+class NotApplicable(UserError):
+    """An evaluation without meaning for this model or run."""
+
+
+def nearest(word: Any, valid: Iterable[str]) -> str | None:
+    """The valid word closest in spelling, if one is near."""
+    match = difflib.get_close_matches(str(word), list(valid), n=1, cutoff=0.5)
+    return match[0] if match else None
+
+
+def choice_problem(name: str, value: Any, valid: Iterable[str]) -> str | None:
+    """A sentence that names the nearest valid value, unless ``value`` is one of ``valid``."""
+    valid = list(valid)
+    if isinstance(value, str) and value in valid:
+        return None
+    near = nearest(value, valid)
+    hint = f"; did you mean {near!r}?" if near else ""
+    return f"{name}={value!r} is not one of {', '.join(valid)}{hint}"
+
+
+def check_choice(name: str, value: Any, valid: Iterable[str], error: type[UserError] = ConfigError) -> None:
+    """Raises ``error`` unless ``value`` is one of ``valid``."""
+    problem = choice_problem(name, value, valid)
+    if problem:
+        raise error(problem)

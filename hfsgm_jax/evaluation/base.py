@@ -1,0 +1,262 @@
+"""The run that an evaluation is a function of: a trained model, its options, its data, and computation over rows."""
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tqdm
+from jax.sharding import PartitionSpec
+
+from hfsgm_jax import data, devices, processes, sampling
+from hfsgm_jax.config import FREE_KEYS, KEYS, nearest_key
+from hfsgm_jax.data import Dataset
+from hfsgm_jax.distributions import LIKELIHOODS
+from hfsgm_jax.errors import ConfigError, NotApplicable
+from hfsgm_jax.run_folder import open_run
+from hfsgm_jax.trace import Sets
+
+Arrays = dict[str, jax.Array]  # results of a row
+OVERRIDES = {name: key for name, key in KEYS.items() if name.startswith("eval.") or name in FREE_KEYS}
+SECONDS = 10.0  # between lines of progress
+# Facts about a data set that some sources add to its `info`, and that give a number its meaning.
+OPTIONAL_INFO = ("tfds_splits", "composed_of", "styles")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A run to evaluate.
+
+    Attributes:
+      workdir: the run's folder.
+      config: its whole config, overrides applied.
+      model, variables: the Flax module and its (EMA) variables.
+      step: training step of the checkpoint.
+      weights: dtype that the variables were rounded to when the run was exported.
+      dataset: the user's own whole data in place of ``data.source``, or None.
+    """
+
+    workdir: Path
+    config: ml_collections.ConfigDict
+    model: Any
+    variables: Any
+    step: int
+    weights: str = "float32"
+    dataset: Dataset | None = None
+    _datasets: dict[tuple[str, str], Dataset] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _programs: dict[Any, Callable] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def open(
+        cls, workdir: str | Path, overrides: Mapping[str, Any], dataset: Dataset | None = None, model: Any = None
+    ) -> "Evaluation":
+        """The evaluation of a run's folder.
+
+        Args:
+          overrides: ``"section.key"`` values over the run's config.
+          dataset, model: of a run that was trained on the user's own data, or of the user's own model.
+
+        Raises:
+          ConfigError, CheckpointError: no such run, key, value or checkpoint.
+        """
+        for name in overrides.keys() - OVERRIDES.keys():
+            near = None if name in KEYS else nearest_key(name, OVERRIDES)
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise ConfigError(f"{name} is not of an evaluation, which takes eval.KEY, data.data_dir, data.path{hint}")
+        devices.use_cpu_cores()
+        return cls(Path(workdir), *open_run(workdir, overrides=overrides, model=model), dataset)
+
+    @property
+    def options(self) -> ml_collections.ConfigDict:
+        """The config's section ``eval``."""
+        return self.config.eval
+
+    @property
+    def folder(self) -> Path:
+        """Place of results and pictures."""
+        return self.workdir / "eval"
+
+    @property
+    def set_size(self) -> int:
+        """Images per set: ``eval.set_size``, or the (largest) training size."""
+        return self.options.set_size or self.train_set_size
+
+    @property
+    def train_set_size(self) -> int:
+        return int(np.max(self.config.data.set_size))
+
+    @property
+    def shared_nodes(self) -> tuple[Any, ...]:
+        """The model's latent nodes that a set shares (c), top first; none for a VAE."""
+        return tuple(self.model.shared_nodes)
+
+    @property
+    def plates(self) -> tuple[str, ...]:
+        """The plates of the model's latents."""
+        return tuple(dict.fromkeys(node.plate for node in self.model.nodes))
+
+    @property
+    def binary(self) -> bool:
+        """Whether the likelihood is of pixels that are 0 or 1."""
+        return LIKELIHOODS[self.model.likelihood].levels == 2
+
+    # --- what a task needs --------------------------------------------------------------------
+
+    def require_context(self, task: str) -> None:
+        """Raises NotApplicable for a model without latents shared by a set."""
+        name = self.config.model.name
+        if not self.shared_nodes:
+            raise NotApplicable(f"{task} is about latents that a set shares, and model.name={name!r} has none")
+
+    def require_images(self, task: str) -> None:
+        """Raises NotApplicable where the data are numbers, not 8-bit images."""
+        if (dtype := self.load().images.dtype) != np.uint8:
+            raise NotApplicable(f"{task} is about 8-bit images, and these data are {dtype}")
+
+    def check_sets(self, dataset: Dataset | None = None, sizes: Sequence[int] | None = None) -> None:
+        """Raises a ConfigError where no set can have as many images.
+
+        A class with fewer images than a set gives one set of all of them (`data.fixed_sets`), so that only a size
+        above every class is refused. Of ``sizes``, where a result is about its size, every set has that many: none may
+        exceed the smallest class.
+        """
+        dataset = dataset or self.load()
+        key, extreme, bound = ("set_sizes", "smallest", np.min) if sizes else ("set_size", "largest", np.max)
+        size, limit, info = max(sizes or [self.set_size]), bound(dataset.size), dataset.info
+        if size > limit:
+            raise ConfigError(
+                f"eval.{key} asks for sets of {size} images, but the {extreme} class of {info['source']} "
+                f"({info['split']}) has {limit} images; use --eval.{key} of {limit} or less"
+            )
+
+    # --- data ---------------------------------------------------------------------------------
+
+    def load(self, split: str | None = None, source: str | None = None) -> Dataset:
+        """The images of a split of a source, read once; default: ``eval.split`` of ``eval.source``.
+
+        Raises:
+          DataError: they are missing, or there is no such split or source; says what to do.
+        """
+        key = split or self.options.split, source or self.options.source or self.config.data.source
+        if key not in self._datasets:
+            read = lambda: data.load_dataset(self.config.data, key[0], source=key[1], dataset=self.dataset)
+            self._datasets[key] = processes.writer_first(read, "data")
+        return self._datasets[key]
+
+    def fixed_sets(
+        self, dataset: Dataset, set_size: int, max_sets: int | None = None, binarize: str | None = None
+    ) -> Sets:
+        """Sets of host arrays, drawn and binarised once by ``eval.seed``; every image is context and target."""
+        max_sets = self.options.max_sets if max_sets is None else max_sets
+        return data.fixed_sets(dataset, set_size, max_sets, self.options.seed, binarize or self.config.data.binarize)
+
+    @functools.cached_property
+    def sets(self) -> Sets:
+        """The sets of `set_size` images of ``eval.split`` that most tasks evaluate; raises as `check_sets`."""
+        self.check_sets()
+        return self.fixed_sets(self.load(), self.set_size)
+
+    # --- conditions ---------------------------------------------------------------------------
+
+    @property
+    def run_conditions(self) -> dict[str, Any]:
+        """Conditions of every record, whatever its data."""
+        rounded = {} if self.weights == "float32" else {"weights": self.weights}
+        dtype, binarize = self.config.model.get("dtype", "float32"), self.config.data.binarize
+        return {"binarize": binarize, "seed": self.options.seed, "step": self.step, "dtype": dtype, **rounded}
+
+    @staticmethod
+    def data_conditions(dataset: Dataset, sets: Sets | None = None) -> dict[str, Any]:
+        """Conditions of a record of these images (and these sets of them)."""
+        info = dataset.info
+        keys = "source", "split", "scheme", "resize", "image_size", "sha256", *OPTIONAL_INFO
+        size = {} if sets is None else {"set_size": sets.num_slots, "num_sets": sets.num_rows}
+        return {key: info[key] for key in keys if key in info} | size
+
+    # --- computation --------------------------------------------------------------------------
+
+    def each(self, label: str, one: Callable, rows: Any, **settings: Any) -> dict[str, np.ndarray]:
+        """The results of ``one`` for every row, in batches of one compiled shape over all processes' devices.
+
+        Every row has its own key (of its number and ``eval.seed``) and sees no other row, so that its result depends
+        neither on its batch nor on the devices. Compiled once per function, options and shape.
+
+        Args:
+          label: of the progress line.
+          one: ``(apply, encode, row, key, **static) -> dict of arrays``; a module-level function. ``apply``
+            and ``encode`` are those of `sampling.bind`; ``row`` has no row axis (`as_batch` adds one).
+          rows: pytree of arrays with a leading axis of rows, such as `Sets`.
+          settings: hashable options of ``one``; and ``images_per_row``, which one row costs (default: slots of `Sets`):
+            a batch has the rows of as many images as ``eval.sets_per_batch`` sets of the training size.
+
+        Returns:
+          Its dict, every array with a leading axis of rows.
+        """
+        found = list(self.batches(label, one, rows, **settings))
+        return {name: np.concatenate([result[name] for result in found]) for name in found[0]}
+
+    def batches(
+        self, label: str, one: Callable, rows: Any, *, images_per_row: int | None = None, **static: Any
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The batches of `each`, one after another: results of all rows need not fit into memory."""
+        total = len(jax.tree.leaves(rows)[0])
+        images = images_per_row or rows.num_slots
+        size = min(max(1, self.options.sets_per_batch * self.train_set_size // images), total)
+        size = -(-size // self._mesh.size) * self._mesh.size
+        program = self._program(one, static)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), jnp.arange(total))
+        for start in _progress(range(0, total, size), label):
+            index = np.minimum(np.arange(start, start + size), total - 1)  # the last batch repeats a row
+            batch = jax.tree.map(lambda x, index=index: np.asarray(x)[index], rows)
+            placed = devices.place((batch, keys[index]), devices.by_rows(self._mesh))
+            result = jax.device_get(program(self._replicated, *placed))
+            yield {name: values[: total - start] for name, values in result.items()}
+
+    @functools.cached_property
+    def _mesh(self) -> jax.sharding.Mesh:
+        # Results do not depend on the devices: a run trained on more of them is evaluated on those there are.
+        return devices.make_mesh(min(self.config.train.devices, jax.device_count()) if processes.alone() else 0)
+
+    @functools.cached_property
+    def _replicated(self) -> Any:
+        return devices.place(self.variables, devices.replicated(self._mesh))
+
+    def _program(self, one: Callable, static: dict[str, Any]) -> Callable:
+        key = one, tuple(sorted(static.items()))
+        if key not in self._programs:
+
+            def run(variables, rows, keys):
+                apply, encode = sampling.bind(self.model, variables)
+                return jax.vmap(lambda row, key: one(apply, encode, row, key, **static))(rows, keys)
+
+            # shard_map, not a sharding constraint: no row needs another, so devices need not talk.
+            whole, by_row = PartitionSpec(), PartitionSpec("data")
+            specs = dict(mesh=self._mesh, in_specs=(whole, by_row, by_row), out_specs=by_row, check_vma=False)
+            # Every process gets the results of all rows.
+            self._programs[key] = jax.jit(jax.shard_map(run, **specs), out_shardings=devices.replicated(self._mesh))
+        return self._programs[key]
+
+
+def as_batch(row: Any) -> Any:
+    """A row of `Evaluation.each` as a batch of one."""
+    return jax.tree.map(lambda x: x[None], row)
+
+
+def _progress(items: Sequence[int], label: str) -> Iterator[int]:
+    """``items``, with a bar on a terminal; otherwise a line now and then, from the first of several processes."""
+    if sys.stderr.isatty():
+        yield from tqdm.tqdm(items, label, unit="batch", disable=not processes.is_writer())
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        if processes.is_writer() and time.monotonic() - last > SECONDS:
+            last = time.monotonic()
+            print(f"{label}: {done}/{len(items)} batches, {last - start:.0f} s", file=sys.stderr, flush=True)

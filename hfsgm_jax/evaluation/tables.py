@@ -1,0 +1,160 @@
+"""Records as tables: a column per condition that differs, a line of the common ones; as text and Markdown.
+
+The page (``page/page.html.j2``) renders the same `Table` as HTML.
+"""
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hfsgm_jax.evaluation.records import MEASURED, Result
+
+OF_THE_RUN = ("step", "dtype", "weights", "images_one_by_one")  # no conditions where runs are compared
+LABELS = {"name": "", "trained_set_size": "training set size"}
+LABELS |= {"importance_samples": "K", "importance_samples_z": "K over z"}
+MAX_PARTS = 10  # columns of a record's `parts`; where there are more, none is shown
+
+
+class Table(NamedTuple):
+    """A table of text.
+
+    Attributes:
+      columns: headings.
+      rows: as many cells each.
+      common: the conditions that all rows share, a line.
+      notes: footnotes, numbered from 1; a cell refers to them by ``[1]``.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    common: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Per column, whether it holds numbers."""
+        return [all(re.match(r"[-(\d]|nan|inf|$", row[i]) for row in self.rows) for i in range(len(self.columns))]
+
+
+def table(records: Sequence[Result], across: str = "run") -> Table:
+    """A row per measurement; its numbers side by side where ``across`` has several values.
+
+    A record's ``paper`` (`page.paper.Published`) stands beside its number. Where runs are compared, the last step of
+    each counts.
+
+    Args:
+      records: flat dicts with ``value``.
+      across: the condition with a column for each of its values.
+    """
+    head_of = lambda record: str(record.get(across, "value"))
+    heads = list(dict.fromkeys(map(head_of, records)))
+    hidden = {*MEASURED, "paper", across, *(OF_THE_RUN if len(heads) > 1 else ())} - {"unit"}
+    varying, common = split_conditions(records, hidden)
+    cited = {head_of(record) for record in records if record.get("paper")}
+    parts = scalar_parts(records) if len(heads) == 1 else []
+    measured: dict[str, dict[str, Result]] = {}  # conditions -> head -> record
+    for record in sorted(records, key=lambda record: record.get("step", 0)):
+        conditions = json.dumps({key: value for key, value in record.items() if key not in hidden}, sort_keys=True)
+        measured.setdefault(conditions, {})[head_of(record)] = record
+    rows, notes = [], []
+    for row in measured.values():
+        first = next(iter(row.values()))
+        cells = [show(first[key]) if key in first else "" for key in varying]
+        for head in heads:
+            cells.append(_value(row.get(head, {}), notes))
+            cells += [_published(row.get(head, {}), notes)] if head in cited else []
+        rows.append(cells + [number((first.get("parts") or {}).get(key, "")) for key in parts])
+    columns = [text for head in heads for text in (head, *["paper"] * (head in cited))]
+    line = "; ".join(f"{label(key)}: {show(value)}" for key, value in common.items())
+    return Table([*map(label, varying), *columns, *map(label, parts)], rows, line, notes)
+
+
+def text_table(records: Sequence[Result]) -> str:
+    """The records that have a value as aligned lines for a terminal, numbers to the right; empty if there is none."""
+    records = [record for record in records if record.get("value") is not None]
+    if not records:
+        return ""
+    found = table(records)
+    widths = [max(map(len, column)) for column in zip(found.columns, *found.rows)]
+    pad = lambda cells: [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(cells, widths, found.numeric)]
+    return "\n".join(["  ".join(pad(cells)).rstrip() for cells in (found.columns, *found.rows)] + _below(found))
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table, its footnotes and common conditions after it."""
+    lines = [" | ".join(row).join(("| ", " |")) for row in (table.columns, ["---"] * len(table.columns), *table.rows)]
+    return "\n".join([*lines, *(f"\n{line}" for line in _below(table))])
+
+
+def split_conditions(records: Sequence[Mapping[str, Any]], hidden: Collection[str]) -> tuple[list[str], dict]:
+    """Names of the conditions that differ between records, ``name`` first, and the common ones with their values."""
+    keys = [key for key in dict.fromkeys(["name", *(k for r in records for k in r)]) if key not in hidden]
+    same = lambda key: len({json.dumps(record.get(key), sort_keys=True) for record in records}) == 1
+    common = {key: records[0][key] for key in keys if key != "name" and same(key)}
+    varying = [key for key in keys if key not in common and not any(isinstance(r.get(key), dict) for r in records)]
+    if {"source", "split", "resize"} & {*varying}:
+        varying = [key for key in varying if key != "sha256"]  # other data, as these say
+    return varying, common
+
+
+def scalar_parts(records: Sequence[Result]) -> list[str]:
+    """The parts of records that are columns of their table."""
+    parts = [record["parts"] for record in records if isinstance(record.get("parts"), dict)]
+    keys = dict.fromkeys(key for part in parts for key, value in part.items() if not isinstance(value, dict | list))
+    return list(keys) if len(keys) <= MAX_PARTS else []
+
+
+def label(key: str) -> str:
+    """A condition's name in a table."""
+    return LABELS.get(key, key.replace("_", " "))
+
+
+def describe(key: str, value: Any) -> str:
+    """``("importance_samples", 10)`` -> ``"K 10"``; names speak for themselves."""
+    if isinstance(value, bool):
+        return label(key) if value else f"not {label(key)}"
+    return show(value) if key in ("name", "method", "classes", "estimator") else f"{label(key)} {show(value)}"
+
+
+def number(value: Any, error: float | None = None) -> str:
+    """``(106.8201, 1.2409)`` -> ``"106.82 ± 1.24"``; three decimals below 10, and other types as they are."""
+    if not isinstance(value, float):
+        return f"{value:,}" if type(value) is int else show(value)
+    digits = 3 if not math.isfinite(value) or abs(value) < 10 else 2
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def show(value: Any) -> str:
+    """A condition's value as short text."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, list | tuple):
+        return ", ".join(map(show, value))
+    words = f"{value:g}" if isinstance(value, float) else str(value)
+    return words[:12] + "…" if re.fullmatch("[0-9a-f]{64}", words) else words  # a SHA-256
+
+
+def _value(record: Result, notes: list[str]) -> str:
+    cell = number(record.get("value", ""), record.get("standard_error"))
+    cell += f" ({record['bits_per_dim']:.4f} bits/dim)" if "bits_per_dim" in record else ""
+    alone = "Image by image: this model has no latents that a set shares."
+    return cell + _note(alone, notes) if record.get("images_one_by_one") else cell
+
+
+def _published(record: Result, notes: list[str]) -> str:
+    """A paper's number, in parentheses where the data differ."""
+    if not (other := record.get("paper")):
+        return ""
+    return (other.text if other.comparable else f"({other.text})") + _note(f"{other.table}; {other.remark}.", notes)
+
+
+def _note(words: str, notes: list[str]) -> str:
+    notes += [] if words in notes else [words]
+    return f" [{notes.index(words) + 1}]"
+
+
+def _below(table: Table) -> list[str]:
+    common = [f"Common to all rows: {table.common}."] if table.common else []
+    return [f"[{i}] {note}" for i, note in enumerate(table.notes, 1)] + common

@@ -1,0 +1,113 @@
+"""Keys of a config, each described once: default, meaning, and the values it takes.
+
+Validation, messages, the nearest right key and the page of all keys in docs/ are read from these descriptions.
+"""
+
+import inspect
+import math
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from hfsgm_jax.errors import choice_problem
+
+LARGEST = 2**31 - 1  # of whole numbers
+
+
+class Kind(NamedTuple):
+    """The values a key takes: ``form`` in words, a test, the type on the command line, the names of a list."""
+
+    form: str
+    valid: Callable[[Any], bool]
+    type: type = object
+    choices: Callable[[], Iterable[str]] | None = None
+
+    def or_none(self, meaning: str) -> "Kind":
+        """These values, or None, which means ``meaning``."""
+        form, valid = f"{self.form} (None: {meaning})", lambda value: value is None or self.valid(value)
+        return self._replace(form=form, valid=valid)
+
+
+class Key(NamedTuple):
+    """One key: its kind, its meaning with the unit, its default."""
+
+    kind: Kind
+    help: str
+    default: Any = None
+
+    def problem(self, name: str, value: Any) -> str | None:
+        """A sentence about a value that the key does not take."""
+        if self.kind.valid(value):
+            return None
+        if self.kind.choices is not None:
+            return choice_problem(name, value, self.kind.choices())
+        return f"{name}={value!r} is not {self.kind.form} ({self.help})"
+
+
+def whole(low: int = 0, high: int = LARGEST) -> Kind:
+    """Whole numbers."""
+    upper = "" if high == LARGEST else f" and at most {high}"
+    return Kind(f"a whole number of at least {low}{upper}", lambda x: _is_whole(x) and low <= x <= high, int)
+
+
+def number(low: float = 0.0, high: float = math.inf, *, above: bool = False, below: bool = False) -> Kind:
+    """Finite numbers from ``low`` (or ``above`` it) to ``high`` (or ``below`` it)."""
+    lower = f"above {low:g}" if above else f"of at least {low:g}"
+    upper = "" if high == math.inf else f" and below {high:g}" if below else f" and at most {high:g}"
+
+    def valid(x: Any) -> bool:
+        if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x):
+            return False
+        return (x > low if above else x >= low) and (x < high if below else x <= high)
+
+    return Kind(f"a finite number {lower}{upper}", valid, float)
+
+
+def one_of(*names: str, table: Callable[[], Iterable[str]] | None = None) -> Kind:
+    """Names of a list, or of a table that may grow."""
+    choices = table or (lambda: names)
+    return Kind("one of a list", lambda x: isinstance(x, str) and x in choices(), str, choices)
+
+
+def text(form: str = "text") -> Kind:
+    """Any text that is not empty."""
+    return Kind(form, lambda x: isinstance(x, str) and bool(x), str)
+
+
+def several(kind: Kind, least: int = 1) -> Kind:
+    """A tuple of values of one kind."""
+    valid = lambda x: isinstance(x, tuple | list) and len(x) >= least and all(map(kind.valid, x))  # noqa: E731
+    return Kind(f"a tuple, each {kind.form}" + ("" if least else " (or empty)"), valid, tuple)
+
+
+FLAG = Kind("True or False", lambda x: isinstance(x, bool), bool)
+
+
+def _is_whole(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def _is_set_size(x: Any) -> bool:
+    if isinstance(x, tuple | list):
+        return len(x) == 2 and all(map(_is_whole, x)) and 1 <= x[0] <= x[1] <= LARGEST
+    return _is_whole(x) and 1 <= x <= LARGEST
+
+
+SET_SIZE = Kind("a whole number above 0, or (low, high) with 1 <= low <= high", _is_set_size)
+STEP = Kind(
+    "'best', 'last' or the number of a step",
+    lambda x: x in ("best", "last") or (_is_whole(x) and x >= 0) or (isinstance(x, str) and x.isdecimal()),
+    str,
+)
+
+
+def keywords(function: Callable) -> dict[str, Key]:
+    """The keys of a function's keyword arguments, by their annotations ``Annotated[type, Key(...)]`` and defaults."""
+    annotated = typing.get_type_hints(getattr(function, "func", function), include_extras=True)
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "image_shape":
+            key = next((x for x in getattr(annotated[name], "__metadata__", ()) if isinstance(x, Key)), None)
+            key = key or Key(Kind("any value", lambda _: True), "")
+            found[name] = key._replace(default=parameter.default)
+    return found

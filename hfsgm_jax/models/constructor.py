@@ -1,0 +1,104 @@
+"""Constructors: functions from keywords to a `SetModel`, registered by name."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from hfsgm_jax.distributions import LIKELIHOODS
+from hfsgm_jax.errors import ConfigError, check_choice, nearest
+from hfsgm_jax.keys import keywords
+from hfsgm_jax.models.base import SetModel
+from hfsgm_jax.nn.autoregressive import PixelHead
+
+MODELS: dict[str, Callable[..., SetModel]] = {}
+ImageShape = tuple[int, int, int]
+IMAGE_SIZES = (28, 32, 40, 64)
+
+
+def constructor(name: str) -> Callable[[Callable[..., SetModel]], Callable[..., SetModel]]:
+    """Registers a function ``(image_shape, *, keywords) -> SetModel`` as the model ``name``.
+
+    Its keywords are the keys of ``config.model``. Their values are checked against ``Annotated[type, Key(...)]``
+    annotations before it is called, and the call is kept in the model (`SetModel.made_of`), so that it can be saved.
+
+    Raises (the function made of it):
+      ConfigError: a value out of range, an impossible combination.
+    """
+
+    def register(function: Callable[..., SetModel]) -> Callable[..., SetModel]:
+        known = keywords(function)
+        signature = inspect.signature(function)
+        usual = signature.parameters["image_shape"].default
+
+        def construct(image_shape: ImageShape = usual, **given: Any) -> SetModel:
+            for keyword in given.keys() - known.keys():
+                near = nearest(keyword, known)
+                hint = f"; did you mean {near!r}?" if near else f"; it has {', '.join(known)}"
+                raise ConfigError(f"{name} has no keyword {keyword!r}{hint}")
+            values = {keyword: given.get(keyword, key.default) for keyword, key in known.items()}
+            problems = [key.problem(keyword, values[keyword]) for keyword, key in known.items()]
+            if any(problems):
+                raise ConfigError("\n".join(filter(None, problems)))
+            model = function(image_shape=tuple(image_shape), **values)
+            return model.clone(made_of=(("name", name), *values.items()))
+
+        functools.update_wrapper(construct, getattr(function, "func", function))
+        construct.__signature__ = signature
+        construct.__name__ = name
+        MODELS[name] = construct
+        return construct
+
+    return register
+
+
+def build_model(config: Any, image_shape: ImageShape) -> SetModel:
+    """The Flax module of a config's section ``model``.
+
+    Args:
+      config: ``name`` and keywords of that constructor.
+      image_shape: (H, W, C).
+
+    Raises:
+      ConfigError: an unknown name or keyword, a value out of range, an impossible combination.
+    """
+    values = dict(config)
+    name = values.pop("name", None)
+    check_choice("model.name", name, MODELS)
+    try:
+        return MODELS[name](tuple(image_shape), **values)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"model.{line}" for line in str(error).splitlines())) from None
+
+
+def check_images(image_shape: ImageShape, sizes: tuple[int, ...] = IMAGE_SIZES) -> None:
+    """Raises a ConfigError unless images are square, of one of these sizes, and grey or RGB."""
+    height, width, channels = image_shape
+    if height != width or height not in sizes or channels not in (1, 3):
+        raise ConfigError(
+            f"image_shape={height}x{width}x{channels}: this model takes square images of "
+            f"{', '.join(map(str, sizes))} pixels with 1 or 3 channels (set data.image_size, data.channels)"
+        )
+
+
+def pixel_head(image_shape: ImageShape, keywords: Any) -> tuple[PixelHead | None, int]:
+    """The autoregressive head, if there are ``pixelcnn_layers``, and the values per pixel that a decoder puts out."""
+    channels, k = image_shape[-1], keywords
+    if not k.pixelcnn_layers:
+        return None, LIKELIHOODS[k.likelihood].num_params(channels)
+    if channels > 1 and k.likelihood != "discretized_logistics":
+        raise ConfigError(
+            f"likelihood={k.likelihood!r} leaves the {channels} channels of a pixel independent of each other, and "
+            f"pixelcnn_layers={k.pixelcnn_layers} goes pixel by pixel: use likelihood='discretized_logistics' (and "
+            "data.binarize='none'), or pixelcnn_layers=0"
+        )
+    form = dict(layers=k.pixelcnn_layers, form=k.pixelcnn_form, dtype=jnp.dtype(k.dtype))
+    return PixelHead(k.likelihood, channels, k.pixelcnn_width, **form), k.pixelcnn_width
+
+
+def check_heads(aggregate: str, width: int, heads: int) -> None:
+    """Raises a ConfigError where attention heads do not divide the features."""
+    if aggregate == "lag" and width % heads:
+        raise ConfigError(f"heads={heads} does not divide width={width}")

@@ -1,0 +1,263 @@
+"""VAE, bNS, NS, CNS, HFSGM, CHFSGM (SCHA-VAE paper, section 3) and the hierarchical VHE, with mean, max or LAG.
+
+One kind of set node and one of image node; the members of the family differ in how many of each
+there are (`nodes`) and in whether latents are vectors or 4x4 maps.
+"""
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hfsgm_jax.distributions import Normal, clipped_exp_scale
+from hfsgm_jax.models import keywords as kw
+from hfsgm_jax.models.base import Node, SetModel
+from hfsgm_jax.models.constructor import IMAGE_SIZES, ImageShape, check_heads, check_images, constructor, pixel_head
+from hfsgm_jax.nn.aggregate import Aggregate
+from hfsgm_jax.nn.batch_normalised import GRID, ConvDecoder, ConvEncoder, Head, Merge, PostPool, ResidualNet, grid_side
+from hfsgm_jax.nn.layers import Dense
+from hfsgm_jax.trace import GROUP, IMAGE, SET, Sets
+
+SHARED = SET, GROUP  # plates of shared latents, the one nearest to the images first
+
+
+def moments(params: jax.Array) -> Normal:
+    """Mean and log-variance, stacked on the last axis -> a Normal; the log-variance is clipped."""
+    loc, log_variance = jnp.split(params.astype(jnp.float32), 2, -1)
+    return Normal(loc, clipped_exp_scale(log_variance))
+
+
+def _above(state: dict[str, tuple[jax.Array, ...]], *plates: str) -> jax.Array | None:
+    """The last value on the first of these plates that has one."""
+    return next((state[plate][-1] for plate in plates if plate in state), None)
+
+
+class StatisticianNode(Node):
+    """What set and image nodes share.
+
+    Attributes:
+      width: H of the hidden layers.
+      channels: of the latent, per position.
+      spatial: latents are 4x4 maps.
+      blocks: layers of a residual net.
+      top: nothing is above: p(c_L) = N(0, I), and p(z_L) too where there is no c.
+    """
+
+    width: int = 512
+    channels: int = 32
+    spatial: bool = False
+    blocks: int = 3
+    top: bool = False
+    dtype: Any = jnp.float32
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (GRID, GRID, self.channels) if self.spatial else (self.channels,)
+
+    def _standard(self, sets: Sets) -> Normal:
+        return Normal.standard((sets.num_rows, 1, *self.event_shape))
+
+
+class SetNode(StatisticianNode):
+    """c_l of NS (top only) and HFSGM: the images of the set, pooled, each with its z above.
+
+    Attributes:
+      aggregate, heads: pooling of q; p pools by `prior_aggregate`.
+      pre_pool: a residual net on every image before pooling (vectors without LAG).
+      prior_sees_images: p(c_l) pools z_{l+1} over the present slots (eq. 3); else it sees c_{l+1}.
+      below_images: there are latents of images above this one (not below the latent of a group).
+    """
+
+    plate: str = SET
+    aggregate: str = "mean"
+    prior_aggregate: str = "mean"
+    heads: int = 4
+    pre_pool: bool = False
+    prior_sees_images: bool = False
+    below_images: bool = True
+
+    def setup(self):
+        head = dict(width=self.width, channels=self.channels, blocks=self.blocks, dtype=self.dtype)
+        self.q_pool = Aggregate(self.aggregate, self.heads, self.dtype)
+        self.q_head = PostPool(**head)
+        if self.top:
+            return
+        linear = lambda: Dense(self.width, dtype=self.dtype)  # noqa: E731
+        self.q_from_h, self.q_from_c = linear(), linear()
+        self.q_from_z = linear() if self.below_images else None
+        self.p_from_c, self.p_head = linear(), PostPool(**head)
+        if self.prior_sees_images:
+            self.p_from_z = linear()
+            self.p_pool = Aggregate(self.prior_aggregate, self.heads, self.dtype)
+        if self.pre_pool:
+            self.q_net, self.p_net = ResidualNet(self.blocks, self.dtype), ResidualNet(self.blocks, self.dtype)
+
+    def _per_image(self, x, net, counted, train):
+        """What happens to every image before pooling: on vectors ELU and a residual net, normed over ``counted``."""
+        if not self.spatial:
+            x = nn.elu(x)
+        return getattr(self, net)(x, counted, train) if self.pre_pool else x
+
+    def _after_pool(self, pooled, from_c):
+        """c_{l+1} goes around the pooling, except where LAG replaces it outright (HFSGM-LAG)."""
+        return pooled + from_c if self.pre_pool or self.spatial else pooled
+
+    def prior(self, state, sets, train):
+        if self.top:
+            return self._standard(sets), None
+        x = from_c = self.p_from_c(_above(state, *SHARED))
+        if self.prior_sees_images:
+            x = x + self.p_from_z(_above(state, IMAGE))
+        x = self._per_image(x, "p_net", sets.observed, train)
+        if self.prior_sees_images:
+            x, _ = self.p_pool(x, sets.present)
+        return moments(self.p_head(self._after_pool(x, from_c), sets.observed, train)), None
+
+    def posterior(self, state, features, sets, train):
+        context = sets.context_of(self.plate)
+        if self.top:
+            pooled, weights = self.q_pool(features, context)
+        else:
+            from_c = self.q_from_c(_above(state, *SHARED))
+            x = self.q_from_h(features) + from_c
+            if self.below_images:
+                x = x + self.q_from_z(_above(state, IMAGE))
+            pooled, weights = self.q_pool(self._per_image(x, "q_net", context, train), context)
+            pooled = self._after_pool(pooled, from_c)
+        return moments(self.q_head(pooled, sets.observed, train)), weights
+
+
+class GroupNode(SetNode):
+    """a of the hierarchical VHE: shared by the classes of a group, such as an alphabet (VHE eq. 20)."""
+
+    plate: str = GROUP
+    top: bool = True
+
+
+class ImageNode(StatisticianNode):
+    """z_l of every image given z_{l+1} and c: PriorZ and PosteriorZ of the papers."""
+
+    film: bool = False
+    has_context: bool = True
+
+    def setup(self):
+        self.q_merge, self.q_net = Merge(self.width, self.film, self.dtype), ResidualNet(self.blocks, self.dtype)
+        self.q_head = Head(self.channels)
+        if not self.top or self.has_context:
+            self.p_merge, self.p_net = Merge(self.width, self.film, self.dtype), ResidualNet(self.blocks, self.dtype)
+            self.p_head = Head(self.channels)
+
+    def prior(self, state, sets, train):
+        z, c = _above(state, IMAGE), _above(state, *SHARED)
+        if z is None and c is None:
+            return self._standard(sets), None
+        x = nn.elu(self.p_merge((z, c), sets.observed, train))
+        return moments(self.p_head(self.p_net(x, sets.observed, train), sets.observed, train)), None
+
+    def posterior(self, state, features, sets, train):
+        z, c = _above(state, IMAGE), _above(state, *SHARED)
+        x = nn.elu(self.q_merge((features, z, c), sets.observed, train))
+        return moments(self.q_head(self.q_net(x, sets.observed, train), sets.observed, train)), None
+
+
+def _build(image_shape: ImageShape, spatial: bool, num_c: int, **keywords: Any) -> SetModel:
+    """Any member of the family: ``num_c`` is 0 (VAE), 1 (NS) or L (HFSGM); with ``a_channels`` there is a group."""
+    k = SimpleNamespace(**{**NO_CONTEXT, **keywords})
+    check_images(image_shape, tuple(s for s in IMAGE_SIZES if grid_side(s) == GRID) if spatial else IMAGE_SIZES)
+    check_heads(k.aggregate, k.width, k.heads)
+    dtype, sees = jnp.dtype(k.dtype), k.prior_sees_images and num_c > 1
+    head, out_channels = pixel_head(image_shape, k)
+    look = dict(width=k.width, spatial=spatial, blocks=k.blocks, dtype=dtype)
+    pool = dict(aggregate=k.aggregate, heads=k.heads)
+    nodes = [GroupNode(channels=k.a_channels, **pool, **look)] if k.a_channels else []
+    for layer in range(k.layers, 0, -1):
+        top = layer == k.layers
+        if num_c and (top or num_c > 1):
+            c = SetNode(
+                layer=layer if num_c > 1 else 1,
+                channels=k.c_channels,
+                top=top and not k.a_channels,
+                prior_aggregate="mean" if spatial else k.aggregate,
+                pre_pool=not spatial and k.aggregate != "lag" and (k.a_channels > 0 or not top),
+                prior_sees_images=sees,
+                below_images=not top,
+                **pool,
+                **look,
+            )
+            nodes.append(c)
+        film, channels = k.condition == "film", k.z_channels
+        nodes.append(ImageNode(layer=layer, channels=channels, top=top, film=film, has_context=num_c > 0, **look))
+    return SetModel(
+        encoder=ConvEncoder(k.width, spatial, k.encoder_width, dtype),
+        nodes=tuple(nodes),
+        decoder=ConvDecoder(k.width, image_shape[0], out_channels, spatial, k.encoder_width, dtype),
+        likelihood=k.likelihood,
+        image_shape=image_shape,
+        head=head,
+        prior_sees_images=sees,
+    )
+
+
+NO_CONTEXT = dict(c_channels=1, a_channels=0, aggregate="mean", heads=1, condition="bias", prior_sees_images=False)
+
+
+@constructor("vae")
+def vae(
+    image_shape: ImageShape = (28, 28, 1),
+    *,
+    width: kw.Width = 512,
+    z_channels: kw.ZChannels = 32,
+    layers: kw.Layers = 3,
+    blocks: kw.Blocks = 3,
+    encoder_width: kw.EncoderWidth = 64,
+    likelihood: kw.LikelihoodName = "bernoulli",
+    pixelcnn_layers: kw.PixelCNNLayers = 0,
+    pixelcnn_width: kw.PixelCNNWidth = 64,
+    pixelcnn_form: kw.PixelCNNForm = "stacks",
+    dtype: kw.Dtype = "float32",
+) -> SetModel:
+    """A VAE with L layers of z and no latent of the set: what the set models are compared with."""
+    return _build(**locals(), spatial=False, num_c=0)
+
+
+def _statistician(
+    spatial: bool,
+    every_layer: bool,
+    image_shape: ImageShape = (28, 28, 1),
+    *,
+    width: kw.Width = 512,
+    c_channels: kw.CChannels = 32,
+    z_channels: kw.ZChannels = 32,
+    layers: kw.Layers = 3,
+    blocks: kw.Blocks = 3,
+    encoder_width: kw.EncoderWidth = 64,
+    aggregate: kw.Pooling = "mean",
+    heads: kw.Heads = 4,
+    condition: kw.Condition = "bias",
+    prior_sees_images: kw.PriorSeesImages = False,
+    a_channels: kw.AChannels = 0,
+    likelihood: kw.LikelihoodName = "bernoulli",
+    pixelcnn_layers: kw.PixelCNNLayers = 0,
+    pixelcnn_width: kw.PixelCNNWidth = 64,
+    pixelcnn_form: kw.PixelCNNForm = "stacks",
+    dtype: kw.Dtype = "float32",
+) -> SetModel:
+    """A Neural Statistician: one latent c of the set (NS, CNS) or one per layer (HFSGM, CHFSGM) over L layers of z.
+
+    Latents are vectors (NS, HFSGM) or 4x4 maps (CNS, CHFSGM): SCHA-VAE paper, section 3 and appendix. With a latent
+    of the group (an alphabet) above c, the hierarchical VHE (VHE eq. 20-24).
+    """
+    keywords = {key: value for key, value in locals().items() if key != "every_layer"}
+    return _build(**keywords, num_c=layers if every_layer else 1)
+
+
+bns = constructor("bns")(partial(_statistician, False, False, layers=1))
+ns = constructor("ns")(partial(_statistician, False, False))
+cns = constructor("cns")(partial(_statistician, True, False, width=256))
+hfsgm = constructor("hfsgm")(partial(_statistician, False, True, prior_sees_images=True))
+chfsgm = constructor("chfsgm")(partial(_statistician, True, True, width=128, prior_sees_images=True))
+_VHE = dict(width=256, layers=1, a_channels=64, c_channels=512, z_channels=16)
+hierarchical_vhe = constructor("hierarchical_vhe")(partial(_statistician, False, False, **_VHE))

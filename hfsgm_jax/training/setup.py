@@ -1,0 +1,215 @@
+"""Everything that a training needs, made of a config: data, model, state, the compiled step, validation."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from hfsgm_jax import config as config_lib
+from hfsgm_jax import data, devices, processes
+from hfsgm_jax.distributions import LIKELIHOODS
+from hfsgm_jax.errors import ConfigError
+from hfsgm_jax.models import build_model
+from hfsgm_jax.objectives import OBJECTIVES
+from hfsgm_jax.run_folder import model_section
+from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.training.optimizer import make_optimizer
+from hfsgm_jax.training.state import TrainState, init_state
+from hfsgm_jax.training.step import BATCH_KEY, Batch, Metrics, make_step
+from hfsgm_jax.training.validation import make_validation
+
+STREAM_LOOK = 256  # images looked at where not all are in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A training that is ready to begin: `train`, own loops and benchmarks use the same.
+
+        s = setup(config)
+        state = s.state
+        for batch in s.batches(0):
+            state, metrics = s.step(state, batch)
+
+    Attributes:
+      config: resolved: with ``image_shape`` and ``train.steps_per_epoch``.
+      model: Flax module.
+      mesh: the devices.
+      dataset: the training data.
+      fixed_sets: the sets of the validation, host arrays.
+      sample: ``(batch.data, key) -> Sets``, the sets that a step trains on.
+      step: jitted ``(state, batch) -> (state, metrics)``, see `make_step`; the state given is donated.
+      batches: step -> the batches of this step and those after it; close it to stop reading from disk.
+      validate: ``state.variables -> {"val/nelbo": nats per image, ...}``.
+      observe: ``(state, val/nelbo) -> state``, for the plateau schedule; the state given is donated.
+      abstract_state: shapes, dtypes and shardings of the state.
+    """
+
+    config: ConfigDict
+    model: Any
+    mesh: Mesh
+    dataset: data.Dataset
+    fixed_sets: Sets
+    sample: Callable[[Any, jax.Array], Sets]
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    batches: Callable[[int], Iterator[Batch]]
+    validate: Callable[[dict[str, Any]], dict[str, float]]
+    observe: Callable[[TrainState, float], TrainState]
+    abstract_state: TrainState
+    _create: Callable[[], TrainState]
+
+    @property
+    def state(self) -> TrainState:
+        """A new state at step 0, made on the devices at every access."""
+        return self._create()
+
+
+def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = None) -> Setup:
+    """Checks a config, loads its data, and makes all that trains it; compiles nothing yet.
+
+    Of several processes (`processes.start`) each calls it with the same arguments.
+
+    Args:
+      dataset: the user's own data in place of ``data.source``, split by ``data.split``.
+      model: the user's own model in place of ``config.model``.
+
+    Raises:
+      ConfigError, DataError: something that the user has to change; where the config alone tells, before data are read.
+    """
+    config = with_own(config, dataset, model)
+    config_lib.check_config(config)
+    objective, targets = OBJECTIVES[config.objective.name], config_lib.num_targets(config)
+    data.check_data(config.data, targets)
+    shape = data.image_shape(config.data)
+    shape = shape if dataset is None else (*dataset.image_shape[:2], shape[-1])
+    model = build_model(config.model, shape) if model is None else model
+    devices.use_compilation_cache()
+    devices.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate, config.train.cpu_devices)
+    mesh = devices.make_mesh(config.train.devices)
+    _check_together(config, model, shape, mesh)
+
+    spec = data.SetSpec.from_config(config.data, targets, replace=objective.replace)
+    train_data, fixed, drawn = processes.writer_first(lambda: _load(config, model, spec, dataset), "data")
+    config = _resolved(config, spec, train_data)
+    sample, batches = _feed(train_data, spec, config, mesh)
+
+    own = objective.init and functools.partial(objective.init, labels=train_data.label, sizes=train_data.size)
+    optimizer, example = make_optimizer(config.optimizer, config.train.steps), jax.tree.map(lambda x: x[:1], fixed)
+    init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example, own)  # noqa: E731
+    whole = devices.replicated(mesh)
+    create = jax.jit(init, out_shardings=whole)
+    # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
+    init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
+    abstract = functools.partial(jax.ShapeDtypeStruct, sharding=whole)
+    abstract_state = jax.tree.map(lambda x: abstract(x.shape, x.dtype), jax.eval_shape(create, init_key))
+    devices.check_memory(abstract_state)
+
+    measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
+    # Parameters of an objective's own are those of training classes.
+    measure_others = functools.partial(measure, params=None) if objective.init else measure
+    observe = lambda state, value: state.replace(opt_state=optimizer.observe(state.opt_state, value))  # noqa: E731
+    observe = jax.jit(observe, out_shardings=whole, donate_argnums=0)
+    return Setup(
+        config=config,
+        model=model,
+        mesh=mesh,
+        dataset=train_data,
+        fixed_sets=fixed,
+        sample=sample,
+        step=make_step(model, measure, sample, optimizer, config, mesh),
+        batches=batches,
+        validate=make_validation(model, measure_others, fixed, drawn, config, mesh),
+        observe=observe if optimizer.plateau else lambda state, _: state,
+        abstract_state=abstract_state,
+        _create=functools.partial(create, init_key),
+    )
+
+
+def with_own(config: ConfigDict, dataset: Any = None, model: Any = None) -> ConfigDict:
+    """A copy of the config that says which of its parts are the user's own."""
+    config = config.copy_and_resolve_references()
+    if dataset is not None:
+        height, _, channels = dataset.image_shape
+        config.data.update(source=config_lib.ARRAYS, image_size=height, channels=3 if config.data.styles else channels)
+        config.data.stream = isinstance(dataset.images, data.StreamedImages)
+    if model is not None:
+        with config.unlocked():
+            config.model = model_section(model)
+    return config
+
+
+def _check_together(config: ConfigDict, model: Any, shape: tuple[int, ...], mesh: Mesh) -> None:
+    """Raises a ConfigError where parts of a training do not go together."""
+    if tuple(model.image_shape) != shape:
+        raise ConfigError(f"the model is of images {tuple(model.image_shape)}, and the data are {shape}")
+    devices.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
+    if config.optimizer.ema:
+        key, sets = jax.random.key(0), Sets.of(jnp.zeros((1, 2, *shape)))
+        variables = jax.eval_shape(lambda: model.init({"params": key, "sample": key}, sets, Plan()))
+        if "batch_stats" in variables:
+            raise ConfigError(
+                f"optimizer.ema averages parameters, and model.name={config.model.name!r} has batch normalisation, "
+                "whose statistics belong to the parameters of the last step: set optimizer.ema=0"
+            )
+
+
+def _load(config: ConfigDict, model: Any, spec: Any, dataset: Any) -> tuple[Any, Sets, Sets | None]:
+    """The training data, the fixed sets of the validation, and those of the objective (None: the same ones)."""
+    train_data = data.load_dataset(config.data, "train", dataset=dataset)
+    if LIKELIHOODS[model.likelihood].levels == 2 and config.data.binarize == "none":
+        images = train_data.images[:STREAM_LOOK] if config.data.stream else train_data.images
+        if ((images != 0) & (images != images.max())).any():
+            raise ConfigError(
+                f"model.likelihood={model.likelihood!r} is of binary pixels, and the images of {config.data.source!r} "
+                "are grey: use data.binarize='dynamic', or model.likelihood='discretized_logistics'"
+            )
+    if spec.targets and config.objective.targets and spec.targets > train_data.size.min():
+        raise ConfigError(
+            f"objective.targets={spec.targets}: the smallest class of the training data has {train_data.size.min()} "
+            "images: use objective.targets of at most that"
+        )
+    val_data = data.load_dataset(config.data, "val", dataset=dataset)
+    num, seed = config.eval.val_sets, config.eval.seed
+    fixed = data.fixed_sets(val_data, config.data.set_size, num, seed, config.data.binarize)
+    if not (spec.targets or spec.group_size):
+        return train_data, fixed, None
+    return train_data, fixed, data.drawn_sets(val_data, dataclasses.replace(spec, rows=num), seed)
+
+
+def _resolved(config: ConfigDict, spec: Any, dataset: Any) -> ConfigDict:
+    """The config with what follows from the data: ``image_shape``, ``train.steps_per_epoch``.
+
+    An epoch is as many steps as cover the training images once on average; twice as many where
+    random warps add a copy of each, eight times where dihedral copies count as classes.
+    """
+    copies = 8 if spec.dihedral else 2 if spec.flip or spec.rotate or spec.affine else 1
+    images_per_step = spec.rows * (spec.targets or (spec.low + spec.high) / 2)
+    with config.unlocked():
+        config.image_shape = tuple(int(side) for side in dataset.images.shape[1:])
+        if not config.train.steps_per_epoch:
+            config.train.steps_per_epoch = max(1, round(copies * len(dataset.images) / images_per_step))
+    return config
+
+
+def _feed(dataset: Any, spec: Any, config: ConfigDict, mesh: Mesh) -> tuple[Callable, Callable]:
+    """``(sample, batches)``: a batch is the whole table, or with `data.stream` the sets drawn for its step."""
+    root = jax.random.key(config.seed)
+    placed_root = devices.place(root, devices.replicated(mesh))
+    if not config.data.stream:
+        batch = Batch(devices.place(dataset.table(), devices.replicated(mesh)), placed_root)
+        return functools.partial(data.sample_sets, spec=spec), lambda step: (batch for _ in itertools.count())
+    key_of = lambda step: jax.random.fold_in(jax.random.fold_in(root, step), BATCH_KEY)  # noqa: E731
+    rows = devices.local_rows(mesh, spec.rows)
+
+    def batches(step: int) -> Iterator[Batch]:
+        with contextlib.closing(data.streamed_sets(dataset, spec, key_of, step, config.train.steps, rows)) as reading:
+            for drawn in reading:
+                yield Batch(devices.place_local_rows(drawn, mesh, spec.rows), placed_root)
+
+    return functools.partial(data.finish_sets, spec=spec), batches

@@ -1,0 +1,46 @@
+"""Writes docs/keys.md, the page of all keys of a config: ``python -m scripts.keys``."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hfsgm_jax.config import KEYS, SECTIONS, model_keys
+from hfsgm_jax.keys import Key
+from hfsgm_jax.models import MODELS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "keys.md"
+BAR = "\\|"  # in a cell of a table
+HEAD = """# Keys of a config
+
+Written by `make keys` from the table in `hfsgm_jax/config_keys.py` and the keywords of the models' constructors. On the
+command line they are `--config.SECTION.KEY=VALUE` (`train.py`), `--eval.KEY=VALUE` (`evaluate.py`).
+"""
+
+
+def page() -> str:
+    """The page in Markdown: a table per section, and one per model."""
+    parts = [HEAD, _table("General", [("seed", KEYS["seed"])])]
+    for section in (section for section in SECTIONS if section != "model"):
+        own = [(name, key) for name, key in KEYS.items() if name.startswith(f"{section}.")]
+        parts.append(_table(f"`{section}`", own))
+    parts.append(
+        "## `model`\n\n`model.name` is one of the models below; the other keys are its constructor's keywords.\n"
+    )
+    parts += [
+        _table(f"`{name}`", model_keys(name).items(), "###")
+        for name in MODELS
+        if MODELS[name].__module__[:9] == "hfsgm_jax"
+    ]
+    return "\n".join(parts)
+
+
+def _table(title: str, rows: Iterable[tuple[str, Key]], level: str = "##") -> str:
+    lines = [f"{level} {title}\n", "| key | default | values | meaning |", "|---|---|---|---|"]
+    for name, key in rows:
+        choices = key.kind.choices
+        values = ", ".join(f"`{choice}`" for choice in choices()) if choices else key.kind.form
+        lines.append(f"| `{name}` | `{key.default!r}` | {values} | {key.help.replace(BAR[1], BAR)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

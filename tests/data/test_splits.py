@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from hfsgm_jax.data import load_dataset
+from hfsgm_jax.data.splits import split_classes
+from hfsgm_jax.errors import DataError
+
+NS_TEST = [4, 5, 8, 9, 10]  # the first test classes of `ns`
+
+
+def omniglot_like():
+    """Label, group and part of 1,623 classes in 30 background and 20 evaluation alphabets."""
+    label = np.arange(1623)
+    group = np.where(label < 964, label % 30, 30 + label % 20)
+    return label, group, np.where(label < 964, 0, 2)
+
+
+@pytest.mark.parametrize("scheme", ["ns", "back_eval", "alphabet", "random"])
+def test_splits_are_disjoint_and_complete(scheme):
+    label, group, part = omniglot_like()
+    classes = split_classes(scheme, label, group, part, seed=0)
+    np.testing.assert_array_equal(np.sort(np.concatenate(list(classes.values()))), label)
+    sizes = {name: len(ids) for name, ids in classes.items()}
+    if scheme == "ns":
+        assert sizes == dict(train=1000, val=200, test=423)
+        assert 0 < (classes["train"] < 964).sum() < 964  # background and evaluation are mixed
+    if scheme == "back_eval":
+        assert sizes == dict(train=867, val=97, test=659)
+        np.testing.assert_array_equal(classes["train"], np.arange(867))
+    if scheme == "alphabet":
+        assert not set(group[classes["train"]]) & set(group[classes["val"]])
+        assert len(set(group[classes["val"]])) == 5 and sizes["test"] == 659
+    if scheme == "random":
+        assert sizes == dict(train=1623 - 162 - 325, val=162, test=325)
+
+
+def test_splits_never_change():
+    label, group, part = omniglot_like()
+    for seed in (0, 1):
+        assert split_classes("ns", label, group, part, seed)["test"][:5].tolist() == NS_TEST
+    a, b = (split_classes("random", label, group, part, seed)["test"] for seed in (0, 1))
+    assert set(a) != set(b)
+
+
+def test_random_split_of_few_classes():
+    classes = np.arange(3)
+    sizes = {name: len(ids) for name, ids in split_classes("random", classes, classes, classes * 0, 0).items()}
+    assert sizes == dict(train=1, val=1, test=1)
+    for scheme, count, message in (
+        ("random", 2, "needs 3, there are 2"),
+        ("ns", 3, "1623"),
+        ("alphabet", 3, "alphabet"),
+    ):
+        with pytest.raises(DataError, match=message):
+            split_classes(scheme, classes[:count], classes[:count] * 0, classes[:count] * 0, 0)
+
+
+def test_heldout_images_leave_training(config, write_npz):
+    config.update(source="npz", path=write_npz())
+    everything = load_dataset(config, "train")
+    with pytest.raises(DataError, match="data.heldout"):
+        load_dataset(config, "heldout")
+    config.update(heldout=2, set_size=4)
+    train, heldout = load_dataset(config, "train"), load_dataset(config, "heldout")
+    assert (train.size == 4).all() and (heldout.size == 2).all()
+    np.testing.assert_array_equal(train.label, heldout.label)
+    joined = np.concatenate([x.images.reshape(-1, n, 28, 28, 1) for x, n in ((train, 4), (heldout, 2))], axis=1)
+    np.testing.assert_array_equal(joined.reshape(everything.images.shape), everything.images)
+    assert (load_dataset(config, "val").size == 6).all()

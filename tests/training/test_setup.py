@@ -1,0 +1,79 @@
+"""Setting up: what does not go together is refused, before data are read where the config alone tells."""
+
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+from tiny_training import TinyModel, setup_tiny, tiny_config, tiny_dataset
+
+from hfsgm_jax import data, models, objectives, training
+from hfsgm_jax.config import default_config
+from hfsgm_jax.data import Dataset
+from hfsgm_jax.errors import ConfigError, UserError
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("bns", dict(optimizer__ema=0.9), "model.name='bns' has batch normalisation"),
+        ("vae", dict(train__steps_per_dispatch=4), "train.log_every=5"),
+        ("vae", dict(data__stream=True), "in memory"),
+        ("vae", dict(data__split="ns"), "data.split='ns' is none of source 'strokes'"),
+        ("vae", dict(data__source="omniglot", data__resize="gmn", data__image_size=32), "gmn"),
+        ("vae", dict(train__devices=1000), "JAX sees"),
+    ],
+)
+def test_refused_before_data_are_read(model, changes, message):
+    config = default_config(model)
+    config.update(data=dict(split="random"), train=dict(steps=20, log_every=5, eval_every=10, save_every=10))
+    for key, value in changes.items():
+        section, name = key.split("__")
+        config[section][name] = value
+    with mock.patch.object(data, "load_dataset", side_effect=AssertionError("read")):
+        with pytest.raises(UserError, match=message):
+            training.setup(config)
+
+
+def test_refused_for_the_data():
+    with pytest.raises(ConfigError, match="objective.targets=7: the smallest class .* has 6 images"):
+        setup_tiny(objective__name="vhe", objective__targets=7)
+    with pytest.raises(ConfigError, match="model.likelihood='bernoulli' is of binary pixels.*grey"):
+        setup_tiny(data__binarize="none")
+    large = Dataset.from_arrays(np.zeros((24, 5, 5), np.uint8), np.repeat(np.arange(8), 3))
+    with pytest.raises(ConfigError, match=r"the model is of images \(4, 4, 1\), and the data are \(5, 5, 1\)"):
+        setup_tiny(large)
+
+
+def test_binary_images_need_no_binarisation():
+    images = np.random.default_rng(0).integers(0, 2, (48, 4, 4)).astype(bool)
+    s = setup_tiny(Dataset.from_arrays(images, np.repeat(np.arange(12), 4)), data__binarize="none")
+    assert set(np.unique(s.fixed_sets.images)) == {0.0, 1.0}
+
+
+def test_a_constructors_model_is_named_in_the_config():
+    config = tiny_config(data__sets_per_batch=4)
+    images = np.zeros((36, 28, 28), bool)
+    model = models.ns(width=8, encoder_width=4, layers=1, blocks=1, c_channels=2, z_channels=2)
+    s = training.setup(config, Dataset.from_arrays(images, np.repeat(np.arange(12), 3)), model)
+    assert (s.config.model.name, s.config.model.width, s.config.data.source) == ("ns", 8, "arrays")
+    assert models.build_model(s.config.model, (28, 28, 1)) == model
+
+
+def test_an_objective_from_outside():
+    def sums(trace, sets, **settings):
+        found = objectives.loss_sums(trace, sets, **settings)
+        return found | {"loss": 2 * found["loss"]}
+
+    with mock.patch.dict(objectives.OBJECTIVES, twice=objectives.Objective(sums)):
+        s = setup_tiny(objective__name="twice")
+        found = s.validate(s.state.variables)
+    assert found["val/objective"] == pytest.approx(2 * found["val/nelbo"])
+
+
+def test_an_own_loop_sees_the_sets_of_a_step():
+    s = setup_tiny()
+    batch = next(s.batches(0))
+    sets = jax.eval_shape(s.sample, *batch)
+    assert sets.images.shape == (8, 3, 4, 4, 1) and isinstance(s.model, TinyModel)
+    assert s.dataset.num_classes < tiny_dataset().num_classes
