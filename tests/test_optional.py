@@ -10,6 +10,7 @@ import numpy as np
 
 from hfsgm_jax import Dataset, default_config
 from hfsgm_jax.data import SOURCES
+from hfsgm_jax.data.resize import resize_images
 from scripts import cache_data
 
 PROGRAM = """
@@ -44,8 +45,10 @@ PROGRAM = """
 def test_a_cache_file_is_enough(tmp_path, monkeypatch):
     drawings = np.random.default_rng(0).integers(0, 2, (52, 105, 105, 1), np.uint8) * np.uint8(255)
     labels = np.repeat(np.arange(13), 4)
-    read = lambda config: Dataset.from_arrays(drawings, labels, labels % 4, np.where(labels < 10, 0, 2))  # noqa: E731
-    monkeypatch.setitem(SOURCES, "omniglot", dataclasses.replace(SOURCES["omniglot"], read=read))
+    images = resize_images(drawings, "gmn", 28, 1)
+    read = lambda config: Dataset.from_arrays(images, labels, labels % 4, np.where(labels < 10, 0, 2))  # noqa: E731
+    prepared = dict(read=read, key=lambda config: "tfds-3.0.0-train+test")
+    monkeypatch.setitem(SOURCES, "omniglot", dataclasses.replace(SOURCES["omniglot"], **prepared))
     config = default_config().data
     config.update(source="omniglot", resize="gmn")
     monkeypatch.setenv("HFSGM_CACHE", str(tmp_path / "raw"))
