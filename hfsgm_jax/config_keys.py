@@ -8,14 +8,13 @@ import ml_collections
 from ml_collections.config_dict import FieldReference
 
 from hfsgm_jax import keys
-from hfsgm_jax.data import BINARIZE, RESIZES, SCHEMES, SOURCES, SPLITS
+from hfsgm_jax.data import ARRAYS, BINARIZE, CORRUPT, RESIZES, SCHEMES, SOURCES, SPLITS
 from hfsgm_jax.errors import check_choice
 from hfsgm_jax.keys import FLAG, SET_SIZE, STEP, Key, Kind, number, one_of, several, text, whole
 from hfsgm_jax.models import MODELS
 from hfsgm_jax.objectives import OBJECTIVES
 
 SECTIONS = ("data", "model", "objective", "optimizer", "train", "eval")
-ARRAYS = "arrays"  # data.source of a run on data given in Python
 CUSTOM = "custom"  # model.name of a run of a model given in Python
 
 _SOURCE = one_of(table=lambda: (*SOURCES, ARRAYS))
@@ -40,7 +39,7 @@ KEYS: dict[str, Key] = {
     "data.heldout": Key(whole(), "images per training class kept out of training", 0),
     "data.binarize": Key(one_of(table=lambda: BINARIZE), "dynamic: anew in training, once in evaluation", "dynamic"),
     "data.stream": Key(FLAG, "images read from disk while training (folder, celeba)", False),
-    "data.corrupt": Key(one_of("refuse", "skip"), "unreadable images of a folder", "refuse"),
+    "data.corrupt": Key(one_of(*CORRUPT), "unreadable images of a folder", "refuse"),
     "data.flip": Key(FLAG, "random horizontal and vertical flips, per set", False),
     "data.rotate": Key(number(0, 180), "degrees: largest random rotation, per set", 0.0),
     "data.affine": Key(number(0, 1), "strength of a small random affine warp, per image (0.1: 10 %)", 0.0),

@@ -15,7 +15,7 @@ LARGEST = 2**31 - 1  # of whole numbers
 
 
 class Kind(NamedTuple):
-    """The values a key takes: ``form`` in words, a test, the type on the command line, the names of a list."""
+    """The values a key takes: ``form`` in words, a test, the type on the command line, and names to choose from."""
 
     form: str
     valid: Callable[[Any], bool]
@@ -39,8 +39,10 @@ class Key(NamedTuple):
         """A sentence about a value that the key does not take."""
         if self.kind.valid(value):
             return None
-        if self.kind.choices is not None:
-            return choice_problem(name, value, self.kind.choices())
+        choices = self.kind.choices and self.kind.choices()
+        for word in value if isinstance(value, tuple | list) else [value]:
+            if choices and (problem := choice_problem(name, word, choices)):
+                return problem
         return f"{name}={value!r} is not {self.kind.form} ({self.help})"
 
 
@@ -77,7 +79,7 @@ def text(form: str = "text") -> Kind:
 def several(kind: Kind, least: int = 1) -> Kind:
     """A tuple of values of one kind."""
     valid = lambda x: isinstance(x, tuple | list) and len(x) >= least and all(map(kind.valid, x))  # noqa: E731
-    return Kind(f"a tuple, each {kind.form}" + ("" if least else " (or empty)"), valid, tuple)
+    return Kind(f"a tuple, each {kind.form}" + ("" if least else " (or empty)"), valid, tuple, kind.choices)
 
 
 FLAG = Kind("True or False", lambda x: isinstance(x, bool), bool)

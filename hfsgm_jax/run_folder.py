@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.serialization
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -27,7 +26,6 @@ from hfsgm_jax import config as config_lib
 from hfsgm_jax import devices, processes
 from hfsgm_jax.errors import CheckpointError, ConfigError, check_choice
 from hfsgm_jax.models import build_model
-from hfsgm_jax.trace import Plan, Sets
 
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
@@ -76,22 +74,7 @@ def open_run(
     model = build_model(config.model, tuple(config.image_shape)) if model is None else model
     read = _exported if (Path(folder) / WEIGHTS_INFO).exists() else load_variables
     variables, *rest = read(folder, config.eval.step if step is None else step)
-    _check_variables(folder, model, tuple(config.image_shape), variables)
     return Run(config, model, variables, *rest)
-
-
-def _check_variables(folder: Any, model: Any, image_shape: tuple[int, ...], variables: Any) -> None:
-    """Raises a CheckpointError unless the variables have the model's names and shapes; traces, computes nothing."""
-    key, sets = jax.random.key(0), Sets.of(jnp.zeros((1, 1, *image_shape)))
-    expected = jax.eval_shape(lambda: model.init({"params": key, "sample": key}, sets, Plan()))
-    flatten = functools.partial(flax.traverse_util.flatten_dict, sep="/")
-    there, wanted = ({name: x.shape for name, x in flatten(tree).items()} for tree in (variables, expected))
-    for name in sorted(there.keys() | wanted.keys()):
-        if there.get(name) != wanted.get(name):
-            raise CheckpointError(
-                f"{folder} holds variables of another model than its config.json (or model=) says: {name} is "
-                f"{there.get(name, 'missing')} there and {wanted.get(name, 'missing')} in the model"
-            )
 
 
 # --- checkpoints ------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
+from hfsgm_jax.errors import CheckpointError
 from hfsgm_jax.trace import IMAGE, PRIOR, SET, Plan, Sets, Trace
 
 Apply = Callable[..., Trace]
@@ -27,13 +29,24 @@ Images = jax.Array | tuple[jax.Array, jax.Array]  # two with draw="both"
 
 
 def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
-    """``apply`` and ``encode`` of a Flax module (in inference mode) with its variables."""
+    """``apply`` and ``encode`` of a Flax module (in inference mode) with its variables.
+
+    They raise a CheckpointError where the variables are another model's.
+    """
+
+    def call(*args, **kwargs):
+        try:
+            return model.apply(variables, *args, **kwargs)
+        except (ScopeParamShapeError, ScopeParamNotFoundError) as error:
+            raise CheckpointError(
+                f"the variables are not of the model that the config (or model=) says: {error}"
+            ) from error
 
     def apply(sets, plan, key, given=None, features=None, temperature=None):
-        return model.apply(variables, sets, plan, given, features, temperature, rngs={"sample": key})
+        return call(sets, plan, given, features, temperature, rngs={"sample": key})
 
     def encode(sets):
-        return model.apply(variables, sets, method="encode")
+        return call(sets, method="encode")
 
     return apply, encode
 

@@ -42,7 +42,7 @@ def load(name: str, *argument: str) -> ml_collections.ConfigDict:
 def count(config: ml_collections.ConfigDict) -> int:
     """Number of the model's trainable parameters."""
     shape = image_shape(config.data)
-    return num_parameters(build_model(config.model, shape), shape)
+    return num_parameters(build_model(config.model, shape))
 
 
 def table(counts: dict[str, int]) -> str:

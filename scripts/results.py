@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.page.curves import IMAGES, MINUTES, NATS, draw, points, read_metrics
+from hfsgm_jax.evaluation.page.curves import IMAGES, MINUTES, NATS, draw, points
 from hfsgm_jax.evaluation.records import Result, read_results
 from hfsgm_jax.evaluation.tables import markdown, table
+from hfsgm_jax.run_folder import read_metrics
 from scripts import readme
 from scripts.machine import machine
 

@@ -56,6 +56,7 @@ def test_few_odd_values_pass():
         (dict(train__steps_per_dispatch=3), "train.steps=100000 is no multiple of train.steps_per_dispatch=3"),
         (dict(optimizer__accumulate=3), "data.sets_per_batch=16 is no multiple"),
         (dict(optimizer__name="adan"), "optimizer.name='adan' is not one of adam, adamw, adamax; did you mean 'adam'"),
+        (dict(eval__transfer=("mnits",)), "eval.transfer='mnits' is not one of .*; did you mean 'mnist'"),
         (dict(optimizer__schedule="step"), "needs optimizer.decay_steps"),
         (dict(optimizer__schedule="plateau", train__eval_every=0), "follows the validations"),
         (dict(optimizer__schedule="plateau", optimizer__decay_factor=1.0), r"in \(0, 1\)"),

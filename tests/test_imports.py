@@ -17,7 +17,7 @@ ALLOWED = {
     "models": {"errors", "keys", "distributions", "trace", "nn"},
     "tightening": {"trace"},
     "objectives": {"distributions", "trace", "tightening"},
-    "sampling": {"distributions", "trace"},
+    "sampling": {"distributions", "errors", "trace"},
     "classification": {"distributions", "trace", "objectives"},
     "data": {"errors", "trace", "warp"},
     "images": {"errors", "data"},

@@ -72,7 +72,7 @@ def _measure(weights: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
     entropy, largest = summary(weights[several], sizes[several])
     parts = {f"entropy_head{h + 1}": float(value) for h, value in enumerate(entropy.mean(0))}
     parts |= {"largest_weight": float(largest.mean()), "uniform": float((1 / sizes[several]).mean())}
-    return measured(entropy.mean(1), np.ones(len(entropy)), "of log N", parts=parts)
+    return measured(entropy.mean(1), unit="of log N", parts=parts)
 
 
 def summary(weights: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -127,7 +127,7 @@ def _context_record(run: Evaluation, data: dict[str, Any], statistics: Statistic
     def measure():
         found = statistics()
         kl = sum(found[node.label]["kl"] for node in run.model.nodes if node.plate == SET)
-        return measured(kl, np.ones(len(kl)), "nats/set")
+        return measured(kl, unit="nats/set")
 
     return Record("kl_c", {"estimator": "elbo", **data}, measure)
 

@@ -46,8 +46,9 @@ def bootstrap_error(totals: np.ndarray, sizes: np.ndarray, seed: int = 0) -> flo
     return float((totals[picks].sum(1) / sizes[picks].sum(1)).std(ddof=1))
 
 
-def measured(totals: np.ndarray, sizes: np.ndarray, unit: str = "nats/image", **more: Any) -> dict[str, Any]:
+def measured(totals: np.ndarray, sizes: Any = 1.0, unit: str = "nats/image", **more: Any) -> dict[str, Any]:
     """Measured fields of sum(totals) / sum(sizes) over sets, ``[sets]`` each, with its bootstrap error."""
+    sizes = np.broadcast_to(sizes, totals.shape)
     value = float(totals.sum(dtype=np.float64) / sizes.sum())
     return {"value": value, "unit": unit, "standard_error": bootstrap_error(totals, sizes), **more}
 

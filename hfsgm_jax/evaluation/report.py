@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import jinja2
 
 from hfsgm_jax import processes
@@ -17,11 +16,11 @@ from hfsgm_jax.config import flatten, load_config
 from hfsgm_jax.errors import ConfigError, UserError
 from hfsgm_jax.evaluation.base import Evaluation
 from hfsgm_jax.evaluation.page import paper
-from hfsgm_jax.evaluation.page.curves import curve_charts, read_metrics
+from hfsgm_jax.evaluation.page.curves import curve_charts
 from hfsgm_jax.evaluation.records import Record, Result, read_results
 from hfsgm_jax.evaluation.tables import Table, markdown, show, table
-from hfsgm_jax.models import build_model
-from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.models import abstract_variables, build_model
+from hfsgm_jax.run_folder import read_metrics
 
 PAGE = "report.html"
 FOLDER = Path(__file__).parent / "page"
@@ -105,21 +104,16 @@ def read_run(folder: Path, model: Any = None) -> Run:
     """The contents of a run's folder; the model is built from the config where it is not given."""
     config = load_config(folder).to_dict()
     try:
-        shape = config["image_shape"]
-        parameters = num_parameters(model or build_model(config["model"], shape), shape)
+        parameters = num_parameters(model or build_model(config["model"], config["image_shape"]))
     except UserError:
         parameters = 0
     results = {path.stem: read_results(path) for path in sorted(folder.glob("eval/*.json")) if path.stem != "report"}
     return Run(folder.resolve().name, folder, config, parameters, read_metrics(folder), results)
 
 
-def num_parameters(model: Any, image_shape: Sequence[int]) -> int:
+def num_parameters(model: Any) -> int:
     """Number of a model's trainable parameters; computes shapes alone."""
-
-    def init(key):
-        return model.init({"params": key, "sample": key}, Sets.of(jnp.zeros((1, 2, *image_shape))), Plan())["params"]
-
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))))
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_variables(model)["params"]))
 
 
 def data_line(config: Mapping[str, Any]) -> str:

@@ -145,7 +145,7 @@ class Judge:
         right, apart = self._recognised(described), self._to_context(described)
         close = np.concatenate([x / real < self._close for x, real in zip(apart, self._apart, strict=True)])
         real = {"real_images": float(self._real.mean()), "chance": 1 / self._ways}
-        out = {"recognised": measured(right, np.ones(len(right)), "fraction", parts=real)}
+        out = {"recognised": measured(right, unit="fraction", parts=real)}
         if draws.shape[1] > 1:
             out["diversity"] = measured(_means(map(pdist, described)), self._spread, "of real images")
         copies = {"close": float(close.mean()), "close_real_images": CLOSE}

@@ -135,7 +135,7 @@ def _bounds(run: Evaluation, conditions: dict[str, Any]) -> Records:
 def _mean(values: np.ndarray, unit: str, **parts: np.ndarray) -> dict[str, Any]:
     """Measured fields of means over rows."""
     means = {name: float(np.mean(part)) for name, part in parts.items()}
-    return measured(values, np.ones(len(values)), unit, parts=means)
+    return measured(values, unit=unit, parts=means)
 
 
 # --- values of latents, and images of values --------------------------------------------------

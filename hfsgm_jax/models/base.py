@@ -177,6 +177,12 @@ class SetModel(nn.Module):
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
 
 
+def abstract_variables(model: SetModel) -> dict[str, Any]:
+    """Shapes and dtypes of a model's variables; traces it, computes nothing."""
+    key, sets = jax.random.key(0), Sets.of(jnp.zeros((1, 2, *model.image_shape)))
+    return jax.eval_shape(lambda: model.init({"params": key, "sample": key}, sets, Plan()))
+
+
 def _visit(node, state, features, sets, source, train, noise, temperature, value) -> tuple[State, Latent]:
     """One node of the traversal: its distributions, its value, the state after it."""
     state = node.enter(state, sets)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -16,10 +15,10 @@ from hfsgm_jax import config as config_lib
 from hfsgm_jax import data, devices, processes
 from hfsgm_jax.distributions import LIKELIHOODS
 from hfsgm_jax.errors import ConfigError
-from hfsgm_jax.models import build_model
+from hfsgm_jax.models import abstract_variables, build_model
 from hfsgm_jax.objectives import OBJECTIVES
 from hfsgm_jax.run_folder import model_section
-from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.trace import Sets
 from hfsgm_jax.training.optimizer import make_optimizer
 from hfsgm_jax.training.state import TrainState, init_state
 from hfsgm_jax.training.step import BATCH_KEY, Batch, Metrics, make_step
@@ -149,14 +148,11 @@ def _check_together(config: ConfigDict, model: Any, shape: tuple[int, ...], mesh
     if tuple(model.image_shape) != shape:
         raise ConfigError(f"the model is of images {tuple(model.image_shape)}, and the data are {shape}")
     devices.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
-    if config.optimizer.ema:
-        key, sets = jax.random.key(0), Sets.of(jnp.zeros((1, 2, *shape)))
-        variables = jax.eval_shape(lambda: model.init({"params": key, "sample": key}, sets, Plan()))
-        if "batch_stats" in variables:
-            raise ConfigError(
-                f"optimizer.ema averages parameters, and model.name={config.model.name!r} has batch normalisation, "
-                "whose statistics belong to the parameters of the last step: set optimizer.ema=0"
-            )
+    if config.optimizer.ema and "batch_stats" in abstract_variables(model):
+        raise ConfigError(
+            f"optimizer.ema averages parameters, and model.name={config.model.name!r} has batch normalisation, "
+            "whose statistics belong to the parameters of the last step: set optimizer.ema=0"
+        )
 
 
 def _load(config: ConfigDict, model: Any, spec: Any, dataset: Any) -> tuple[Any, Sets, Sets | None]:

@@ -1,9 +1,7 @@
 """Training curves, as SVG."""
 
 import io
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -23,13 +21,6 @@ CHARTS = (
 )
 
 
-def read_metrics(workdir: Path) -> Lines:
-    """The lines of ``metrics.jsonl``; none if there is no such file."""
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill leaves half a line
-
-
 def curve_charts(runs: Mapping[str, Lines]) -> list[tuple[str, str]]:
     """(SVG, caption): NELBO, KL and learning rate of one run, or validation NELBO of several; those that there are."""
     if len(runs) == 1:
@@ -42,8 +33,8 @@ def curve_charts(runs: Mapping[str, Lines]) -> list[tuple[str, str]]:
 
 
 def points(lines: Lines, x: Axis, metric: str) -> np.ndarray:
-    """``[n, 2]``: the finite values of a metric."""
-    found = [(line[x[0]] / x[1], line[metric]) for line in lines if metric in line and np.isfinite(line[metric])]
+    """``[n, 2]``: the finite values of a metric; the others are words in the file."""
+    found = [(line[x[0]] / x[1], line[metric]) for line in lines if isinstance(line.get(metric), int | float)]
     return np.reshape(found, (-1, 2))
 
 
