@@ -105,7 +105,7 @@ def homoencoder(model: str, argument: str, sets_per_batch: int) -> ml_collection
     config.data.update(source="omniglot", split="back_eval", resize="gmn", set_size=5, sets_per_batch=sets_per_batch)
     config.objective.name = objective
     if augmented:
-        config.data.update(dihedral=True, affine=0.1, copies=20)
+        config.data.update(dihedral=True, affine=0.1, augmented=1.0, copies=20)
     epoch = 10 * round(TRAIN_CLASSES["back_eval"] * DRAWINGS / (5 * sets_per_batch) / 10)
     config.optimizer.learning_rate = 1e-3
     config.train.update(steps=100 * epoch, steps_per_epoch=epoch, eval_every=epoch, save_every=epoch)

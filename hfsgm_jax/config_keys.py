@@ -43,6 +43,7 @@ KEYS: dict[str, Key] = {
     "data.flip": Key(FLAG, "random horizontal and vertical flips, per set", False),
     "data.rotate": Key(number(0, 180), "degrees: largest random rotation, per set", 0.0),
     "data.affine": Key(number(0, 1), "strength of a small random affine warp, per image (0.1: 10 %)", 0.0),
+    "data.augmented": Key(number(0, 1), "share of the sets that flip, rotate and affine change", 0.5),
     "data.dihedral": Key(FLAG, "the 8 flips and quarter turns of a class count as 8 classes", False),
     "data.seed": Key(whole(), "of random splits and of procedural data", 0),
     "objective.name": Key(one_of(table=lambda: OBJECTIVES), "bound that is maximised", "ns"),

@@ -1,5 +1,6 @@
 """Random changes of images on the device. A row's are a function of its key; what is off costs nothing."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,23 +9,29 @@ import jax.numpy as jnp
 from hfsgm_jax.warp import warp
 
 DIHEDRAL = 8  # flips and quarter turns of a square
-_FLIP, _WARP, _PIXELS = 1, 2, 8  # what a row's key is folded with (pixels: plus the slot)
+_FLIP, _WARP, _SHARE, _PIXELS = 1, 2, 3, 8  # what a row's key is folded with (pixels: plus the slot)
 
 
 def augment_rows(keys: jax.Array, images: jax.Array, dihedral_index: jax.Array | None, spec: Any) -> jax.Array:
     """Flips, rotates and warps ``images`` ``[B, N, H, W, C]`` as ``spec`` (a `SetSpec`) says.
 
     Flips, rotation and the dihedral copy ``dihedral_index`` ``[B]`` are shared by a set, affine warps are per image.
+    A row stays as it is, its dihedral copy excepted, with the probability ``1 - spec.augmented``.
     """
     if spec.dihedral:
         images = jax.vmap(dihedral)(images, dihedral_index)
+    if not (spec.flip or spec.rotate or spec.affine):
+        return images
+    drawn = images
     if spec.flip:
         draws = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, _FLIP)))(keys)
         images = jax.vmap(_flip)(images, jnp.floor(4 * draws))
     if spec.rotate or spec.affine:
         matrix, shift = jax.vmap(lambda k: _random_affine(k, images.shape[1], spec.rotate, spec.affine))(keys)
-        images = jax.vmap(jax.vmap(warp))(images, matrix, shift * jnp.array(images.shape[2:4], jnp.float32))
-    return images
+        change = functools.partial(warp, order=0 if spec.binary else 1)
+        images = jax.vmap(jax.vmap(change))(images, matrix, shift * jnp.array(images.shape[2:4], jnp.float32))
+    changed = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, _SHARE)))(keys) < spec.augmented
+    return jnp.where(changed[:, None, None, None, None], images, drawn)
 
 
 def binarize_rows(keys: jax.Array, images: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """Images of classes in host memory, or read when they are indexed; and the arrays that sampling on a device takes."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -142,6 +143,12 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
         return tuple(self.images.shape[1:])
+
+    @functools.cached_property
+    def binary(self) -> bool:
+        """Whether every pixel is the lowest or highest value (of streamed images: of the first ones)."""
+        images = self.images[:_CHUNK] if isinstance(self.images, StreamedImages) else self.images
+        return images.dtype == np.uint8 and not ((images != 0) & (images != 255)).any()
 
     def table(self, images: bool = True) -> Table:
         """The arrays that `sample_sets` takes, an argument of the jitted step; streamed images stay where they are."""

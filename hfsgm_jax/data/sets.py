@@ -13,7 +13,7 @@ from hfsgm_jax.trace import GROUP, SET, STYLE, Sets
 
 BINARIZE = ("none", "dynamic")
 _SHUFFLE = 2**32 - 1  # no row has this index
-_AS_CONFIG = "binarize flip rotate affine dihedral group_size styles style_size copies".split()
+_AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles style_size copies".split()
 
 
 def set_size_range(set_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -29,6 +29,8 @@ class SetSpec:
     Attributes:
       rows: sets of the global batch.
       low, high: images per context, drawn uniformly: the first ``high`` slots.
+      augmented: share of the sets that ``flip``, ``rotate`` and ``affine`` change.
+      binary: pixels are 0 or 1, and stay so in warps.
       targets: images to be scored that are drawn apart from the context, the last slots; 0: the context is scored.
       group_size: images of the class's group, between the two, that inform the group's latent.
       styles: number of styles of the images; 0: they have none.
@@ -44,6 +46,8 @@ class SetSpec:
     flip: bool = False
     rotate: float = 0.0
     affine: float = 0.0
+    augmented: float = 1.0
+    binary: bool = False
     dihedral: bool = False
     targets: int = 0
     group_size: int = 0
@@ -53,11 +57,11 @@ class SetSpec:
     copies: int = 1
 
     @classmethod
-    def from_config(cls, config: Any, targets: int = 0, replace: bool = False) -> "SetSpec":
+    def from_config(cls, config: Any, targets: int = 0, replace: bool = False, binary: bool = False) -> "SetSpec":
         """The spec of ``config``, the config's section `data`, with as many targets as the objective asks for."""
         low, high = set_size_range(config.set_size)
         same = {key: config[key] for key in _AS_CONFIG}
-        return cls(config.sets_per_batch, low, high, targets=targets, replace=replace, **same)
+        return cls(config.sets_per_batch, low, high, targets=targets, replace=replace, binary=binary, **same)
 
 
 def sample_sets(table: Table, key: jax.Array, spec: SetSpec, rows: jax.Array | None = None) -> Sets:

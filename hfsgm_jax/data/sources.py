@@ -88,7 +88,7 @@ def _tfds(source: tfds_sources.TfdsSource, *schemes: str, **more: Any) -> Source
 
 
 SOURCES: dict[str, Source | Callable[[Any], Dataset]] = {
-    "omniglot": _tfds(tfds_sources.OMNIGLOT, "back_eval", "ns", "alphabet", "official", "random"),
+    "omniglot": _tfds(tfds_sources.OMNIGLOT, "back_eval", "ns", "vhe_1200", "alphabet", "official", "random"),
     "mnist": _tfds(
         *(tfds_sources.MNIST, "back_eval", "official", "random"),
         key=lambda config: f"{'all' if config.split == 'random' else 'test'}-{tfds_sources.MNIST.key(config)}",

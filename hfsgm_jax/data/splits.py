@@ -10,7 +10,7 @@ import numpy as np
 
 from hfsgm_jax.errors import DataError
 
-SCHEMES = ("back_eval", "official", "ns", "alphabet", "random")
+SCHEMES = ("back_eval", "official", "ns", "vhe_1200", "alphabet", "random")
 SPLITS = ("train", "heldout", "val", "test")
 _NS = (1000, 200, 423)  # classes of train, val, test
 
@@ -21,10 +21,12 @@ def split_classes(
     """Ids of the classes of train, val and test.
 
     Args:
-      scheme: `ns`: Omniglot's 1,623 characters, mixed, 1000/200/423 (the same for every seed).
-        `official`, `back_eval`: the source's own parts; Omniglot: the first nine tenths of the background characters
-        by label (867) / the others (97) / the evaluation characters (659); strokes: 600/50/100; MNIST: all test.
-        `alphabet`: as back_eval, but a sixth (5 of 30) of the background alphabets are validation.
+      scheme: `ns`: Omniglot's 1,623 characters, mixed, 1000/200/423, every alphabet in each part by its share.
+        `vhe_1200` (VHE paper, Tables 1 and 2): the 1,200 characters of `ns` that are no test characters to train, 200
+        of them to validate as well (the paper selects by training error) / the same 423.
+        `official`, `back_eval`: the source's own parts; Omniglot: nine tenths of the background characters (867) / a
+        tenth of every background alphabet (97) / the evaluation characters (659); strokes: 600/50/100; MNIST: all test.
+        `alphabet`: as back_eval, but a sixth (5 of 30) of the background alphabets are validation (VHE, Table 3).
         `official` alone: double_mnist, triple_mnist: 64/16/20 %; cifar100: 60/20/20 of FS-CIFAR100; celeba: 70/10/20 %
         of the identities in ascending order.
         `random`: 10 % (at least one) val, 20 % (at least one) test, the others train, shuffled by ``seed``.
@@ -36,10 +38,17 @@ def split_classes(
     """
     if scheme == "random":
         return _random(label, seed)
-    if scheme == "ns":
+    if scheme in ("ns", "vhe_1200"):
         if len(label) != sum(_NS):
-            raise DataError(f"data.split='ns' needs Omniglot's {sum(_NS)} classes, there are {len(label)}.")
-        return dict(zip(("train", "val", "test"), map(np.sort, np.split(_shuffled(label, "ns"), np.cumsum(_NS)[:2]))))
+            raise DataError(f"data.split={scheme!r} needs Omniglot's {sum(_NS)} classes, there are {len(label)}.")
+        test = _spread(label, group, _NS[2])
+        rest = ~np.isin(label, test)
+        val = _spread(label[rest], group[rest], _NS[1])
+        return {
+            "train": label[rest] if scheme == "vhe_1200" else np.setdiff1d(label[rest], val),
+            "val": val,
+            "test": test,
+        }
     if scheme == "alphabet":
         groups = np.unique(group[part < 2])
         if len(groups) < 2:
@@ -49,8 +58,16 @@ def split_classes(
     elif (part == 1).any():
         val = label[part == 1]
     else:
-        val = label[part < 2][(part < 2).sum() * 9 // 10 :]
+        known = part < 2
+        val = _spread(label[known], group[known], known.sum() - known.sum() * 9 // 10)
     return {"train": np.setdiff1d(label[part < 2], val), "val": val, "test": label[part == 2]}
+
+
+def _spread(label: np.ndarray, group: np.ndarray, num: int) -> np.ndarray:
+    """``num`` of the classes, in ascending order: of every group a share, at most one more or fewer than its due."""
+    order = _shuffled(label, "spread")
+    order = order[np.argsort(group[np.searchsorted(label, order)], kind="stable")]
+    return np.sort(order[(2 * np.arange(num) + 1) * len(label) // max(1, 2 * num)])
 
 
 def _random(label: np.ndarray, seed: int) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ The set latent c is a map of the images' own size. Each image sees it through an
 decides, and a few convolutions of what it sees condition the pixels.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -26,8 +25,7 @@ def seen_through(x: jax.Array, affine: jax.Array) -> jax.Array:
     half = (x.shape[-2] - 1) / 2  # pixels
     x = jnp.broadcast_to(x, (*affine.shape[:2], *x.shape[2:]))
     theta = affine.reshape(*affine.shape[:2], 2, 3).astype(jnp.float32)
-    one = functools.partial(warp, border="constant")
-    return jax.vmap(jax.vmap(one))(x.astype(jnp.float32), theta[..., :2], half * theta[..., 2])
+    return jax.vmap(jax.vmap(warp))(x.astype(jnp.float32), theta[..., :2], half * theta[..., 2])
 
 
 class Affine(nn.Module):

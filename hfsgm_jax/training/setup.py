@@ -24,8 +24,6 @@ from hfsgm_jax.training.state import TrainState, init_state
 from hfsgm_jax.training.step import BATCH_KEY, Batch, Metrics, make_step
 from hfsgm_jax.training.validation import make_validation
 
-STREAM_LOOK = 256  # images looked at where not all are in memory
-
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
@@ -93,8 +91,8 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     mesh = devices.make_mesh(config.train.devices)
     _check_together(config, model, shape, mesh)
 
-    spec = data.SetSpec.from_config(config.data, targets, replace=objective.replace)
-    train_data, fixed, drawn = processes.writer_first(lambda: _load(config, model, spec, dataset), "data")
+    load = lambda: _load(config, model, objective.replace, dataset)  # noqa: E731
+    spec, train_data, fixed, drawn = processes.writer_first(load, "data")
     config = _resolved(config, spec, train_data)
     sample, batches = _feed(train_data, spec, config, mesh)
 
@@ -155,16 +153,15 @@ def _check_together(config: ConfigDict, model: Any, shape: tuple[int, ...], mesh
         )
 
 
-def _load(config: ConfigDict, model: Any, spec: Any, dataset: Any) -> tuple[Any, Sets, Sets | None]:
-    """The training data, the fixed sets of the validation, and those of the objective (None: the same ones)."""
+def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[Any, Any, Sets, Sets | None]:
+    """The make-up of batches, the data, the fixed sets of the validation, and the objective's (None: the same ones)."""
     train_data = data.load_dataset(config.data, "train", dataset=dataset)
-    if LIKELIHOODS[model.likelihood].levels == 2 and config.data.binarize == "none":
-        images = train_data.images[:STREAM_LOOK] if config.data.stream else train_data.images
-        if ((images != 0) & (images != images.max())).any():
-            raise ConfigError(
-                f"model.likelihood={model.likelihood!r} is of binary pixels, and the images of {config.data.source!r} "
-                "are grey: use data.binarize='dynamic', or model.likelihood='discretized_logistics'"
-            )
+    spec = data.SetSpec.from_config(config.data, config_lib.num_targets(config), replace, train_data.binary)
+    if LIKELIHOODS[model.likelihood].levels == 2 and config.data.binarize == "none" and not train_data.binary:
+        raise ConfigError(
+            f"model.likelihood={model.likelihood!r} is of binary pixels, and the images of {config.data.source!r} "
+            "are grey: use data.binarize='dynamic', or model.likelihood='discretized_logistics'"
+        )
     if spec.targets and config.objective.targets and spec.targets > train_data.size.min():
         raise ConfigError(
             f"objective.targets={spec.targets}: the smallest class of the training data has {train_data.size.min()} "
@@ -174,8 +171,8 @@ def _load(config: ConfigDict, model: Any, spec: Any, dataset: Any) -> tuple[Any,
     num, seed = config.eval.val_sets, config.eval.seed
     fixed = data.fixed_sets(val_data, config.data.set_size, num, seed, config.data.binarize)
     if not (spec.targets or spec.group_size):
-        return train_data, fixed, None
-    return train_data, fixed, data.drawn_sets(val_data, dataclasses.replace(spec, rows=num), seed)
+        return spec, train_data, fixed, None
+    return spec, train_data, fixed, data.drawn_sets(val_data, dataclasses.replace(spec, rows=num), seed)
 
 
 def _resolved(config: ConfigDict, spec: Any, dataset: Any) -> ConfigDict:

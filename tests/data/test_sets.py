@@ -109,6 +109,14 @@ def test_dihedral_copies_are_classes(dataset):
     assert len({(int(x), int(index)) for x, index in zip(corner, label % 8, strict=True)}) == 8
 
 
+def test_a_share_of_the_sets_stays_as_drawn_and_binary_pixels_stay_binary():
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 2, (400, 2, 8, 8, 1)), jnp.float32)
+    spec = SetSpec(rows=400, low=2, high=2, rotate=180.0, affine=0.1, augmented=0.25, binary=True)
+    out = jax.jit(lambda k, x: augment.augment_rows(k, x, None, spec))(jax.random.split(jax.random.key(0), 400), images)
+    changed = (np.asarray(out) != np.asarray(images)).any((1, 2, 3, 4))
+    assert set(np.unique(out)) == {0, 1} and abs(changed.mean() - 0.25) < 0.05
+
+
 @pytest.mark.parametrize("change", [dict(flip=True), dict(rotate=180.0), dict(affine=0.1)])
 def test_augmentation_stays_in_range_and_is_shared_by_the_set(change):
     image = jax.random.uniform(jax.random.key(1), (8, 8, 1))
@@ -122,10 +130,10 @@ def test_augmentation_stays_in_range_and_is_shared_by_the_set(change):
 
 
 def test_spec_from_config(config):
-    assert SetSpec.from_config(config) == SetSpec(rows=16, low=5, high=5, binarize="dynamic")
+    assert SetSpec.from_config(config) == SetSpec(rows=16, low=5, high=5, binarize="dynamic", augmented=0.5)
     config.update(set_size=(2, 20), dihedral=True, copies=3)
     assert hash(SetSpec.from_config(config, 4)) == hash(
-        SetSpec(16, 2, 20, "dynamic", dihedral=True, targets=4, copies=3)
+        SetSpec(16, 2, 20, "dynamic", augmented=0.5, dihedral=True, targets=4, copies=3)
     )
 
 

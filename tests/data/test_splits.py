@@ -5,7 +5,8 @@ from hfsgm_jax.data import load_dataset
 from hfsgm_jax.data.splits import split_classes
 from hfsgm_jax.errors import DataError
 
-NS_TEST = [4, 5, 8, 9, 10]  # the first test classes of `ns`
+NS_TEST = [4, 8, 15, 16, 22]  # the first test classes of `ns`
+BACK_EVAL_VAL = [6, 10, 13, 23, 25]  # the first validation classes of `back_eval`
 
 
 def omniglot_like():
@@ -26,7 +27,8 @@ def test_splits_are_disjoint_and_complete(scheme):
         assert 0 < (classes["train"] < 964).sum() < 964  # background and evaluation are mixed
     if scheme == "back_eval":
         assert sizes == dict(train=867, val=97, test=659)
-        np.testing.assert_array_equal(classes["train"], np.arange(867))
+        due = np.bincount(group[:964]) * 97 / 964
+        assert (np.abs(np.bincount(group[classes["val"]]) - due) < 1).all()  # of every alphabet its share
     if scheme == "alphabet":
         assert not set(group[classes["train"]]) & set(group[classes["val"]])
         assert len(set(group[classes["val"]])) == 5 and sizes["test"] == 659
@@ -34,10 +36,18 @@ def test_splits_are_disjoint_and_complete(scheme):
         assert sizes == dict(train=1623 - 162 - 325, val=162, test=325)
 
 
+def test_all_but_the_test_classes_of_ns_are_trained_on_in_vhe_1200():
+    ns, vhe = (split_classes(scheme, *omniglot_like(), seed=0) for scheme in ("ns", "vhe_1200"))
+    np.testing.assert_array_equal(vhe["test"], ns["test"])
+    np.testing.assert_array_equal(vhe["train"], np.setdiff1d(np.arange(1623), ns["test"]))
+    np.testing.assert_array_equal(vhe["val"], ns["val"])
+
+
 def test_splits_never_change():
     label, group, part = omniglot_like()
     for seed in (0, 1):
-        assert split_classes("ns", label, group, part, seed)["test"][:5].tolist() == NS_TEST
+        for scheme, name, first in (("ns", "test", NS_TEST), ("back_eval", "val", BACK_EVAL_VAL)):
+            assert split_classes(scheme, label, group, part, seed)[name][:5].tolist() == first
     a, b = (split_classes("random", label, group, part, seed)["test"] for seed in (0, 1))
     assert set(a) != set(b)
 
