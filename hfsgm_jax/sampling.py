@@ -122,22 +122,45 @@ def one_pass(
 ) -> Images:
     """The paper's eq. 6: c_L from q(c_L | X), all below it from the prior: ``[B, num, H, W, C]``.
 
+    The images of a row share their c; where the prior of c sees images (eq. 3), c_L alone, and the number of images
+    that are drawn changes none of them.
     Arguments as `conditional`.
     """
     chunk = min(chunk, num)
-    context_key, trace_key, pixel_key = jax.random.split(key, 3)
+    context_key, key = jax.random.split(key)
     features = None if encode is None else encode(sets)
     context = apply(sets, Plan(), context_key, features=features, temperature=temperature)
     _require_context(context)
-    plates = dict.fromkeys(latent.plate for latent in context.latents if latent.plate != IMAGE)
-    given = {top.label: top.value for top in (context.on(plate)[0] for plate in plates)}
-    new = blank_sets(sets.num_rows, chunk, sets.images.shape[2:])
+    given, shape = _top_shared(context), sets.images.shape[2:]
+    if context.prior_sees_images:
+        return _one_by_one(apply, given, sets.num_rows, num, shape, key, temperature, draw, chunk)
+    trace_key, pixel_key = jax.random.split(key)
+    new = blank_sets(sets.num_rows, chunk, shape)
 
     def part(index):
         shifted = new.replace(slots=new.slots + index * chunk)
         trace = apply(shifted, PRIOR, trace_key, given=given, temperature=temperature)
         return _show(trace.px, jax.random.fold_in(pixel_key, index), draw)
 
+    return _in_chunks(part, num, chunk)
+
+
+def _top_shared(trace: Trace) -> dict[str, jax.Array]:
+    """Label -> value of the top latent of every shared plate."""
+    plates = dict.fromkeys(latent.plate for latent in trace.latents if latent.plate != IMAGE)
+    return {top.label: top.value for top in (trace.on(plate)[0] for plate in plates)}
+
+
+def _one_by_one(apply, given, num_rows, num, image_shape, key, temperature, draw, chunk) -> Images:
+    """``[B, num, H, W, C]``, all but ``given`` from the prior, each image in a traversal of its own."""
+    new = blank_sets(num_rows, 1, image_shape)
+
+    def one(number):
+        trace_key, pixel_key = jax.random.split(jax.random.fold_in(key, number))
+        trace = apply(new, PRIOR, trace_key, given=given, temperature=temperature)
+        return jax.tree.map(lambda x: x[:, 0], _show(trace.px, pixel_key, draw))
+
+    part = lambda index: jax.vmap(one, out_axes=1)(index * chunk + jnp.arange(chunk))
     return _in_chunks(part, num, chunk)
 
 
@@ -211,9 +234,15 @@ def unconditional(
     temperature: Temperature = None,
     draw: Draw = False,
 ) -> Images:
-    """``num_rows`` imagined classes with ``num`` images each, all from the prior: ``[B, num, H, W, C]``."""
+    """``num_rows`` imagined classes with ``num`` images each, all from the prior: ``[B, num, H, W, C]``.
+
+    The images of a class share latents as those of `one_pass` do.
+    """
     trace_key, pixel_key = jax.random.split(key)
     trace = apply(blank_sets(num_rows, num, image_shape), PRIOR, trace_key, temperature=temperature)
+    if trace.prior_sees_images:
+        given = _top_shared(trace)
+        return _one_by_one(apply, given, num_rows, num, image_shape, pixel_key, temperature, draw, num)
     return _show(trace.px, pixel_key, draw)
 
 

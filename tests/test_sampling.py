@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfsgm_jax import sampling
+from hfsgm_jax import models, sampling
 from hfsgm_jax.trace import IMAGE, SET, Sets
 
 SHAPE = (28, 28, 1)
@@ -65,6 +65,21 @@ def test_one_pass_gives_the_top_set_latent_and_nothing_else(tiny):
     _, new = spy.calls
     assert list(new.given) == ["c2"]
     assert new.plan.source(SET, 1) == new.plan.source(IMAGE, 2) == "prior"
+
+
+def test_the_number_of_images_changes_none_of_them_where_the_prior_of_c_sees_images():
+    model = models.chfsgm(width=8, encoder_width=4, layers=2, blocks=1, c_channels=2, z_channels=2)
+    sets, key = sets_of(2, 2), jax.random.key(1)
+    variables = jax.jit(model.init)({"params": key, "sample": key}, sets)
+    variables = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(key, x.shape), variables)
+    apply, _ = sampling.bind(model, variables)
+    for draw in (
+        lambda num: sampling.one_pass(apply, sets, num, key, chunk=2),
+        lambda num: sampling.unconditional(apply, 2, num, SHAPE, key),
+    ):
+        three, one = (np.asarray(jax.jit(draw, static_argnums=0)(num)) for num in (3, 1))
+        np.testing.assert_allclose(three[:, :1], one, atol=1e-4)
+        assert np.abs(three[:, 0] - three[:, 1]).max() > 1e-3
 
 
 def test_refinement_is_one_program_whatever_its_length(tiny):
