@@ -10,8 +10,8 @@ An episode is Y classes, each a support set X_y, and Q queries x. Every classifi
   kl, kl_all       -KL(q(c | X_y) || q(c | x)) of the lowest layer of c, or summed over all layers, nats; each set
                    under its own ancestors, without noise (NS)
 
-p(x | c) is estimated by importance sampling of z ~ q(z | x, c). The same noise serves all classes and
-all queries: no class has the luckier draw, and a score depends on its class and its query alone.
+p(x | c) is estimated by importance sampling of z ~ q(z | x, c). Every class draws its own noise, which serves all
+queries. (One noise for all classes would hide a c that says nothing: whatever little the posteriors differ by decides.)
 
 Where the prior of c sees the latents of images (`Trace.prior_sees_images`, the paper's eq. 3),
 p(x | c) is the product of p(z_l | z_{l+1}, c_l) and p(x | z, c) at a fixed c: what the paper computes,
@@ -48,6 +48,7 @@ def scores(
     classifiers: Sequence[str] = CLASSIFIERS,
     num_samples: int = 20,
     num_samples_z: int = 10,
+    shared_noise: bool = False,
     chunk: int = 512,
 ) -> dict[str, jax.Array]:
     """The score of every class for every query, by each classifier.
@@ -62,6 +63,7 @@ def scores(
       classifiers: which of `CLASSIFIERS`. mean_log and log_mean together cost as much as one.
       num_samples: samples of c (and of z for elbo_difference, which averages as many differences).
       num_samples_z: importance samples of z for each of c.
+      shared_noise: the same noise for all classes.
       chunk: images decoded at once, at least one per class; changes nothing but memory and speed.
 
     Returns:
@@ -76,13 +78,15 @@ def scores(
     sampled = tuple(name for name in classifiers if name not in DIVERGENCES)
     if sampled:
 
-        def of_class(row, row_features):
+        def of_class(row, row_features, key):
             row, row_features = jax.tree.map(lambda x: x[None], (row, row_features))
             draw = lambda key: _draw(apply, row, row_features, query, key, sampled, num_samples_z, images)  # noqa: E731
             return _average(draw, key, num_samples)
 
         images = max(1, chunk // supports.num_rows)
-        out = jax.vmap(of_class, out_axes=1)(supports, features)
+        number = jnp.arange(supports.num_rows) * (not shared_noise)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
+        out = jax.vmap(of_class, out_axes=1)(supports, features, keys)
     if set(classifiers) & set(DIVERGENCES):
         out |= _kl_scores(apply, supports, features, query)
     return {name: out[name] for name in classifiers}

@@ -10,8 +10,8 @@ from hfsgm_jax import Dataset
 
 CLASSES, POINTS = 100, 100  # classes of each of train, val and test; numbers per class
 SIGMA = 0.3  # standard deviation of a Gaussian class, and of both halves of a mixture
-GAP = 1.5  # between the means of the halves
-KAPPA = 10.0  # concentration of a von Mises class
+GAP = 4.0  # between the means of the halves
+KAPPA = 2.0  # concentration of a von Mises class
 BETA = 1.0  # rate of a gamma class
 ALPHA = (1.0, 10.0)  # range of its shape
 SUBSETS = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [1, 3, 5, 7], [2, 4, 6, 8]])  # of a discrete class

@@ -24,12 +24,12 @@ from hfsgm_jax.training.step import Batch, make_step, training_plan
 
 ROWS = 10  # sets per step: an epoch shows each of the 100 training classes once
 WARMUP, EPOCHS = 50, 200  # epochs in which the weight of the KL grows, and those that follow (as in the paper)
-ERROR_BATCHES = 100  # that a training error is the mean over
+ERROR_BATCHES = 1000  # that a training error is the mean over: as many sets as there are numbers
 DRAWS = 5  # sets D per test class
 QUERIES = 20  # numbers x' per test class and D
 SAMPLES_C = 20  # of q(c; D), that nll and error average over
 IMPORTANCE_SAMPLES = 200
-MEASURES = ("kl", "nll", "error", "joint_nll")
+MEASURES = ("kl", "nll", "error", "error_shared", "joint_nll")
 ERROR_SEED = 2**31 - 1  # no run has it
 
 
@@ -54,7 +54,7 @@ class Runs:
       config: of `study_config`; ``data.set_size`` is the largest of ``sizes``. A run's seed is ``config.seed`` plus
         its restart.
       sizes: the |D|.
-      restarts: independent runs of each.
+      restarts: independent runs of each; every second one has the whole KL from the first step on.
     """
 
     def __init__(self, config: ConfigDict, sizes: Sequence[int], restarts: int):
@@ -64,7 +64,8 @@ class Runs:
         self.sizes, self.restarts = tuple(sizes), restarts
         self.test_data = data.load_dataset(self.config.data, "test", dataset=dataset)
         self.set_size = jnp.repeat(jnp.array(self.sizes), restarts)
-        self.seed = config.seed + jnp.tile(jnp.arange(restarts), len(self.sizes))
+        restart = jnp.tile(jnp.arange(restarts), len(self.sizes))
+        self.seed, self.annealed = config.seed + restart, restart % 2 == 0
 
     def sample(self, table: tuple[data.Table, jax.Array], key: jax.Array) -> Sets:
         """A batch of a run; the table is (the classes, the run's |D|)."""
@@ -86,15 +87,20 @@ class Runs:
         config, classes = self.config, self.ready.dataset.table()
         optimizer = make_optimizer(config.optimizer, config.train.steps)
         measure = objectives.OBJECTIVES[config.objective.name].sums
-        step = make_step(self.model, measure, self.sample, optimizer, config, self.ready.mesh)
+
+        def step(state, batch, annealed):
+            def own(trace, sets, kl_weight, **weights):
+                return measure(trace, sets, kl_weight=jnp.where(annealed, kl_weight, 1.0), **weights)
+
+            return make_step(self.model, own, self.sample, optimizer, config, self.ready.mesh)(state, batch)
 
         @jax.jit
         def all_runs(classes):
             roots = jax.vmap(jax.random.key)(self.seed)
             states = jax.vmap(self.start)(self.seed)
-            steps = jax.vmap(step, (0, Batch((None, 0), 0)))
+            steps = jax.vmap(step, (0, Batch((None, 0), 0), 0))
             batch = Batch((classes, self.set_size), roots)
-            one_step = lambda states, _: (steps(states, batch)[0], None)  # noqa: E731
+            one_step = lambda states, _: (steps(states, batch, self.annealed)[0], None)  # noqa: E731
             states, _ = jax.lax.scan(one_step, states, length=config.train.steps)
             errors = jax.vmap(self._training_error, (0, None, 0))(states.params, classes, self.set_size)
             return states.params, errors, states.skipped
@@ -157,18 +163,17 @@ def _few_shot(apply, encode, size, whole: Sets, key) -> dict[str, jax.Array]:
     support = Sets.of(whole.images, (jnp.arange(whole.num_slots) < size) & whole.observed)
     (c,) = apply(support, Plan(), key).on(SET)
     queries = whole.images[:, -QUERIES:]
-    log_p = classification.scores(
-        apply,
-        encode,
-        support,
-        queries.reshape(-1, *queries.shape[2:]),
-        jax.random.fold_in(key, 1),
-        classifiers=("mean_log",),
-        num_samples=SAMPLES_C,
-        num_samples_z=1,
-        chunk=num * num * QUERIES,
-    )["mean_log"].reshape(num, QUERIES, num)
-    own = jnp.take_along_axis(log_p, jnp.arange(num)[:, None, None], 2)
-    wrong = (log_p > own) + 0.5 * (log_p == own)
-    error = (wrong.sum(2) - 0.5) / (num - 1)  # without the tie of the own class with itself
-    return {"kl": objectives.latent_kl(c)[:, 0], "nll": -own.mean((1, 2)), "error": error.mean(1)}
+    settings = dict(classifiers=("mean_log",), num_samples=SAMPLES_C, num_samples_z=1, chunk=num * num * QUERIES)
+
+    def own_and_error(shared_noise):
+        all_queries, noise = queries.reshape(-1, *queries.shape[2:]), jax.random.fold_in(key, 1)
+        log_p = classification.scores(
+            apply, encode, support, all_queries, noise, shared_noise=shared_noise, **settings
+        )["mean_log"].reshape(num, QUERIES, num)
+        own = jnp.take_along_axis(log_p, jnp.arange(num)[:, None, None], 2)
+        wrong = (log_p > own) + 0.5 * (log_p == own)
+        return own, ((wrong.sum(2) - 0.5) / (num - 1)).mean(1)  # without the tie of the own class with itself
+
+    (own, error), (_, error_shared) = own_and_error(False), own_and_error(True)
+    nll = -own.mean((1, 2))
+    return {"kl": objectives.latent_kl(c)[:, 0], "nll": nll, "error": error, "error_shared": error_shared}

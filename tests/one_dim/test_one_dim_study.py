@@ -20,8 +20,11 @@ def test_runs_side_by_side_are_those_of_the_plain_training_step():
     runs = Runs(tiny_study(largest=3), sizes=(2, 3), restarts=2)
     params, errors = runs.train()
     assert errors.shape == (2, 2) and np.isfinite(errors).all()
-    second = jax.tree.map(lambda x: x[1], params)
-    chex.assert_trees_all_close(second, _alone(tiny_study(largest=2), seed=1), rtol=1e-4, atol=1e-6)
+    for restart, warmup in enumerate((2, 0)):  # every second run is not annealed
+        config = tiny_study(largest=2)
+        config.objective.kl_warmup = warmup
+        run = jax.tree.map(lambda x, restart=restart: x[restart], params)
+        chex.assert_trees_all_close(run, _alone(config, seed=restart), rtol=1e-4, atol=1e-6)
 
 
 def _alone(config, seed):
@@ -69,7 +72,12 @@ def test_measures_of_models_whose_values_are_known():
 def test_the_command_writes_results_table_and_figure(tmp_path, capsys):
     args = study.parse(["--out", str(tmp_path / "out"), "--sizes", "1", "2", "--restarts", "1"])
     small = tiny_study(objective="ns", largest=2, known=(laws.SIGMA,))
-    records = [*study.study(small, args.sizes, args.restarts), study.exact(small)]
+    records, found = study.study(small, args.sizes, args.restarts)
+    better = {name: values + (0.1 if name == "kl" else -0.1) for name, values in found.items()}
+    compared = [*study.claims({"ns": found, "vhe": better}, "gaussian", args.sizes)]
+    assert len(compared) == 2 * len(MEASURES) and all(record["holds"] for record in compared)
+    assert not any(r["holds"] for r in study.claims({"ns": better, "vhe": found}, "gaussian", args.sizes))
+    records += [study.exact(small), *compared]
     study.write(records, args, 1.0)
     found = json.loads((args.out / "results.json").read_text())
     assert (
@@ -77,10 +85,11 @@ def test_the_command_writes_results_table_and_figure(tmp_path, capsys):
         and found["conditions"]["importance_samples"] == 200
         and "commit" in found["machine"]
     )
-    assert {r["name"] for r in records} == {"training_error", *MEASURES}
+    assert {r["name"] for r in records} - {f"{name}_difference" for name in MEASURES} == {"training_error", *MEASURES}
     table = (args.out / "table.md").read_text()
-    assert len(table.splitlines()) == 2 + len(MEASURES) + 1 and "gaussian" in table and "exact" in table
-    assert {line.replace("\\|", "").count("|") for line in table.splitlines()} == {6}
+    assert "gaussian" in table and "exact" in table and "hold in 10 of 10 cells" in table
+    lines = [line.replace("\\|", "") for line in table.splitlines()]
+    assert [line.count("|") for line in lines] == [6] * (3 + len(MEASURES)) + [0] * 3 + [5] * (2 + len(MEASURES))
     assert (args.out / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert "gaussian ns: trained" in capsys.readouterr().out
 
