@@ -13,7 +13,7 @@ from hfsgm_jax.trace import GROUP, SET, STYLE, Sets
 
 BINARIZE = ("none", "dynamic")
 _SHUFFLE = 2**32 - 1  # no row has this index
-_AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles style_size copies".split()
+_AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles style_size copies by_size".split()
 
 
 def set_size_range(set_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -36,6 +36,7 @@ class SetSpec:
       styles: number of styles of the images; 0: they have none.
       style_size: images of the target's style, before the target, that inform the style's latent.
       replace: the context is drawn with replacement.
+      by_size: classes are drawn in proportion to their images.
       copies: factor on the class size, for augmentations that count as new images.
     """
 
@@ -55,6 +56,7 @@ class SetSpec:
     style_size: int = 0
     replace: bool = False
     copies: int = 1
+    by_size: bool = False
 
     @classmethod
     def from_config(cls, config: Any, targets: int = 0, replace: bool = False, binary: bool = False) -> "SetSpec":
@@ -65,7 +67,8 @@ class SetSpec:
 
 
 def sample_sets(table: Table, key: jax.Array, spec: SetSpec, rows: jax.Array | None = None) -> Sets:
-    """Draws sets: the classes without replacement where there are at least as many as rows, else with.
+    """Draws sets: the classes without replacement where there are at least as many as rows, else with; all alike, or
+    with ``by_size`` by their numbers of images.
 
     Images within a context (unless ``spec.replace``) and within the targets are distinct; a target may also be in the
     context, from which it is drawn apart. A class with fewer images than the set gives all of them, the other slots
@@ -96,7 +99,8 @@ def draw_sets(table: Table, key: jax.Array, spec: SetSpec, rows: jax.Array | Non
     draws = jax.vmap(lambda k: jax.random.uniform(k, (sum(counts),)))(row_keys)
     for_class, for_context, for_targets, for_group, for_style = jnp.split(draws, np.cumsum(counts)[:-1], axis=1)
     copies = augment.DIHEDRAL if spec.dihedral else 1
-    copy = _draw_classes(key, for_class[:, 0], rows, table.size.shape[0] * copies, spec.rows)
+    weight = jnp.repeat(table.size if spec.by_size else jnp.ones_like(table.size), copies)
+    copy = _draw_classes(key, for_class[:, 0], rows, weight, spec.rows)
     classes, dihedral_index = copy // copies, copy % copies
     size = table.size[classes]
     of_class = lambda member, mask: (member, mask, table.start[classes][:, None] + jnp.where(mask, member, 0))
@@ -148,12 +152,14 @@ def _row_keys(key: jax.Array, spec: SetSpec, rows: jax.Array | None) -> tuple[ja
     return rows, jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
-def _draw_classes(key: jax.Array, draws: jax.Array, rows: jax.Array, num_classes: int, num_rows: int) -> jax.Array:
-    """The class of every row: distinct ones where there are enough, else by ``draws``."""
-    if num_classes < num_rows:
-        return jnp.floor(draws * num_classes).astype(jnp.int32)
-    order = jax.random.uniform(jax.random.fold_in(key, _SHUFFLE), (num_classes,))
-    return jax.lax.top_k(order, num_rows)[1][rows]
+def _draw_classes(key: jax.Array, draws: jax.Array, rows: jax.Array, weight: jax.Array, num_rows: int) -> jax.Array:
+    """The class of every row, by ``weight`` ``[classes]``: distinct ones where there are enough, else by ``draws``."""
+    if len(weight) < num_rows:
+        ends = jnp.cumsum(weight)
+        return jnp.searchsorted(ends, jnp.floor(draws * ends[-1]), side="right").astype(jnp.int32)
+    order = jax.random.uniform(jax.random.fold_in(key, _SHUFFLE), weight.shape)
+    # Without replacement, each next one by the weights of those left (Efraimidis and Spirakis 2006).
+    return jax.lax.top_k(jnp.log(order) / weight, num_rows)[1][rows]
 
 
 def _draw_context(draws: jax.Array, size: jax.Array, spec: SetSpec) -> tuple[jax.Array, jax.Array]:
