@@ -18,8 +18,9 @@ from hfsgm_jax.config import flatten
 from hfsgm_jax.errors import ConfigError
 
 COVERED = """model.name=scha_vae model.aggregate=lag model.prior_sees_images=False model.likelihood=bernoulli
-model.pixelcnn_layers=0 model.patch=1 model.border=pad model.decoder_context=full objective.name=ns optimizer.name=adam
-optimizer.clip=norm optimizer.accumulate=1 data.binarize=dynamic train.steps_per_dispatch=1""".split()
+model.pixelcnn_layers=0 model.patch=1 model.border=pad model.decoder_context=full model.std=softplus
+objective.name=ns optimizer.name=adam optimizer.clip=norm optimizer.accumulate=1 data.binarize=dynamic
+train.steps_per_dispatch=1""".split()
 
 
 def check(config: Any) -> None:

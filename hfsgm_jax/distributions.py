@@ -66,6 +66,16 @@ def softplus_normal(params: jax.Array) -> Normal:
     return Normal(loc, softplus_scale(raw))
 
 
+def exp_normal(params: jax.Array) -> Normal:
+    """Mean and log-variance, stacked on the last axis -> a Normal; the log-variance is clipped."""
+    loc, log_variance = jnp.split(_f32(params), 2, -1)
+    return Normal(loc, clipped_exp_scale(log_variance))
+
+
+# How a network's numbers become a Normal; both are N(0, 1) (softplus: plus the floor) at zero.
+NORMALS = {"softplus": softplus_normal, "exp": exp_normal}
+
+
 def kl(q: Normal, p: Normal) -> jax.Array:
     """Elementwise KL(q || p) of two diagonal Gaussians, nats; exactly 0 where they are equal."""
     ratio = q.scale / p.scale

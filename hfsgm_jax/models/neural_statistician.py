@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, clipped_exp_scale
+from hfsgm_jax.distributions import Normal, exp_normal
 from hfsgm_jax.models import keywords as kw
 from hfsgm_jax.models.base import Node, SetModel
 from hfsgm_jax.models.constructor import IMAGE_SIZES, ImageShape, check_heads, check_images, constructor, pixel_head
@@ -22,12 +22,6 @@ from hfsgm_jax.nn.layers import Dense
 from hfsgm_jax.trace import GROUP, IMAGE, SET, Sets
 
 SHARED = SET, GROUP  # plates of shared latents, the one nearest to the images first
-
-
-def moments(params: jax.Array) -> Normal:
-    """Mean and log-variance, stacked on the last axis -> a Normal; the log-variance is clipped."""
-    loc, log_variance = jnp.split(params.astype(jnp.float32), 2, -1)
-    return Normal(loc, clipped_exp_scale(log_variance))
 
 
 def _above(state: dict[str, tuple[jax.Array, ...]], *plates: str) -> jax.Array | None:
@@ -66,7 +60,6 @@ class SetNode(StatisticianNode):
 
     Attributes:
       aggregate, heads: pooling of q; p pools by `prior_aggregate`.
-      pre_pool: a residual net on every image before pooling (vectors without LAG).
       prior_sees_images: p(c_l) pools z_{l+1} over the present slots (eq. 3); else it sees c_{l+1}.
       below_images: there are latents of images above this one (not below the latent of a group).
     """
@@ -75,9 +68,13 @@ class SetNode(StatisticianNode):
     aggregate: str = "mean"
     prior_aggregate: str = "mean"
     heads: int = 4
-    pre_pool: bool = False
     prior_sees_images: bool = False
     below_images: bool = True
+
+    @property
+    def _has_nets(self) -> bool:
+        """Vectors that LAG does not pool: ELU and a residual net on every image before the pooling."""
+        return not self.spatial and self.aggregate != "lag"
 
     def setup(self):
         head = dict(width=self.width, channels=self.channels, blocks=self.blocks, dtype=self.dtype)
@@ -92,18 +89,17 @@ class SetNode(StatisticianNode):
         if self.prior_sees_images:
             self.p_from_z = linear()
             self.p_pool = Aggregate(self.prior_aggregate, self.heads, self.dtype)
-        if self.pre_pool:
+        if self._has_nets:
             self.q_net, self.p_net = ResidualNet(self.blocks, self.dtype), ResidualNet(self.blocks, self.dtype)
 
     def _per_image(self, x, net, counted, train):
-        """What happens to every image before pooling: on vectors ELU and a residual net, normed over ``counted``."""
-        if not self.spatial:
-            x = nn.elu(x)
-        return getattr(self, net)(x, counted, train) if self.pre_pool else x
+        """What happens to every image before pooling, normed over ``counted``."""
+        return getattr(self, net)(nn.elu(x), counted, train) if self._has_nets else x
 
-    def _after_pool(self, pooled, from_c):
-        """c_{l+1} goes around the pooling, except where LAG replaces it outright (HFSGM-LAG)."""
-        return pooled + from_c if self.pre_pool or self.spatial else pooled
+    @staticmethod
+    def _after_pool(pooled, from_c, aggregate):
+        """c_{l+1} goes around the pooling, except where LAG replaces it outright."""
+        return pooled if aggregate == "lag" else pooled + from_c
 
     def prior(self, state, sets, train):
         if self.top:
@@ -114,7 +110,7 @@ class SetNode(StatisticianNode):
         x = self._per_image(x, "p_net", sets.observed, train)
         if self.prior_sees_images:
             x, _ = self.p_pool(x, sets.present)
-        return moments(self.p_head(self._after_pool(x, from_c), sets.observed, train)), None
+        return exp_normal(self.p_head(self._after_pool(x, from_c, self.prior_aggregate), sets.observed, train)), None
 
     def posterior(self, state, features, sets, train):
         context = sets.context_of(self.plate)
@@ -126,8 +122,8 @@ class SetNode(StatisticianNode):
             if self.below_images:
                 x = x + self.q_from_z(_above(state, IMAGE))
             pooled, weights = self.q_pool(self._per_image(x, "q_net", context, train), context)
-            pooled = self._after_pool(pooled, from_c)
-        return moments(self.q_head(pooled, sets.observed, train)), weights
+            pooled = self._after_pool(pooled, from_c, self.aggregate)
+        return exp_normal(self.q_head(pooled, sets.observed, train)), weights
 
 
 class GroupNode(SetNode):
@@ -155,12 +151,12 @@ class ImageNode(StatisticianNode):
         if z is None and c is None:
             return self._standard(sets), None
         x = nn.elu(self.p_merge((z, c), sets.observed, train))
-        return moments(self.p_head(self.p_net(x, sets.observed, train), sets.observed, train)), None
+        return exp_normal(self.p_head(self.p_net(x, sets.observed, train), sets.observed, train)), None
 
     def posterior(self, state, features, sets, train):
         z, c = _above(state, IMAGE), _above(state, *SHARED)
         x = nn.elu(self.q_merge((features, z, c), sets.observed, train))
-        return moments(self.q_head(self.q_net(x, sets.observed, train), sets.observed, train)), None
+        return exp_normal(self.q_head(self.q_net(x, sets.observed, train), sets.observed, train)), None
 
 
 def _build(image_shape: ImageShape, spatial: bool, num_c: int, **keywords: Any) -> SetModel:
@@ -181,7 +177,6 @@ def _build(image_shape: ImageShape, spatial: bool, num_c: int, **keywords: Any) 
                 channels=k.c_channels,
                 top=top and not k.a_channels,
                 prior_aggregate="mean" if spatial else k.aggregate,
-                pre_pool=not spatial and k.aggregate != "lag" and (k.a_channels > 0 or not top),
                 prior_sees_images=sees,
                 below_images=not top,
                 **pool,

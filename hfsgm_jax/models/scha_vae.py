@@ -13,7 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, softplus_normal
+from hfsgm_jax.distributions import NORMALS, Normal
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.keys import FLAG, Key, one_of, text, whole
 from hfsgm_jax.models import keywords as kw
@@ -56,6 +56,7 @@ class PathNode(Node):
       width: W of both paths.
       channels: of the latent, per position.
       scale: 1/sqrt(L), on everything this layer adds to a path.
+      std: how standard deviations are made, a name in `distributions.NORMALS`.
       remat: blocks are computed again in the backward pass.
     """
 
@@ -63,6 +64,7 @@ class PathNode(Node):
     width: int = 128
     channels: int = 32
     scale: float = 1.0
+    std: str = "softplus"
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -82,10 +84,13 @@ class PathNode(Node):
     def skip(self, state: Paths, zeros: jax.Array) -> Paths:
         return state
 
+    def _normal(self, params: jax.Array) -> Normal:
+        return NORMALS[self.std](params)
+
     def _split(self, params: jax.Array) -> tuple[Normal, jax.Array]:
         """Moments and residual from the prior's block, whose last layer starts at zero."""
         p = 2 * self.channels
-        return softplus_normal(params[..., :p]), params[..., p:].astype(self.dtype)
+        return self._normal(params[..., :p]), params[..., p:].astype(self.dtype)
 
 
 class SetNode(PathNode):
@@ -121,14 +126,14 @@ class SetNode(PathNode):
         if not (self.prior_sees_images and not self.top):
             return self._split(self.prior_block(state.xc))
         seen = state.xc + self.from_z(masked_mean(_all_slots(state.xz, sets), sets.present))
-        return softplus_normal(self.prior_moments(seen)), self.prior_residual(state.xc)
+        return self._normal(self.prior_moments(seen)), self.prior_residual(state.xc)
 
     def posterior(self, state, features, sets, train):
         evidence = state.xc + features[self.resolution]
         if not self.top:
             evidence = evidence + self.from_z(state.xz)
         pooled, weights = self.pool(evidence, sets.context_of(self.plate))
-        return softplus_normal(self.posterior_block(pooled)), weights
+        return self._normal(self.posterior_block(pooled)), weights
 
     def update(self, state, value, residual):
         xc = state.xc + residual + self.add_value(value.astype(self.dtype))
@@ -155,7 +160,7 @@ class ImageNode(PathNode):
 
     def posterior(self, state, features, sets, train):
         xz = _all_slots(state.xz, sets)
-        return softplus_normal(self.posterior_block(jnp.concatenate([xz, features[self.resolution]], -1))), None
+        return self._normal(self.posterior_block(jnp.concatenate([xz, features[self.resolution]], -1))), None
 
     def update(self, state, value, residual):
         xz = state.xz + residual + self.add_value(value.astype(self.dtype))
@@ -167,15 +172,15 @@ def _all_slots(x: jax.Array, sets: Sets) -> jax.Array:
     return jnp.broadcast_to(x, (x.shape[0], sets.num_slots, *x.shape[2:]))
 
 
-def _nodes(levels: Levels, width: int, channels: tuple[int, int], dtype: Any, remat: bool, **pool) -> tuple[Node, ...]:
+def _nodes(levels: Levels, channels: tuple[int, int], pool: dict[str, Any], **look: Any) -> tuple[Node, ...]:
     """c_L, z_L, ..., c_1, z_1 for ``levels`` (resolution, depth), low to high."""
     resolutions = [r for r, depth in levels for _ in range(depth)]
     total = len(resolutions)
     out = []
     for i, resolution in enumerate(resolutions):
-        layer = dict(layer=total - i, resolution=resolution, width=width, scale=1 / math.sqrt(total))
-        out.append(SetNode(channels=channels[0], top=i == 0, remat=remat, dtype=dtype, **pool, **layer))
-        out.append(ImageNode(channels=channels[1], remat=remat, dtype=dtype, **layer))
+        layer = dict(layer=total - i, resolution=resolution, scale=1 / math.sqrt(total), **look)
+        out.append(SetNode(channels=channels[0], top=i == 0, **pool, **layer))
+        out.append(ImageNode(channels=channels[1], **layer))
     return tuple(out)
 
 
@@ -202,6 +207,9 @@ def scha_vae(
     decoder_context: Annotated[
         str, Key(one_of("full", "top_left"), "resolution of c in the decoder: full, or the reference's one position")
     ] = "full",
+    std: Annotated[
+        str, Key(one_of(table=lambda: NORMALS), "standard deviations: softplus, or the reference's exp")
+    ] = "softplus",
     likelihood: kw.LikelihoodName = "bernoulli",
     pixelcnn_layers: kw.PixelCNNLayers = 0,
     pixelcnn_width: kw.PixelCNNWidth = 64,
@@ -219,17 +227,19 @@ def scha_vae(
         raise ConfigError(f"width={width} is no multiple of 4: blocks work on a quarter of it")
     levels = _check_pyramids(padded_size(image_shape[0]), patch, encoder=encoder, latents=latents, decoder=decoder)
     head, out_channels = pixel_head(image_shape, SimpleNamespace(**locals()))
-    look = dict(width=width, patch=patch, border=border, remat=remat, dtype=jnp.dtype(dtype))
+    look = dict(width=width, remat=remat, dtype=jnp.dtype(dtype))
+    pixels = dict(patch=patch, border=border)
     pool = dict(aggregate=aggregate, heads=heads, prior_sees_images=prior_sees_images)
     return SetModel(
-        encoder=PyramidEncoder(levels["encoder"], **look),
-        nodes=_nodes(levels["latents"][::-1], width, (c_channels, z_channels), jnp.dtype(dtype), remat, **pool),
+        encoder=PyramidEncoder(levels["encoder"], **pixels, **look),
+        nodes=_nodes(levels["latents"][::-1], (c_channels, z_channels), pool, std=std, **look),
         start=Start(width, jnp.dtype(dtype)),
         decoder=PyramidDecoder(
             levels["decoder"][::-1],
             image_size=image_shape[0],
             out_channels=out_channels,
             context=decoder_context,
+            **pixels,
             **look,
         ),
         likelihood=likelihood,

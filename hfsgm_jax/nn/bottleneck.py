@@ -119,7 +119,8 @@ class PyramidDecoder(nn.Module):
     """From the image path (and the set path) at the latents' highest resolution to pixels.
 
     ``paths`` has ``xz`` ``[B, M, r, r, width]`` and ``xc`` ``[B, 1, r, r, width]``. With
-    ``context="top_left"`` only the first position of xc is used, as in the reference code.
+    ``context="top_left"`` only the first position of xc is used, as in the reference code: it convolves
+    a map of one position, so that only the centre tap of the 3x3 kernel acts, and adds the result everywhere.
     """
 
     levels: Levels  # low to high
@@ -137,7 +138,7 @@ class PyramidDecoder(nn.Module):
         del observed, train
         xz, xc = paths.xz, paths.xc
         if self.context == "top_left":
-            xc = jnp.broadcast_to(xc[..., :1, :1, :], xc.shape)
+            xc = xc[..., :1, :1, :]
         x = Conv(self.width, dtype=self.dtype, name="from_z")(xz)
         x = x + Conv(self.width, dtype=self.dtype, name="from_c")(xc)
         scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))

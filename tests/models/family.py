@@ -31,14 +31,15 @@ STATISTICIANS = {
     "hfsgm_blind": ("hfsgm", _NS | dict(prior_sees_images=False)),
     "hfsgm_lag": ("hfsgm", _NS | _LAG | dict(condition="film")),
     "chfsgm": ("chfsgm", _NS),
-    "chfsgm_lag": ("chfsgm", _NS | _LAG | dict(condition="film")),
+    "chfsgm_lag": ("chfsgm", _NS | _LAG),
 }
+REFERENCE = dict(border="nearest", decoder_context="top_left", std="exp")
 SCHA = {
     "scha_vae": ("scha_vae", _SMALL | _PYRAMID),
     "scha_vae_max": ("scha_vae", _SMALL | _PYRAMID | dict(aggregate="max")),
     "scha_vae_lag": ("scha_vae", _SMALL | _PYRAMID | _LAG),
     "scha_vae_eq3": ("scha_vae", _SMALL | _PYRAMID | dict(prior_sees_images=True)),
-    "scha_vae_reference": ("scha_vae", _SMALL | _PYRAMID | dict(border="nearest", decoder_context="top_left")),
+    "scha_vae_reference": ("scha_vae", _SMALL | _PYRAMID | REFERENCE),
 }
 _MASKED = dict(context_prior="masked", pixelcnn_form="masked")
 VHE = {
