@@ -12,7 +12,7 @@ FIND_PYTHON = for p in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 	    && { echo $$p; break; }; done
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format parameters keys bench measure clean
+.PHONY: help quickstart test lint format parameters keys parity bench measure clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ parameters: $(VENV)/.dev  ## count the parameters of every config, and write the
 
 keys: $(VENV)/.dev  ## write docs/keys.md, the page of all keys of a config
 	@$(RUN) -m scripts.keys
+
+parity: $(VENV)/.dev  ## compare our models with the reference implementation, and write docs/parity.md
+	@JAX_PLATFORMS=cpu $(RUN) -m scripts.parity
 
 bench: $(VENV)/.requirements  ## render docs/benchmarks.md from benchmarks/results
 	@$(RUN) -m scripts.benchmarks_page

@@ -15,6 +15,7 @@ ALLOWED = {
     "trace": {"distributions"},
     "nn": {"distributions", "trace", "warp"},
     "models": {"errors", "keys", "distributions", "trace", "nn"},
+    "reference": {"errors", "trace", "models"},
     "tightening": {"trace"},
     "objectives": {"distributions", "trace", "tightening"},
     "sampling": {"distributions", "errors", "trace"},
