@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.traverse_util
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hfsgm_jax.errors import CheckpointError, check_choice
-from hfsgm_jax.models import SetModel, build_model
-from hfsgm_jax.trace import IMAGE, Plan, Sets
+from hfsgm_jax.models import SetModel, abstract_variables, build_model
+from hfsgm_jax.trace import IMAGE
 
 # Name of a model -> keywords that make ours compute what theirs does. Of their pixels only Bernoulli ones are compared.
 SWITCHES = dict.fromkeys(["vae", "bns", "ns", "cns", "hfsgm", "chfsgm"], dict(likelihood="bernoulli"))
@@ -101,9 +99,7 @@ def from_reference(
     model = build_model({**config, **SWITCHES[name]}, image_shape)
     rename = _renamer(model, name == "scha_vae")
     theirs = _their_arrays(state_dict, model)
-    rng = jax.random.key(0)
-    init = lambda: model.init({"params": rng, "sample": rng}, Sets.of(jnp.zeros((1, 1, *image_shape))), Plan())
-    ours = flax.traverse_util.flatten_dict(dict(jax.eval_shape(init)), sep="/")
+    ours = flax.traverse_util.flatten_dict(dict(abstract_variables(model)), sep="/")
     used = set()
 
     def take(path: str) -> np.ndarray:
