@@ -53,7 +53,7 @@ KEYS: dict[str, Key] = {
     "objective.alpha_decay": Key(number(0, 1, above=True), "factor of a per epoch (train.steps_per_epoch)", 1.0),
     "objective.kl_warmup": Key(whole(), "steps over which the weight of the KL grows from 0 to 1", 0),
     "objective.free_bits": Key(
-        number(), "nats per image of each set latent (KL_c by its share) that cost nothing", 0.0
+        number(), "nats per image, x |D| (ns, resample) or x |X| per set, that KL_c has free, each shared latent", 0.0
     ),
     "optimizer.name": Key(one_of("adam", "adamw", "adamax"), "rule", "adam"),
     "optimizer.learning_rate": Key(number(above=True), "highest rate", 2e-4),
@@ -61,7 +61,7 @@ KEYS: dict[str, Key] = {
     "optimizer.warmup": Key(whole(), "steps of linear warm-up", 0),
     "optimizer.decay_steps": Key(whole(), "cosine: length (0: train.steps); step: steps between decays", 0),
     "optimizer.decay_factor": Key(number(), "step, plateau: factor of a decay; cosine: final fraction", 0.5),
-    "optimizer.patience": Key(whole(1), "plateau: evaluations without improvement before a decay", 10),
+    "optimizer.patience": Key(whole(1), "plateau: evaluations without improvement before the one that decays", 10),
     "optimizer.weight_decay": Key(number(), "adamw: decoupled; adam, adamax: L2 added to the gradient", 0.0),
     "optimizer.clip": Key(one_of("norm", "value", "none"), "of the gradient", "norm"),
     "optimizer.clip_at": Key(number(above=True), "largest global norm, or absolute value of an element", 100.0),

@@ -123,7 +123,9 @@ def loss_sums(
       trace, sets: of one traversal.
       share: the share of a shared latent's KL that each target image carries, `context_share` or `class_share`.
       alpha, kl_weight: traced scalars.
-      free_bits: nats per image (KL times its share) of every shared latent below which its KL costs nothing.
+      free_bits: nats per target image that each shared latent has free: it counts max(share * KL, free_bits). Its KL
+        is thus free up to ``free_bits * |D|`` nats per set (`context_share`: ``ns``, ``resample``) or
+        ``free_bits * |X|`` (`class_share`: ``rescale``, ``vhe``, ``tightened``), D and X being those of its plate.
       gain: ``[B]`` nats by which a tightened bound exceeds this one for the whole class (`tightening.gain`).
 
     Returns:

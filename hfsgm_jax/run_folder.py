@@ -29,6 +29,7 @@ from hfsgm_jax.models import build_model
 
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
+SCORE = "val/objective"  # of the metrics: the best checkpoint has the lowest
 MANIFEST = "files.json"  # of a checkpoint: its files with their checksums
 WEIGHTS, WEIGHTS_INFO = "weights.msgpack", "weights.json"
 DTYPES = ("bfloat16", "float32")
@@ -86,15 +87,15 @@ def saved_steps(folder: Path) -> list[int]:
 
 
 def facts(checkpoint: Path) -> dict[str, float]:
-    """``seconds`` of training until then and, if it was validated, ``val/nelbo``; empty where not readable."""
+    """``seconds`` of training until then and, if it was validated, `SCORE`; empty where not readable."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads((checkpoint / "metrics" / "metrics").read_text())
     return {}
 
 
 def best_checkpoint(folder: Path) -> tuple[int, float] | None:
-    """``(step, validation NELBO)`` of the best checkpoint in ``folder``, the first of equals."""
-    found = ((facts(folder / str(step)).get("val/nelbo", math.inf), step) for step in saved_steps(folder))
+    """``(step, its SCORE)`` of the best checkpoint in ``folder``, the first of equals."""
+    found = ((facts(folder / str(step)).get(SCORE, math.inf), step) for step in saved_steps(folder))
     value, step = min(found, default=(math.inf, 0))
     return (step, value) if math.isfinite(value) else None
 
@@ -124,7 +125,7 @@ def load_variables(workdir: str | os.PathLike, step: str | int = "best") -> tupl
     """``(variables for model.apply, step)`` of a run: averaged parameters once averaging is on.
 
     Args:
-      step: ``best`` (by validation NELBO; the last where no checkpoint was validated), ``last`` or a number.
+      step: ``best`` (by `SCORE`; the last where no checkpoint was validated), ``last`` or a number.
 
     Raises:
       CheckpointError: there is no such checkpoint, or it cannot be read.

@@ -15,7 +15,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from hfsgm_jax import processes
 from hfsgm_jax.errors import CheckpointError
-from hfsgm_jax.run_folder import CHECKPOINTS, MANIFEST, checksum_of, damage, facts, read_item, saved_steps
+from hfsgm_jax.run_folder import CHECKPOINTS, MANIFEST, SCORE, checksum_of, damage, facts, read_item, saved_steps
 from hfsgm_jax.training.state import TrainState
 
 MODEL_FIELDS = ("params", "ema_params", "model_state")
@@ -29,8 +29,8 @@ def _split(state: TrainState) -> dict[str, dict[str, Any]]:
     return {"model": model, "training": fields}
 
 
-def _nelbo(found: dict[str, float] | None) -> float:
-    return (found or {}).get("val/nelbo", math.inf)
+def _score(found: dict[str, float] | None) -> float:
+    return (found or {}).get(SCORE, math.inf)
 
 
 def _is_not_raised_too(record: logging.LogRecord) -> bool:
@@ -39,16 +39,16 @@ def _is_not_raised_too(record: logging.LogRecord) -> bool:
 
 
 class Checkpoints:
-    """Saves the checkpoints of one run: keeps the ``keep`` latest and the best by validation NELBO."""
+    """Saves the checkpoints of one run: keeps the ``keep`` latest and the best by `SCORE`."""
 
     def __init__(self, workdir: str | os.PathLike, keep: int = 2):
         self._folder = Path(workdir).absolute() / CHECKPOINTS
         self._saving: int | None = None
         logging.getLogger("absl").addFilter(_is_not_raised_too)
-        best = BestN(get_metric_fn=_nelbo, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        best = BestN(get_metric_fn=_score, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-            best_fn=_nelbo,
+            best_fn=_score,
             best_mode="min",
             cleanup_tmp_directories=True,
             # Orbax takes time from a clock that jumps when a laptop wakes: shorter, that is a failure to save.
@@ -56,12 +56,12 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-    def save(self, state: TrainState, seconds: float, nelbo: float = math.nan) -> None:
+    def save(self, state: TrainState, seconds: float, score: float = math.nan) -> None:
         """Starts a save, after the one before has ended.
 
         Args:
           seconds: of training until now.
-          nelbo: of the validation at this very step, if there was one.
+          score: of the validation at this very step, if there was one.
         """
         self.wait()
         self._saving = int(state.step)
@@ -69,7 +69,7 @@ class Checkpoints:
             # The writer would read the very memory that the next step, which is given it, overwrites.
             state = jax.tree.map(lambda x: x.copy(), state)
         items = {name: ocp.args.StandardSave(item) for name, item in _split(state).items()}
-        found = {"seconds": seconds} | ({"val/nelbo": float(nelbo)} if math.isfinite(nelbo) else {})
+        found = {"seconds": seconds} | ({SCORE: float(score)} if math.isfinite(score) else {})
         self._manager.save(self._saving, args=ocp.args.Composite(**items), metrics=found)
 
     def wait(self) -> None:

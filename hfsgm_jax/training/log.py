@@ -13,10 +13,10 @@ import tqdm
 
 from hfsgm_jax import processes
 from hfsgm_jax.objectives import SUMS
-from hfsgm_jax.run_folder import METRICS_FILE, read_metrics
+from hfsgm_jax.run_folder import METRICS_FILE, SCORE, read_metrics
 from hfsgm_jax.training.state import TrainState
 
-SHOWN = {"train/nelbo": "nelbo", "val/nelbo": "val nelbo", "images_per_second": "images/s", "skipped": "skipped"}
+SHOWN = {"train/nelbo": "train", SCORE: "val", "images_per_second": "images/s", "skipped": "skipped"}
 
 
 class Clock:
@@ -131,7 +131,7 @@ class Log:
         values = "  ".join(f"{SHOWN[key]} {line[key]:.4g}" for key in SHOWN if line.get(key, 0))
         if self._bar is not None:
             self._bar.set_postfix_str(values)
-        if self._bar is None or "val/nelbo" in line:
+        if self._bar is None or SCORE in line:
             self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}")
 
     def __enter__(self) -> "Log":

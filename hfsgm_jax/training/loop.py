@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hfsgm_jax import config as config_lib
 from hfsgm_jax import data, devices, processes
 from hfsgm_jax.errors import UserError
-from hfsgm_jax.run_folder import CHECKPOINTS, best_checkpoint
+from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, best_checkpoint
 from hfsgm_jax.training import step as step_lib
 from hfsgm_jax.training.checkpoint import Checkpoints, restore_latest
 from hfsgm_jax.training.ending import Ending
@@ -41,7 +41,7 @@ class Summary:
     Attributes:
       images: target images trained on.
       seconds: of training, resumes included.
-      best: (step, validation NELBO in nats per image) of the best checkpoint.
+      best: (step, ``val/objective`` in nats per image) of the best checkpoint.
     """
 
     state: TrainState
@@ -118,21 +118,21 @@ def _run(s: Setup, workdir: Path) -> Summary:
             with clock:
                 line = meter.line(step, state, clock)
             _check_finite(state)
-            nelbo = math.nan
+            score = math.nan
             if validates:
                 line |= s.validate(state.variables)
-                nelbo = line["val/nelbo"]
+                score = line[SCORE]
             if due(every.eval_every):
-                state = s.observe(state, nelbo)
+                state = s.observe(state, score)
             log.write(line | first)
             first = {}  # lines after it have no time of compilation
             if draws and processes.is_writer():
                 _draw(s, state, workdir / "samples")
-            is_best = math.isfinite(nelbo) and (best is None or nelbo < best[1])
+            is_best = math.isfinite(score) and (best is None or score < best[1])
             if is_best:
-                best = step, nelbo
+                best = step, score
             if saves or is_best:
-                checkpoints.save(state, clock.seconds, nelbo)
+                checkpoints.save(state, clock.seconds, score)
 
         checkpoints.wait()
         log.say(_farewell(ended_by, step, clock.seconds, best, workdir))
@@ -165,5 +165,5 @@ def _greeting(s: Setup, step: int, workdir: Path) -> str:
 
 
 def _farewell(ended_by: str, step: int, seconds: float, best: tuple[int, float] | None, workdir: Path) -> str:
-    found = f"; best validation NELBO {best[1]:.2f} nats per image at step {best[0]}" if best else ""
+    found = f"; best validation objective {best[1]:.2f} nats per image at step {best[0]}" if best else ""
     return f"{ENDS[ended_by]}: step {step}, {seconds:.0f} s, saved in {workdir}{found}"

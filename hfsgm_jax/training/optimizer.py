@@ -39,9 +39,10 @@ class Optimizer(NamedTuple):
         return optax.apply_updates(params, updates), state._replace(inner=inner)
 
     def observe(self, state: OptimizerState, value: float) -> OptimizerState:
-        """Tells the plateau schedule the validation value (lower is better)."""
-        if self.plateau is None:
-            return state
+        """Tells the plateau schedule the value of a validation, lower is better.
+
+        As PyTorch's ReduceLROnPlateau it decays at the one after ``patience`` that were no better.
+        """
         _, plateau = self.plateau.update(jnp.zeros(()), state.plateau, value=value)
         return state._replace(plateau=plateau)
 
@@ -59,7 +60,8 @@ def make_optimizer(config: ConfigDict, total_steps: int) -> Optimizer:
     direction = (moments, decay) if config.name == "adamw" else (decay, moments)
     plateau = None
     if config.schedule == "plateau":
-        plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience)
+        # Of optax, the evaluation that decays is one of the patience; of PyTorch, the one after.
+        plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience + 1)
     return Optimizer(optax.chain(clip, *direction), _schedule(config, total_steps), plateau)
 
 

@@ -43,8 +43,8 @@ class Setup:
       sample: ``(batch.data, key) -> Sets``, the sets that a step trains on.
       step: jitted ``(state, batch) -> (state, metrics)``, see `make_step`; the state given is donated.
       batches: step -> the batches of this step and those after it; close it to stop reading from disk.
-      validate: ``state.variables -> {"val/nelbo": nats per image, ...}``.
-      observe: ``(state, val/nelbo) -> state``, for the plateau schedule; the state given is donated.
+      validate: ``state.variables -> {"val/objective": nats per image, ...}``.
+      observe: ``(state, val/objective) -> state``, for the plateau schedule; the state given is donated.
       abstract_state: shapes, dtypes and shardings of the state.
     """
 

@@ -22,11 +22,11 @@ Sums = dict[str, jax.Array]
 def make_validation(
     model: Any, measure: Callable[..., Sums], fixed: Sets, drawn: Sets | None, config: ConfigDict, mesh: Mesh
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
-    """``variables -> {"val/nelbo": nats per image, ...}`` on fixed sets.
+    """``variables -> {"val/objective": nats per image, ...}`` on fixed sets.
 
     ``val/nelbo`` and its parts are those of the ELBO with context = target and alpha = 0, whatever the objective;
-    ``val/objective`` is the objective at alpha = 0. Every row has noise of its own: neither the rows evaluated at once
-    nor the devices matter.
+    ``val/objective`` is the objective at alpha = 0, and the same number where that is this ELBO. Every row has noise
+    of its own: neither the rows evaluated at once nor the devices matter.
 
     Args:
       measure: ``(trace, sets) -> SUMS`` of the objective.

@@ -30,13 +30,20 @@ def test_schedules(changes, steps, rates):
     np.testing.assert_allclose(found, rates, rtol=1e-5)
 
 
-def test_the_plateau_schedule_halves_after_its_patience():
-    optimizer = optimizer_of(schedule="plateau", patience=2)
+@pytest.mark.parametrize(
+    ("patience", "values", "rates"),
+    [
+        (2, (10.0, 9.0, 9.0, 9.5, 9.2, 8.0, 8.0, float("nan"), 8.1), (1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25)),
+        (10, (1.0,) * 23, (1,) * 11 + (0.5,) * 11 + (0.25,)),  # the 11th without improvement, as in PyTorch
+    ],
+)
+def test_the_plateau_schedule_halves_beyond_its_patience(patience, values, rates):
+    optimizer = optimizer_of(schedule="plateau", patience=patience)
     state, seen = optimizer.init({"w": jnp.zeros(2)}), []
-    for value in (10.0, 9.0, 9.0, 9.5, 8.0, 8.0, float("nan")):
+    for value in values:
         state = optimizer.observe(state, value)
         seen.append(float(optimizer.learning_rate(state, jnp.int32(0))))
-    assert seen == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+    assert seen == list(rates)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "adamax"])

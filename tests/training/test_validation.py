@@ -51,6 +51,8 @@ def test_the_objective_has_its_own_contexts_and_targets(variables, monkeypatch):
     np.testing.assert_allclose(found["val/objective"], by_hand(drawn, "vhe"), rtol=1e-5)
     np.testing.assert_allclose(found["val/nelbo"], by_hand(s.fixed_sets, "ns"), rtol=1e-5)
     assert set(found) == {"val/nelbo", "val/log_px", "val/kl_c", "val/kl_z", "val/objective"}
+    elbo = setup_tiny(model=TinyModel(noise=0.0)).validate(variables)
+    assert elbo["val/objective"] == elbo["val/nelbo"]
 
 
 def test_objectives_of_the_context_itself_are_of_the_fixed_sets(variables):
