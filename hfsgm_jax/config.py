@@ -2,17 +2,19 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
+from flax import traverse_util
 
+from hfsgm_jax import processes
 from hfsgm_jax.config_keys import ARRAYS, CUSTOM, KEYS, SECTIONS, default_config, model_keys
 from hfsgm_jax.distributions import LIKELIHOODS
-from hfsgm_jax.errors import ConfigError, choice_problem, nearest
+from hfsgm_jax.errors import ConfigError, nearest
 from hfsgm_jax.keys import Key
-from hfsgm_jax.models import MODELS, build_model
+from hfsgm_jax.models import build_model
 from hfsgm_jax.objectives import OBJECTIVES
 
 __all__ = ["ARRAYS", "CUSTOM", "KEYS", "SECTIONS", "default_config", "model_keys"]
@@ -22,16 +24,10 @@ FREE_SECTIONS = ("train", "eval")
 FREE_KEYS = ("data.data_dir", "data.path", "image_shape")
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Nested config -> ``{"section.key": value}``; tuples become lists, as in JSON."""
-    config = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
+    flat = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -39,12 +35,9 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def dump_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> Path:
     """Writes ``config.json`` into ``workdir``, all of it or nothing."""
-    path = Path(workdir) / CONFIG_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    os.replace(temporary, path)
-    return path
+    with processes.replacing(Path(workdir) / CONFIG_FILE) as path:
+        path.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    return Path(workdir) / CONFIG_FILE
 
 
 def load_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
@@ -54,32 +47,15 @@ def load_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
       ConfigError: there is none, or not one that train.py wrote.
     """
     path = Path(workdir) / CONFIG_FILE
+    tuples = lambda section: {key: tuple(x) if isinstance(x, list) else x for key, x in section.items()}
     try:
-        values = json.loads(path.read_text())
+        config = json.loads(path.read_text(), object_hook=tuples)
+        config["model"]["name"]  # every config has it
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} does not exist: {workdir} is not the folder of a run of train.py") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON ({error}); it is not meant to be edited") from None
-    sections = values.values() if isinstance(values, dict) else ()
-    if not any(isinstance(section, dict) for section in sections) or not isinstance(values.get("model"), dict):
-        raise ConfigError(f"{path} is not the config of a run: it has no section 'model'")
-
-    def tuples(value):
-        if isinstance(value, dict):
-            return {key: tuples(item) for key, item in value.items()}
-        return tuple(value) if isinstance(value, list) else value
-
-    return ml_collections.ConfigDict(tuples(values))
-
-
-def config_diff(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """``(key, old value, new value)`` of every key that differs; "(none)" where one lacks it."""
-    old, new = flatten(old), flatten(new)
-    return [
-        (key, old.get(key, "(none)"), new.get(key, "(none)"))
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, "(none)") != new.get(key, "(none)")
-    ]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} is not the config of a run ({error!r}); it is not meant to be edited") from None
+    return ml_collections.ConfigDict(config)
 
 
 def check_same_run(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
@@ -90,10 +66,11 @@ def check_same_run(workdir: str | os.PathLike, config: ml_collections.ConfigDict
     """
     if not (Path(workdir) / CONFIG_FILE).exists():
         return
+    old, new = flatten(load_config(workdir)), flatten(config)
     changed = [
-        f"  {key}: {old!r} there, {new!r} now"
-        for key, old, new in config_diff(load_config(workdir), config)
-        if key.split(".")[0] not in FREE_SECTIONS and key not in FREE_KEYS
+        f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key.split(".")[0] not in FREE_SECTIONS and key not in FREE_KEYS
     ]
     if changed:
         raise ConfigError(
@@ -112,9 +89,7 @@ def set_overrides(config: ml_collections.ConfigDict, overrides: Mapping[str, Any
       ConfigError: an unknown key, with the nearest right one, or a value it does not take.
     """
     known = {**KEYS, **model_keys(config.model.name)}
-    problems = list(_key_problems(overrides, known))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    _refuse(_key_problems(overrides, known))
     with config.unlocked(), config.ignore_type():
         for name, value in overrides.items():
             section, _, last = name.rpartition(".")
@@ -128,37 +103,32 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     Raises:
       ConfigError: every problem, a line each.
     """
-    flat = flatten(config)
-    name = flat.pop("model.name", None)
-    if name != CUSTOM and (problem := choice_problem("model.name", name, MODELS)):
-        raise ConfigError(problem)
-    flat = {
-        key: value for key, value in flat.items() if key != "image_shape" and (name != CUSTOM or key[:6] != "model.")
-    }
+    name = config.model.get("name")
     known = {**KEYS, **model_keys(name)}
-    problems = list(_key_problems(flat, known, name))
-    problems += [
-        f"config.{key} is missing: start from hfsgm_jax.default_config()" for key in known.keys() - flat.keys()
-    ]
-    if not problems:
-        problems = list(_conditions(config))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    flat = flatten(config)
+    is_checked = lambda key: key not in ("image_shape", "model.name") and (name != CUSTOM or key[:6] != "model.")
+    problems = list(_key_problems({key: value for key, value in flat.items() if is_checked(key)}, known, name))
+    problems += [f"config.{key} is missing: start from hfsgm_jax.default_config()" for key in known if key not in flat]
+    _refuse(problems or _conditions(config))
     if name != CUSTOM and config.data.source != ARRAYS:
         build_model(config.model, (config.data.image_size, config.data.image_size, config.data.channels))
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    """Raises a ConfigError of all the problems, if there are any."""
+    if text := "\n".join(problems):
+        raise ConfigError(text)
 
 
 def _key_problems(values: Mapping[str, Any], known: Mapping[str, Key], model: str = "") -> Iterator[str]:
     """A sentence per unknown key or wrong value."""
     for name, value in values.items():
-        if name in known:
-            problem = known[name].problem(name, value)
-            if problem:
-                yield problem
-            continue
-        near = nearest_key(name, known)
-        of = f" of model.name={model!r}" if model and name.startswith("model.") else ""
-        yield f"unknown config key {name!r}{of}" + (f"; did you mean {near!r}?" if near else "")
+        if name not in known:
+            near = nearest_key(name, known)
+            of = f" of model.name={model!r}" if model and name.startswith("model.") else ""
+            yield f"unknown config key {name!r}{of}" + (f"; did you mean {near!r}?" if near else "")
+        elif problem := known[name].problem(name, value):
+            yield problem
 
 
 def nearest_key(key: str, valid: Mapping[str, Any]) -> str | None:

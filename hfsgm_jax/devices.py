@@ -147,13 +147,6 @@ def use_compilation_cache() -> None:
 LONG = 1.0  # seconds of compilation, of which setting aside takes about a hundredth
 LARGEST, SMALLEST, EVEN = 2**26, 48, 16  # bytes of the pieces asked for, and the unit of glibc's sizes
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
-MADV_DONTNEED = 4
-
-
-class _Usage(ctypes.Structure):
-    """``struct mallinfo2`` of malloc.h."""
-
-    _fields_ = [("others", ctypes.c_size_t * 9), ("keepcost", ctypes.c_size_t)]
 
 
 @functools.cache  # once per process
@@ -179,30 +172,20 @@ def _after_event(event: str, seconds: float, **_) -> None:
         set_aside_free_pieces()
 
 
-def set_aside_free_pieces() -> int:
-    """Takes every free piece of glibc's heap out of use, but the one at its end; returns their bytes.
+def set_aside_free_pieces() -> None:
+    """Takes every free piece of glibc's heap out of use, but the one at its end.
 
-    They are asked for and never given back: whole pages of theirs return to the system, so that the process becomes
-    smaller, and what is asked for from now on lies together at the end of the heap. Meant for the moment after a long
+    Whole pages of theirs return to the system, so that the process becomes smaller. They are asked for and never given
+    back, so that what is asked for from now on lies together at the end of the heap. Meant for the moment after a long
     compilation.
     """
     libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallinfo2"):  # glibc before 2.33
-        return 0
-    libc.mallinfo2.restype = _Usage
     libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
     libc.malloc.argtypes, libc.sbrk.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_long], [ctypes.c_void_p]
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    last_piece = libc.sbrk(0) - libc.mallinfo2().keepcost
-    taken, size = 0, LARGEST
+    libc.malloc_trim(ctypes.c_size_t(0))  # of the piece at the end it leaves a page at most
+    end, size = libc.sbrk(0) - 2 * mmap.PAGESIZE, LARGEST
     while size >= SMALLEST:
         piece = libc.malloc(size)
-        if piece is None or piece >= last_piece:  # no free piece of this size is left before it
+        if piece is None or piece >= end:  # no free piece of this size is left before it
             libc.free(piece)
             size = int(0.8 * size) // EVEN * EVEN
-            continue
-        first, end = -(-piece // mmap.PAGESIZE) * mmap.PAGESIZE, (piece + size) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > first:
-            libc.madvise(first, end - first, MADV_DONTNEED)
-        taken += size
-    return taken

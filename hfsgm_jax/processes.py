@@ -73,31 +73,25 @@ def start(coordinator: str | None, num_processes: int | None = None, process_id:
     print(f"{who} waits {seconds} s at most for the others by {coordinator}", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(**settings)
-    except ValueError as error:
-        raise ConfigError(
-            f"--coordinator={coordinator}: JAX finds no SLURM, TPU pod slice or Open MPI here ({error}); give "
-            "--coordinator=HOST:PORT --num_processes=N --process_id=I"
-        ) from None
-    except RuntimeError as error:
-        raise ConfigError(f"{who} cannot join the others by {coordinator}: {first_line(error)}") from None
+    except (ValueError, RuntimeError) as error:
+        hint = " (of SLURM, TPU pod slices, Open MPI; elsewhere give HOST:PORT)" if coordinator == AUTO else ""
+        raise ConfigError(f"{who} cannot join the others by {coordinator}{hint}: {first_line(error)}") from None
     # JAX takes SIGTERM for a notice that training must look for; until it does, the signal should end the process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    rest = f"--num_processes={num_processes} --process_id={process_id}"
-    if coordinator is None or coordinator == AUTO:
-        if (num_processes, process_id) != (None, None):
-            have = "--coordinator=auto finds them by itself" if coordinator else "--coordinator=HOST:PORT is missing"
-            raise ConfigError(f"{rest}: {have}")
-        return
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigError(f"--coordinator={coordinator} is not HOST:PORT of the first process, such as node1:8476")
-    if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
+    if coordinator in (None, AUTO):
+        fits = num_processes is None and process_id is None
+    else:
+        host, _, port = coordinator.rpartition(":")
+        fits = host and port.isdigit() and 0 < int(port) < 65536
+        fits = fits and process_id is not None and 0 <= process_id < (num_processes or 0)
+    if not fits:
         raise ConfigError(
-            f"--coordinator={coordinator} needs --num_processes=N and --process_id=0..N-1 (or --coordinator=auto on "
-            f"SLURM and TPU pod slices), not {rest}"
+            f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}: give all three "
+            "(HOST:PORT of the first process, such as node1:8476; N; 0..N-1), --coordinator=auto alone (SLURM, TPU pod "
+            "slices, Open MPI), or none of them"
         )
 
 
@@ -187,27 +181,16 @@ def together(*alike: type[Exception]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if alone() or isinstance(error, alike):
+        if alone() or isinstance(error, (SystemExit, *alike)):
             raise
-        lost = _lost_connection(error)
-        if lost is None and isinstance(error, SystemExit):
-            raise
+        said = traceback.format_exc().splitlines()  # with the errors that it began with
+        lost = next((line for line in said if any(sign in line for sign in SIGNS_OF_LOSS)), None)
         if lost is None:
             traceback.print_exc()
         who = f"process {jax.process_index()} of {jax.process_count()}"
         why = first_line(error) if lost is None else f"lost another process, whose own output says why ({lost})"
         print(f"{who} ends: {why}\nThe same command, in all processes, continues from what is saved", file=sys.stderr)
         leave(1)
-
-
-def _lost_connection(error: BaseException | None) -> str | None:
-    """The words of a library about the connection to another process, if that is behind ``error``."""
-    found = None
-    while error is not None:  # down to what it began with
-        if any(sign in str(error) for sign in SIGNS_OF_LOSS):
-            found = first_line(error)
-        error = error.__cause__ or error.__context__
-    return found
 
 
 def leave(status: int) -> None:

@@ -23,8 +23,8 @@ ALLOWED = {
     "data": {"errors", "trace", "warp"},
     "images": {"errors", "data"},
     "config_keys": {"errors", "keys", "models", "objectives", "data"},
-    "config": {"errors", "keys", "distributions", "models", "objectives", "config_keys"},
     "processes": {"errors"},
+    "config": {"errors", "keys", "distributions", "models", "objectives", "processes", "config_keys"},
     "devices": {"errors"},
     "run_folder": {"errors", "trace", "config", "models", "devices", "processes"},
 }

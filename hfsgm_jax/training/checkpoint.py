@@ -1,5 +1,6 @@
 """Checkpoints: a thin adapter over Orbax's CheckpointManager (asynchronous, atomic saves), and resuming from them."""
 
+import contextlib
 import json
 import logging
 import math
@@ -38,7 +39,7 @@ def _is_not_raised_too(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in Path(record.pathname).parts)
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """Saves the checkpoints of one run: keeps the ``keep`` latest and the best by `SCORE`."""
 
     def __init__(self, workdir: str | os.PathLike, keep: int = 2):
@@ -75,9 +76,6 @@ class Checkpoints:
     def wait(self) -> None:
         """Returns when what was saved is on disk, or raises the error that writing it met."""
         self._manager.wait_until_finished()
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         try:

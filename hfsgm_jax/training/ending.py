@@ -22,8 +22,7 @@ class Ending:
     """
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
-        self._config, self._signalled, self._sent = config, False, None
-        self._sharding, self._shape = devices.by_rows(mesh), (mesh.size,)
+        self._config, self._mesh, self._signalled, self._sent = config, mesh, False, None
         self._largest = jax.jit(jnp.max, out_shardings=devices.replicated(mesh))
 
     def reason(self, step: int, seconds: float) -> str | None:
@@ -34,8 +33,8 @@ class Ending:
         mine = REASONS.index("signal" if self._signalled else "minutes" if time_is_up else None)
         if processes.alone():
             return REASONS[mine]
-        part = lambda index: np.full(len(range(*index[0].indices(self._shape[0]))), mine, np.int32)  # noqa: E731
-        before, self._sent = self._sent, self._largest(jax.make_array_from_callback(self._shape, self._sharding, part))
+        everyones = devices.place(np.full(self._mesh.size, mine, np.int32), devices.by_rows(self._mesh))
+        before, self._sent = self._sent, self._largest(everyones)
         return REASONS[int(self._sent if before is None else before)]
 
     def __enter__(self) -> "Ending":

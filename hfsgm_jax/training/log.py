@@ -1,5 +1,6 @@
 """The output of a run: metrics.jsonl, TensorBoard, the terminal."""
 
+import contextlib
 import json
 import math
 import os
@@ -89,7 +90,7 @@ def drop_metrics_beyond(workdir: Path, step: int) -> None:
             path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
 
-class Log:
+class Log(contextlib.AbstractContextManager):
     """Writes each line of metrics everywhere; a progress bar on a terminal, plain lines otherwise.
 
     Of several processes the first one alone writes.
@@ -100,24 +101,20 @@ class Log:
 
     def __init__(self, workdir: Path, step: int, total_steps: int):
         self._path, self._total = workdir / METRICS_FILE, total_steps
-        self._events = self._bar = None
         self._writes = processes.is_writer()
         if self._writes:
             drop_metrics_beyond(workdir, step)
             self._events = _Events(workdir / "tb", step)
-            if sys.stderr.isatty():
-                self._bar = tqdm.tqdm(total=total_steps, initial=step, unit="step")
+        disable = None if self._writes else True  # None: where there is no terminal
+        self._bar = tqdm.tqdm(total=total_steps, initial=step, unit="step", disable=disable)
 
     def say(self, text: str) -> None:
         """A line for the user, wherever the bar is."""
-        if self._bar is not None:
+        if self._writes:
             self._bar.write(text, file=sys.stderr)
-        elif self._writes:
-            print(text, file=sys.stderr, flush=True)
 
     def advance(self, step: int) -> None:
-        if self._bar is not None:
-            self._bar.update(step - self._bar.n)
+        self._bar.update(step - self._bar.n)
 
     def write(self, line: dict[str, Any]) -> None:
         """One line of metrics: ``step``, ``images``, ``seconds`` and all that was measured."""
@@ -129,17 +126,12 @@ class Log:
             file.write(json.dumps(safe) + "\n")
         self._events.write(line)
         values = "  ".join(f"{SHOWN[key]} {line[key]:.4g}" for key in SHOWN if line.get(key, 0))
-        if self._bar is not None:
-            self._bar.set_postfix_str(values)
-        if self._bar is None or SCORE in line:
+        self._bar.set_postfix_str(values)
+        if self._bar.disable or SCORE in line:
             self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}")
 
-    def __enter__(self) -> "Log":
-        return self
-
     def __exit__(self, *_) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
 
 class _Events:

@@ -108,18 +108,12 @@ def test_records_do_not_depend_on_processes(programs, alone, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ((None, 2, None), "--coordinator=HOST:PORT is missing"),
-        (("auto", None, 1), "finds them by itself"),
-        (("node:1", 2, None), "needs --num_processes=N and --process_id"),
-        (("node:1", 2, 2), "--process_id=0..N-1"),
-        (("node", 2, 1), "is not HOST:PORT"),
-        (("node:99999", 2, 1), "is not HOST:PORT"),
-    ],
+    "flags",
+    [(None, 2, None), ("auto", None, 1), ("node:1", 2, None), ("node:1", 2, 2), ("node", 2, 1), ("node:99999", 2, 1)],
 )
-def test_flags_that_do_not_go_together(flags, message):
-    with pytest.raises(ConfigError, match=message):
+def test_flags_that_do_not_go_together(flags):
+    given = "--coordinator={} --num_processes={} --process_id={}".format(*flags)
+    with pytest.raises(ConfigError, match=f"^{given}: give all three"):
         processes.start(*flags)
 
 

@@ -86,7 +86,7 @@ def test_with_another_model_come_its_keys(config_file, called, command):
         (["--config.train.steps=many"], "train.steps"),
         (["--step=3"], "step"),
         (["surplus"], "unexpected arguments ['surplus']"),
-        (["--num_processes=2"], "--coordinator=HOST:PORT is missing"),
+        (["--num_processes=2"], "give all three"),
     ],
 )
 def test_errors_of_the_command_line_are_one_message(arguments, message, config_file, command, tmp_path):
