@@ -70,8 +70,7 @@ class FewShotModel:
         """
         if not self.model.made_of:
             raise ConfigError("a model put together by hand has no keywords to save: use models.constructor")
-        config = dict(self.model.made_of)
-        return run_folder.save_weights(folder, config, self.image_shape, self.variables, self.step, dtype)
+        return run_folder.save_weights(folder, run_folder.config_of(self.model), self.variables, self.step, dtype)
 
     def generate(
         self,
@@ -183,10 +182,8 @@ class FewShotModel:
 
     def _require_context(self, what: str) -> None:
         if not self._plates:
-            raise UserError(
-                f"{what} needs a context, and a model {self.name!r} has none: its latents belong to "
-                "single images. Use mode='unconditional', or train a model with set latents"
-            )
+            told = "has none: use mode='unconditional', or train a model with set latents"
+            raise UserError(f"{what} needs a context, and a model {self.name!r} {told}")
 
     def _sets(self, images: np.ndarray, resize: bool) -> Sets:
         return Sets.of(jnp.asarray(model_images(images, self.image_shape, resize))[None])
@@ -250,10 +247,7 @@ def _temperature(value: float | Mapping[str, float] | None) -> dict[str, jax.Arr
     given = value if isinstance(value, Mapping) else dict.fromkeys(PLATES, 1.0 if value is None else value)
     for plate, factor in given.items():
         if plate not in PLATES or not 0 <= factor < float("inf"):
-            raise UserError(
-                f"temperature is a number of at least 0, or maps plates to one each "
-                f"({', '.join(PLATES)}), not {value!r}"
-            )
+            raise UserError(f"temperature is a number from 0, or one each of {', '.join(PLATES)}, not {value!r}")
     return {plate: jnp.float32(given.get(plate, 1.0)) for plate in PLATES}
 
 

@@ -34,10 +34,7 @@ def make_mesh(num_devices: int = 0) -> Mesh:
     """
     devices = jax.devices()
     if jax.process_count() > 1 and num_devices not in (0, len(devices)):
-        raise ConfigError(
-            f"train.devices is {num_devices}, but {jax.process_count()} processes with {len(devices)} devices use all "
-            "of them: set it to 0, or start other processes"
-        )
+        raise ConfigError(f"train.devices={num_devices}: several processes use all {len(devices)} devices; set it to 0")
     if num_devices > len(devices):
         raise ConfigError(f"train.devices is {num_devices}, but JAX sees {len(devices)}: {devices}")
     count = num_devices or len(devices)
@@ -117,10 +114,8 @@ def check_memory(tree: Any) -> None:
     have = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     have = have or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > have:
-        raise ConfigError(
-            f"parameters, optimizer state and gradients of this model take {need / 2**30:,.0f} GiB, and a device has "
-            f"{have / 2**30:,.0f} GiB: lower model.width"
-        )
+        need, have = (f"{size / 2**30:,.0f} GiB" for size in (need, have))
+        raise ConfigError(f"training this model takes {need} or more, and a device has {have}: lower model.width")
 
 
 def use_compilation_cache() -> None:
@@ -128,11 +123,9 @@ def use_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None:
         return
     # One folder per kind of processor: homes are shared between machines, native code is not.
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        features = next(line for line in lines if line.lower().startswith(("flags", "features")))
-    except (OSError, StopIteration):
-        features = platform.processor()
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    features = next((x for x in lines if x.lower().startswith(("flags", "features"))), platform.processor())
     kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:12]
     jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "hfsgm_jax" / "xla" / kind))
 

@@ -1,7 +1,7 @@
 """The folder of a run, read: config, checkpoints, metrics; and a model's weights in a small folder of their own.
 
-A folder of weights holds ``config.json``, ``weights.msgpack`` (`flax.serialization`) and ``weights.json`` with their
-training ``step``, their ``dtype`` and the ``sha256`` of the bytes. No code of a folder is ever executed.
+A folder of weights holds ``config.json``, ``weights.msgpack`` (`flax.serialization`; the ``variables``, their training
+``step`` and ``dtype``) and ``files.json`` with its checksum. No code of a folder is ever executed.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +30,8 @@ from hfsgm_jax.models import build_model
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
 SCORE = "val/objective"  # of the metrics: the best checkpoint has the lowest
-MANIFEST = "files.json"  # of a checkpoint: its files with their checksums
-WEIGHTS, WEIGHTS_INFO = "weights.msgpack", "weights.json"
+MANIFEST = "files.json"  # of a checkpoint, or of weights: files with their checksums
+WEIGHTS = "weights.msgpack"
 DTYPES = ("bfloat16", "float32")
 OWN = "objective"  # parameters of an objective, beside the model's
 
@@ -73,7 +73,7 @@ def open_run(
         raise ConfigError(f"{folder} holds a run of a model of the user's own: hand it over as model=")
     devices.use_compilation_cache()
     model = build_model(config.model, tuple(config.image_shape)) if model is None else model
-    read = _exported if (Path(folder) / WEIGHTS_INFO).exists() else load_variables
+    read = _exported if (Path(folder) / MANIFEST).exists() else load_variables
     variables, *rest = read(folder, config.eval.step if step is None else step)
     return Run(config, model, variables, *rest)
 
@@ -101,7 +101,7 @@ def best_checkpoint(folder: Path) -> tuple[int, float] | None:
 
 
 def damage(checkpoint: Path, item: str = "") -> str | None:
-    """The damage of a checkpoint (or of one item of it) in words, or None.
+    """The damage of a checkpoint (or of one item of it), or of weights, in words, or None.
 
     Orbax checks its indices, but not the arrays' bytes: without this a flipped bit would be a changed parameter.
     """
@@ -114,6 +114,13 @@ def damage(checkpoint: Path, item: str = "") -> str | None:
     except (OSError, ValueError, AttributeError) as error:
         return f"{MANIFEST}: {error}"
     return None
+
+
+def write_manifest(folder: Path, files: Iterable[Path]) -> None:
+    """Lists files of a folder with their checksums, for `damage`."""
+    listed = {path.relative_to(folder).as_posix(): checksum_of(path) for path in files}
+    with processes.replacing(folder / MANIFEST) as path:
+        path.write_text(json.dumps(listed) + "\n")
 
 
 def checksum_of(path: Path) -> str:
@@ -188,38 +195,37 @@ def export(
     for section, _, name in (key.rpartition(".") for key in config_lib.FREE_KEYS):
         if section:
             config[section][name] = None
-    return _write_weights(out, config, run.variables, run.step, dtype)
+    return save_weights(out, config, run.variables, run.step, dtype)
 
 
 def save_weights(
-    folder: str | os.PathLike,
-    model_config: Mapping[str, Any],
-    image_shape: tuple[int, int, int],
-    variables: Mapping[str, Any],
-    step: int = 0,
-    dtype: str = "float32",
+    folder: str | os.PathLike, config: ml_collections.ConfigDict, variables: Any, step: int = 0, dtype: str = "float32"
 ) -> list[Path]:
-    """Writes a model that an own loop trained, so that `open_run` and ``hfsgm_jax.load`` open it.
-
-    Args:
-      folder: to write; may hold other files.
-      model_config: as ``config.model``: ``name`` and keywords of the constructor (`model_section`).
-      image_shape: (H, W, C).
-      variables: for ``model.apply``.
-      step: gradient steps done.
-      dtype: of the weights, ``bfloat16`` or ``float32``.
-
-    Returns:
-      The files written.
+    """Writes the variables of the model of ``config`` as `export` does; an own loop has the config of `config_of`.
 
     Raises:
-      ConfigError: no such model or dtype, or ``folder`` is the folder of a run.
+      ConfigError: no such dtype, or ``folder`` is the folder of a run.
     """
-    config = config_lib.default_config(model_config["name"])
-    config.model = ml_collections.ConfigDict(dict(model_config))
-    config.data.update(source=config_lib.ARRAYS, image_size=image_shape[0], channels=image_shape[-1])
-    config.image_shape = tuple(image_shape)
-    return _write_weights(folder, config, variables, step, dtype)
+    folder = Path(folder)
+    check_choice("dtype", dtype, DTYPES)
+    if (folder / CHECKPOINTS).exists():
+        raise ConfigError(f"{folder} is the folder of a run; export into another one")
+    rounded = jax.tree.map(lambda x: np.asarray(x).astype(jnp.dtype(dtype)), variables)
+    content = {"step": int(step), "dtype": dtype, "variables": rounded}
+    with processes.replacing(folder / WEIGHTS) as path:
+        path.write_bytes(flax.serialization.msgpack_serialize(content))
+    write_manifest(folder, [folder / WEIGHTS])
+    return [config_lib.dump_config(config, folder), folder / WEIGHTS, folder / MANIFEST]
+
+
+def config_of(model: Any) -> ml_collections.ConfigDict:
+    """The config that is saved with a model which `train` has not trained."""
+    height, _, channels = model.image_shape
+    config = config_lib.default_config(dict(model.made_of)["name"])
+    config.model = model_section(model)
+    config.data.update(source=config_lib.ARRAYS, image_size=height, channels=channels)
+    config.image_shape = tuple(model.image_shape)
+    return config
 
 
 def model_section(model: Any) -> ml_collections.ConfigDict:
@@ -228,37 +234,15 @@ def model_section(model: Any) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(dict(model.made_of) or own)
 
 
-def _write_weights(
-    folder: str | os.PathLike, config: ml_collections.ConfigDict, variables: Any, step: int, dtype: str
-) -> list[Path]:
-    check_choice("dtype", dtype, DTYPES)
-    if (Path(folder) / CHECKPOINTS).exists():
-        raise ConfigError(f"{folder} is the folder of a run; export into another one")
-    data = flax.serialization.msgpack_serialize(
-        jax.tree.map(lambda x: np.asarray(x).astype(jnp.dtype(dtype)), variables)
-    )
-    info = {"step": int(step), "dtype": dtype, "sha256": hashlib.sha256(data).hexdigest()}
-    with processes.replacing(Path(folder) / WEIGHTS) as path:
-        path.write_bytes(data)
-    with processes.replacing(Path(folder) / WEIGHTS_INFO) as path:
-        path.write_text(json.dumps(info) + "\n")
-    return [config_lib.dump_config(config, folder), Path(folder) / WEIGHTS, Path(folder) / WEIGHTS_INFO]
-
-
 def _exported(folder: str | os.PathLike, step: str | int) -> tuple[dict[str, Any], int, str]:
     """``(variables, step, dtype)``: float32 arrays, and the dtype that they were rounded to."""
-    try:
-        info = json.loads((Path(folder) / WEIGHTS_INFO).read_text())
-        data = (Path(folder) / WEIGHTS).read_bytes()
-        if hashlib.sha256(data).hexdigest() != info["sha256"]:
-            raise ValueError(f"{WEIGHTS} does not have the bytes that were written: copy it again")
-        variables = flax.serialization.msgpack_restore(data)
-        number, dtype = info["step"], info["dtype"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the weights in {folder} cannot be read: {error}") from error
-    if str(step) not in ("best", "last", str(number)):
-        raise CheckpointError(f"{folder} holds the weights of step {number} only, not of {step!r}")
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables), number, dtype
+    if problem := damage(Path(folder)):
+        raise CheckpointError(f"the weights in {folder} cannot be read: {problem}; copy them again")
+    found = flax.serialization.msgpack_restore((Path(folder) / WEIGHTS).read_bytes())
+    if str(step) not in ("best", "last", str(found["step"])):
+        raise CheckpointError(f"{folder} holds the weights of step {found['step']} only, not of {step!r}")
+    variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), found["variables"])
+    return variables, found["step"], found["dtype"]
 
 
 # --- metrics ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import hfsgm_jax
 from hfsgm_jax import models
 from hfsgm_jax.errors import CheckpointError, ConfigError
-from hfsgm_jax.run_folder import export, model_section, open_run, read_metrics, save_weights
+from hfsgm_jax.run_folder import config_of, export, open_run, read_metrics, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +30,13 @@ def variables(model):
 
 
 def save(folder, model, variables, *args):
-    return save_weights(folder, model_section(model), model.image_shape, variables, *args)
+    return save_weights(folder, config_of(model), variables, *args)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_is_written_is_read(model, variables, dtype, tmp_path):
     paths = save(tmp_path, model, variables, 7, dtype)
-    assert [path.name for path in paths] == ["config.json", "weights.msgpack", "weights.json"]
+    assert [path.name for path in paths] == ["config.json", "weights.msgpack", "files.json"]
     run = open_run(tmp_path)
     assert (run.model, run.step, run.weights, run.config.image_shape) == (model, 7, dtype, (28, 28, 1))
     assert (run.config.model.width, run.config.data.source) == (8, "arrays")
@@ -48,17 +48,17 @@ def test_what_is_written_is_read(model, variables, dtype, tmp_path):
 
 
 def test_altered_files_are_refused(model, variables, tmp_path):
-    config, weights, info = save(tmp_path, model, variables)
+    config, weights, manifest = save(tmp_path, model, variables)
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
     with pytest.raises(CheckpointError, match="weights.msgpack does not have the bytes that were written"):
         open_run(tmp_path)
     weights.unlink()
-    with pytest.raises(CheckpointError, match="cannot be read.*weights.msgpack"):
+    with pytest.raises(CheckpointError, match="cannot be read: weights.msgpack is missing"):
         open_run(tmp_path)
     weights.write_bytes(whole)
-    info.write_text("[1]")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    manifest.write_text("[1]")
+    with pytest.raises(CheckpointError, match="cannot be read: files.json"):
         open_run(tmp_path)
     save(tmp_path, model, variables)
     config.write_text(config.read_text().replace('"width": 8', '"width": 16'))

@@ -9,6 +9,7 @@ import glob
 import hashlib
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -66,15 +67,11 @@ def write(path: str, dataset: Dataset, save: Callable = np.savez) -> None:
     images = dataset.images
     arrays = {"position": images.position} if isinstance(images, StreamedImages) else {"images": images}
     arrays |= {name: getattr(dataset, name) for name in _COLUMNS}
-    temporary = f"{path}.{os.getpid()}.tmp"
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    try:
-        with open(temporary, "wb") as file:
-            save(file, **arrays, info=np.array(json.dumps(dataset.info)), sha256=np.array(_sha256(arrays)))
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
+        file = os.path.join(folder, "data.npz")
+        save(file, **arrays, info=np.array(json.dumps(dataset.info)), sha256=np.array(_sha256(arrays)))
+        os.replace(file, path)
 
 
 def _read(path: str, config: Any, source: Source) -> Dataset | None:

@@ -1,12 +1,8 @@
 """Downloads and prepares tfds data sets, without TensorFlow where that is not installed.
 
-    python -m hfsgm_jax.data.tfds_prepare omniglot [--data_dir=DIR]                       (or mnist, cifar100)
-    python -m hfsgm_jax.data.tfds_prepare celeb_a --files=DOWNLOADED [--data_dir=DIR]
-
 The builders of tfds use TensorFlow to open, list and unpack files alone, for which the standard library does.
 """
 
-import argparse
 import functools
 import importlib.util
 import os
@@ -22,6 +18,7 @@ from PIL import Image
 from hfsgm_jax.data.optional import import_tfds
 from hfsgm_jax.errors import DataError
 
+_COMMAND = 'python -c "from hfsgm_jax.data.tfds_prepare import prepare; prepare({!r}, {!r}, {!r})"'
 _PAGES = {
     "omniglot": "https://github.com/brendenlake/omniglot",
     "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -55,8 +52,8 @@ def prepare(name: str, data_dir: str, files: str = "FILES") -> None:
         if missing := [path for path in paths.values() if not os.path.exists(path)]:
             raise DataError(
                 f"celeb_a {builder.version} (with identities) is not prepared in {data_dir!r}, and there is no "
-                f"{', '.join(missing)}: download them from {page} into a folder FILES, and run\n"
-                f"  python -m hfsgm_jax.data.tfds_prepare celeb_a --files=FILES --data_dir={data_dir}"
+                f"{', '.join(missing)}: download them from {page} into a folder FILES, and run\n  "
+                + _COMMAND.format(name, data_dir, "FILES")
             )
         manager = SimpleNamespace(download=lambda urls: paths, iter_archive=_images_in)
         split = builder._split_generators
@@ -69,9 +66,9 @@ def prepare(name: str, data_dir: str, files: str = "FILES") -> None:
     except Exception as error:  # requests, promise, tfds and the file system each have their own
         raise DataError(
             f"{name} is not prepared in {data_dir!r} and cannot be had from {page} "
-            f"({type(error).__name__}: {str(error)[:300]}).\nWhere there is internet access run\n"
-            f"  python -m hfsgm_jax.data.tfds_prepare {name} --data_dir=DIR\nand name DIR, or a copy of it, by "
-            "data.data_dir or TFDS_DATA_DIR; a copy of the cache file of the resized images does as well."
+            f"({type(error).__name__}: {str(error)[:300]}).\nWhere there is internet access run\n  "
+            f"{_COMMAND.format(name, 'DIR', files)}\nand name DIR, or a copy of it, by data.data_dir or TFDS_DATA_DIR; "
+            "a copy of the cache file of the resized images does as well."
         ) from error
 
 
@@ -103,21 +100,3 @@ def _images_in(path: str) -> Iterator[tuple[str, Any]]:
     """(name, file to read) of each image of a zip file, unpacked when it is read."""
     archive = zipfile.ZipFile(path)
     return ((name, SimpleNamespace(read=functools.partial(archive.read, name))) for name in archive.namelist())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Download and prepare a tfds data set without TensorFlow.")
-    parser.add_argument("name", choices=sorted(_PAGES))
-    parser.add_argument("--data_dir", default=os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    parser.add_argument("--files", default="FILES", help="celeb_a: folder of the files downloaded from its page")
-    args = parser.parse_args()
-    data_dir = os.path.abspath(os.path.expanduser(args.data_dir))
-    try:
-        prepare(args.name, data_dir, os.path.expanduser(args.files))
-    except DataError as error:
-        raise SystemExit(str(error)) from None
-    print(f"{args.name} is prepared in {os.path.join(data_dir, args.name)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,33 @@
-"""Checkpoints: a thin adapter over Orbax's CheckpointManager (asynchronous, atomic saves), and resuming from them."""
+"""Writing into the folder of a run: its checkpoints, resuming from them, its config, and a full disk told to the user.
+
+Checkpoints are those of Orbax's CheckpointManager (asynchronous, atomic), with checksums.
+"""
 
 import contextlib
+import errno
 import json
 import logging
 import math
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from hfsgm_jax import config as config_lib
 from hfsgm_jax import processes
-from hfsgm_jax.errors import CheckpointError
-from hfsgm_jax.run_folder import CHECKPOINTS, MANIFEST, SCORE, checksum_of, damage, facts, read_item, saved_steps
+from hfsgm_jax.errors import CheckpointError, ConfigError
+from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, damage, facts, read_item, saved_steps, write_manifest
 from hfsgm_jax.training.state import TrainState
 
+# A full file system, a quota, the largest file allowed (ulimit -f, or the file system's).
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MODEL_FIELDS = ("params", "ema_params", "model_state")
 
 
@@ -91,9 +100,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         """
         for folder in (self._folder / str(self._saving), *self._folder.glob(f"{self._saving}.*")):
             if folder.is_dir():
-                files = (path for path in sorted(folder.glob("*/**/*")) if path.is_file())
-                listed = {path.relative_to(folder).as_posix(): checksum_of(path) for path in files}
-                (folder / MANIFEST).write_text(json.dumps(listed) + "\n")
+                write_manifest(folder, (path for path in sorted(folder.glob("*/**/*")) if path.is_file()))
 
 
 def restore_latest(workdir: str | os.PathLike, like: TrainState) -> tuple[TrainState, float] | None:
@@ -121,10 +128,7 @@ def _set_damaged_aside(folder: Path) -> None:
     bad = {step: reason for step in saved_steps(folder) if (reason := damage(folder / str(step)))}
     good = [step for step in saved_steps(folder) if step not in bad]
     if bad and not good:
-        latest = max(bad)
-        raise CheckpointError(
-            f"none of the checkpoints {sorted(bad)} in {folder} can be read; of the latest, {bad[latest]}"
-        )
+        raise CheckpointError(f"none of the checkpoints {sorted(bad)} in {folder} can be read: {bad[max(bad)]}")
     for step, reason in bad.items():
         if step < good[-1] and reason.endswith("is missing"):  # a kill cut its deletion short
             shutil.rmtree(folder / str(step))
@@ -138,3 +142,60 @@ def _set_damaged_aside(folder: Path) -> None:
             f"of it is in {place}",
             stacklevel=2,
         )
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+class StorageError(RuntimeError):
+    """A full disk: the message says where, and what of the run is whole."""
+
+
+@contextlib.contextmanager
+def explains_full_disk(workdir: Path) -> Iterator[None]:
+    """The error of a full disk, of Python or of a library, becomes a `StorageError`."""
+    try:
+        yield
+    except Exception as error:  # Orbax raises whatever its storage layers raise
+        # Writers in C++ only tell it in their message.
+        reason = next((os.strerror(code) for code in FULL if os.strerror(code) in str(error)), None)
+        if reason is None:
+            raise
+        file = getattr(error, "filename", None)
+        place, steps = _existing(Path(file or workdir)), saved_steps(workdir / CHECKPOINTS)
+        after = f"continues from checkpoint {steps[-1]}, which is whole" if steps else "begins anew"
+        raise StorageError(
+            f"{reason}{f' writing {file}' if file else ''} ({shutil.disk_usage(place).free / 1e6:.1f} MB free on the "
+            f"file system of {place}): the run stopped; once there is space, the same command {after}"
+        ) from error
+
+
+def _existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that exists."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+
+
+def check_folder(workdir: Path) -> None:
+    """Raises a ConfigError where ``workdir`` is no folder or cannot be written; makes nothing."""
+    place = _existing(workdir)
+    if not place.is_dir():
+        raise ConfigError(f"--workdir={workdir}: {place} is a file, not a folder; give another one")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"--workdir={workdir}: {place} cannot be written; give another or change its permissions")
+
+
+def write_config(config: ConfigDict, workdir: Path, data_sha256: str) -> None:
+    """Writes ``config.json``, in one process, of a run that all do alike.
+
+    Raises:
+      ConfigError: the processes have different configs or data, or do not see the same folder.
+    """
+    same = {key: value for key, value in config_lib.flatten(config).items() if key not in config_lib.FREE_KEYS}
+    processes.check_same(json.dumps(same, sort_keys=True), "the config")
+    processes.check_same(data_sha256, "the training data")
+
+    def write():
+        if not config_lib.dump_config(config, workdir).exists():
+            raise ConfigError(f"{workdir} is not what process 0 has written: all share the folder --workdir")
+
+    processes.writer_first(write, config_lib.CONFIG_FILE)

@@ -15,12 +15,11 @@ from hfsgm_jax import data, devices, processes
 from hfsgm_jax.errors import UserError
 from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, best_checkpoint
 from hfsgm_jax.training import step as step_lib
-from hfsgm_jax.training.checkpoint import Checkpoints, restore_latest
+from hfsgm_jax.training.checkpoint import Checkpoints, check_folder, explains_full_disk, restore_latest, write_config
 from hfsgm_jax.training.ending import Ending
 from hfsgm_jax.training.log import Clock, Log, Meter
 from hfsgm_jax.training.setup import Setup, setup, with_own
 from hfsgm_jax.training.state import TrainState
-from hfsgm_jax.training.storage import check_folder, explains_full_disk, write_config
 
 PICTURE_KEY = 2**31 - 2  # folded into the root key; steps take the numbers below
 ENDS = {

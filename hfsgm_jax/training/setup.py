@@ -162,10 +162,10 @@ def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[
             f"model.likelihood={model.likelihood!r} is of binary pixels, and the images of {config.data.source!r} "
             "are grey: use data.binarize='dynamic', or model.likelihood='discretized_logistics'"
         )
-    if spec.targets and config.objective.targets and spec.targets > train_data.size.min():
+    smallest = train_data.size.min()
+    if config.objective.targets and spec.targets > smallest:
         raise ConfigError(
-            f"objective.targets={spec.targets}: the smallest class of the training data has {train_data.size.min()} "
-            "images: use objective.targets of at most that"
+            f"objective.targets={spec.targets}: the smallest class of the training data has {smallest} images"
         )
     val_data = data.load_dataset(config.data, "val", dataset=dataset)
     num, seed = config.eval.val_sets, config.eval.seed

@@ -42,12 +42,7 @@ class TrainState:
 
 
 def init_state(
-    key: jax.Array,
-    model: Any,
-    optimizer: Optimizer,
-    ema: float,
-    sets: Sets,
-    init_own: Callable[[jax.Array, Any], Any] | None = None,
+    key: jax.Array, model: Any, optimizer: Optimizer, ema: float, sets: Sets, init_own: Callable | None = None
 ) -> TrainState:
     """The state at step 0.
 

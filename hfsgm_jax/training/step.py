@@ -125,8 +125,7 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
         return sums["loss"], ({name: sums[name] for name in SUMS}, dict(updated))
 
     def of_part(params, model_state, sets, key, weights):
-        of_loss = jax.value_and_grad(loss_sum, has_aux=True)
-        (_, (sums, model_state)), grads = of_loss(params, model_state, sets, key, weights)
+        grads, (sums, model_state) = jax.grad(loss_sum, has_aux=True)(params, model_state, sets, key, weights)
         return (grads, sums), model_state
 
     def of_batch(params, model_state, sets, key, weights):

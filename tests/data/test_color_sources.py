@@ -81,5 +81,5 @@ def test_unprepared_celeba_says_what_to_download(config, own_cache, tmp_path):
         (tmp_path / "celeb_a" / "2.0.1" / file).write_text("")
     with pytest.raises(DataError) as error:
         load_dataset(config, "train")
-    for part in ("2.1.0", "identity_CelebA.txt", "CelebA.html", "tfds_prepare celeb_a --files=", str(tmp_path)):
+    for part in ("2.1.0", "identity_CelebA.txt", "CelebA.html", "prepare('celeb_a', '", str(tmp_path)):
         assert part in str(error.value)

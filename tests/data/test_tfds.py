@@ -124,5 +124,5 @@ def test_unprepared_and_offline_says_what_to_run(config, own_cache, tmp_path, mo
     config.source = "omniglot"
     with pytest.raises(DataError) as error:
         load_dataset(config, "train")
-    for part in ("no route", "github.com/brendenlake/omniglot", "hfsgm_jax.data.tfds_prepare omniglot", str(tmp_path)):
+    for part in ("no route", "github.com/brendenlake/omniglot", "prepare('omniglot', 'DIR')", str(tmp_path)):
         assert part in str(error.value)

@@ -111,9 +111,9 @@ def test_an_evaluation_needs_the_model_alone(finished, copied):
 
 KILLED = """
 import os, signal, sys
-from hfsgm_jax.training import checkpoint
+from hfsgm_jax import run_folder
 from tiny_training import tiny_config, train_tiny
-checksum_of, listed = checkpoint.checksum_of, set()
+checksum_of, listed = run_folder.checksum_of, set()
 
 def killed(path):
     listed.update(part for part in path.parts if part.startswith("20."))
@@ -121,7 +121,7 @@ def killed(path):
         os.kill(os.getpid(), signal.SIGKILL)
     return checksum_of(path)
 
-checkpoint.checksum_of = killed
+run_folder.checksum_of = killed
 train_tiny(tiny_config(optimizer__ema=0.99), sys.argv[1])
 """
 # No file may grow beyond 4 kB, which those of a checkpoint do: the writers in C++ get the error of the system.
