@@ -222,8 +222,8 @@ class FewShotModel:
 
     def _classify(self, variables, supports, queries, key, **static):
         apply, encode = sampling.bind(self.model, variables)
-        name = "log_mean"
-        return classification.scores(apply, encode, supports, queries, key, classifiers=(name,), **static)[name]
+        static["classifiers"] = ("log_mean",)
+        return classification.scores(apply, encode, supports, queries, key, **static)["log_mean"]
 
     def _embed(self, variables, sets):
         apply, _ = sampling.bind(self.model, variables)

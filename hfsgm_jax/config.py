@@ -151,16 +151,12 @@ def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
     for key in ("steps", "log_every", "eval_every", "save_every", "sample_every"):
         if train[key] % train.steps_per_dispatch:
             yield f"train.{key}={train[key]} is no multiple of train.steps_per_dispatch={train.steps_per_dispatch}"
-    if data.sets_per_batch % opt.accumulate:
-        yield f"data.sets_per_batch={data.sets_per_batch} is no multiple of optimizer.accumulate={opt.accumulate}"
     if data.stream and train.steps_per_dispatch != 1:
         yield f"data.stream=True reads a batch per call: train.steps_per_dispatch is 1, not {train.steps_per_dispatch}"
     if opt.schedule == "step" and not opt.decay_steps:
         yield "optimizer.schedule='step' needs optimizer.decay_steps, the steps between decays"
-    if opt.schedule == "plateau" and not 0 < opt.decay_factor < 1:
-        yield f"optimizer.schedule='plateau' needs optimizer.decay_factor in (0, 1); it is {opt.decay_factor}"
-    if opt.schedule == "plateau" and not train.eval_every:
-        yield "optimizer.schedule='plateau' follows the validations: set train.eval_every"
+    if opt.schedule == "plateau" and not (train.eval_every and 0 < opt.decay_factor < 1):
+        yield "optimizer.schedule='plateau' follows validations: it needs train.eval_every, and decay_factor in (0, 1)"
     yield from _objective_conditions(config)
     likelihood = LIKELIHOODS.get(model.get("likelihood"))
     if likelihood and likelihood.levels == 256 and data.binarize != "none":

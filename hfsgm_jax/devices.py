@@ -11,7 +11,6 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import math
 import mmap
 import os
 import platform
@@ -50,9 +49,8 @@ def use_cpu_cores(rows: int = 0, devices: int = 0) -> None:
     has already started, nor with several processes, which may share the cores.
     """
     keep_freed_memory()
-    if jax.distributed.is_initialized():
-        return
-    if jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    chosen = jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if chosen or jax.distributed.is_initialized():
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):
@@ -106,16 +104,6 @@ def check_rows(mesh: Mesh, sets_per_batch: int, accumulate: int) -> None:
             f"data.sets_per_batch ({sets_per_batch}) must be a multiple of devices x optimizer.accumulate "
             f"({mesh.size} x {accumulate} = {mesh.size * accumulate}); train.devices limits the devices used"
         )
-
-
-def check_memory(tree: Any) -> None:
-    """Raises a ConfigError where twice the arrays of a training state (they and gradients) exceed a device's memory."""
-    need = 2 * sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
-    have = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    have = have or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
-        need, have = (f"{size / 2**30:,.0f} GiB" for size in (need, have))
-        raise ConfigError(f"training this model takes {need} or more, and a device has {have}: lower model.width")
 
 
 def use_compilation_cache() -> None:

@@ -36,9 +36,7 @@ T = TypeVar("T")
 
 def define_flags() -> None:
     """``--coordinator --num_processes --process_id``, of both programs."""
-    flags.DEFINE_string(
-        "coordinator", None, "Several processes: HOST:PORT of the first, or auto (SLURM, TPU pod slice, Open MPI)."
-    )
+    flags.DEFINE_string("coordinator", None, "Several processes: HOST:PORT of the first, or auto (SLURM, TPU, MPI).")
     flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: how many processes there are.")
     flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: which of them this is, from 0.")
 

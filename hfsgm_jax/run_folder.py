@@ -8,6 +8,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -17,10 +18,9 @@ from typing import Any, NamedTuple
 import flax.serialization
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
+from ml_collections import ConfigDict
 
 from hfsgm_jax import config as config_lib
 from hfsgm_jax import devices, processes
@@ -34,6 +34,7 @@ MANIFEST = "files.json"  # of a checkpoint, or of weights: files with their chec
 WEIGHTS = "weights.msgpack"
 DTYPES = ("bfloat16", "float32")
 OWN = "objective"  # parameters of an objective, beside the model's
+Folder = str | os.PathLike
 
 
 class Run(NamedTuple):
@@ -42,7 +43,7 @@ class Run(NamedTuple):
     ``weights`` is the dtype that the variables were rounded to when they were exported; training has float32.
     """
 
-    config: ml_collections.ConfigDict
+    config: ConfigDict
     model: Any
     variables: dict[str, Any]
     step: int
@@ -50,10 +51,7 @@ class Run(NamedTuple):
 
 
 def open_run(
-    folder: str | os.PathLike,
-    step: str | int | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    model: Any = None,
+    folder: Folder, step: str | int | None = None, overrides: Mapping[str, Any] | None = None, model: Any = None
 ) -> Run:
     """A run's model with the variables of a checkpoint, or of the weights that `export` or `save_weights` wrote.
 
@@ -128,7 +126,16 @@ def checksum_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_variables(workdir: str | os.PathLike, step: str | int = "best") -> tuple[dict[str, Any], int]:
+def _is_news(record: logging.LogRecord) -> bool:
+    """Of Orbax's log: neither tracebacks of errors that it also raises, nor that an item is read by itself."""
+    is_known = record.exc_info or "Metadata file does not exist" in record.getMessage()
+    return not (is_known and "orbax" in Path(record.pathname).parts)
+
+
+logging.getLogger("absl").addFilter(_is_news)
+
+
+def load_variables(workdir: Folder, step: str | int = "best") -> tuple[dict[str, Any], int]:
     """``(variables for model.apply, step)`` of a run: averaged parameters once averaging is on.
 
     Args:
@@ -147,12 +154,7 @@ def load_variables(workdir: str | os.PathLike, step: str | int = "best") -> tupl
         raise CheckpointError(f"{workdir} has no checkpoint {step!r}; there are {steps}, 'best' and 'last'")
     if problem := damage(folder / str(number), "model"):
         raise CheckpointError(f"checkpoint {number} of {workdir} cannot be read: {problem}; there are {steps}")
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # Orbax warns that an item is read by itself
-    try:
-        model = read_item(folder / str(number) / "model")
-    finally:
-        logging.set_verbosity(verbosity)
+    model = read_item(folder / str(number) / "model")
     params = dict(model.get("ema_params", model["params"]))
     params.pop(OWN, None)
     return {"params": params, **model.get("model_state", {})}, number
@@ -171,9 +173,7 @@ def read_item(path: Path, like: Any = None) -> Any:
 # --- weights ----------------------------------------------------------------------------------
 
 
-def export(
-    workdir: str | os.PathLike, out: str | os.PathLike, step: str | int = "best", dtype: str = "bfloat16"
-) -> list[Path]:
+def export(workdir: Folder, out: Folder, step: str | int = "best", dtype: str = "bfloat16") -> list[Path]:
     """Writes a run's model into a small folder that `open_run` opens as it does the run's.
 
     The config goes along, without the places of the data on this machine.
@@ -199,7 +199,7 @@ def export(
 
 
 def save_weights(
-    folder: str | os.PathLike, config: ml_collections.ConfigDict, variables: Any, step: int = 0, dtype: str = "float32"
+    folder: Folder, config: ConfigDict, variables: Any, step: int = 0, dtype: str = "float32"
 ) -> list[Path]:
     """Writes the variables of the model of ``config`` as `export` does; an own loop has the config of `config_of`.
 
@@ -218,7 +218,7 @@ def save_weights(
     return [config_lib.dump_config(config, folder), folder / WEIGHTS, folder / MANIFEST]
 
 
-def config_of(model: Any) -> ml_collections.ConfigDict:
+def config_of(model: Any) -> ConfigDict:
     """The config that is saved with a model which `train` has not trained."""
     height, _, channels = model.image_shape
     config = config_lib.default_config(dict(model.made_of)["name"])
@@ -228,13 +228,13 @@ def config_of(model: Any) -> ml_collections.ConfigDict:
     return config
 
 
-def model_section(model: Any) -> ml_collections.ConfigDict:
+def model_section(model: Any) -> ConfigDict:
     """``config.model`` of a model: the call of its constructor, or what its config has to know of one made by hand."""
     own = dict(name=config_lib.CUSTOM, likelihood=model.likelihood, prior_sees_images=model.prior_sees_images)
-    return ml_collections.ConfigDict(dict(model.made_of) or own)
+    return ConfigDict(dict(model.made_of) or own)
 
 
-def _exported(folder: str | os.PathLike, step: str | int) -> tuple[dict[str, Any], int, str]:
+def _exported(folder: Folder, step: str | int) -> tuple[dict[str, Any], int, str]:
     """``(variables, step, dtype)``: float32 arrays, and the dtype that they were rounded to."""
     if problem := damage(Path(folder)):
         raise CheckpointError(f"the weights in {folder} cannot be read: {problem}; copy them again")
@@ -248,7 +248,7 @@ def _exported(folder: str | os.PathLike, step: str | int) -> tuple[dict[str, Any
 # --- metrics ----------------------------------------------------------------------------------
 
 
-def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+def read_metrics(workdir: Folder) -> list[dict[str, Any]]:
     """The lines of ``metrics.jsonl``; those that cannot be read (the last one, cut short by a kill) are left out."""
     path = Path(workdir) / METRICS_FILE
     lines = []

@@ -54,7 +54,6 @@ def test_few_odd_values_pass():
     ("changes", "message"),
     [
         (dict(train__steps_per_dispatch=3), "train.steps=100000 is no multiple of train.steps_per_dispatch=3"),
-        (dict(optimizer__accumulate=3), "data.sets_per_batch=16 is no multiple"),
         (dict(optimizer__name="adan"), "optimizer.name='adan' is not one of adam, adamw, adamax; did you mean 'adam'"),
         (dict(eval__transfer=("mnits",)), "eval.transfer='mnits' is not one of .*; did you mean 'mnist'"),
         (dict(optimizer__schedule="step"), "needs optimizer.decay_steps"),

@@ -36,8 +36,7 @@ def load(config: Any, name: str, source: Source, *part: int) -> Dataset:
       part: the official part to read, of a source that is read by parts.
     """
     path = find(config, name, source, *part)
-    dataset = _read(path, config, source) if path else None
-    if dataset is not None:
+    if path and (dataset := _read(path, config, source)):
         return dataset
     dataset = source.read(config, *part)
     if isinstance(dataset.images, StreamedImages) and not config.stream:

@@ -120,9 +120,7 @@ def _check_sizes(dataset: Dataset, config: Any) -> None:
     if config.group_size:
         groups, index = np.unique(dataset.group, return_inverse=True)
         if len(groups) == 1:
-            raise DataError(
-                f"data.group_size={config.group_size}: {dataset.info['source']!r} has one group of classes: use 0."
-            )
+            raise DataError(f"data.group_size={config.group_size}: all classes are of one group: use 0.")
         _check_size("group", config.group_size, np.bincount(index, dataset.size).min())
     if config.styles:
         _check_size("style", config.style_size, np.bincount(dataset.style, minlength=config.styles).min())

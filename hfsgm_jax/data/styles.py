@@ -15,7 +15,7 @@ import numpy as np
 from hfsgm_jax.errors import DataError
 
 _SEED = 30  # of the palette and of who has which style: the same in every run
-LOOK = 256  # images looked at for colours
+LOOK = 256  # images looked at for colours, or shades of grey
 _SIDE = 28  # pixels, of the images that widths are meant for
 
 

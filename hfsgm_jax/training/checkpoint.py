@@ -6,7 +6,6 @@ Checkpoints are those of Orbax's CheckpointManager (asynchronous, atomic), with 
 import contextlib
 import errno
 import json
-import logging
 import math
 import os
 import shutil
@@ -39,26 +38,17 @@ def _split(state: TrainState) -> dict[str, dict[str, Any]]:
     return {"model": model, "training": fields}
 
 
-def _score(found: dict[str, float] | None) -> float:
-    return (found or {}).get(SCORE, math.inf)
-
-
-def _is_not_raised_too(record: logging.LogRecord) -> bool:
-    """Of the log: not the tracebacks that Orbax prints of errors which it also raises."""
-    return not (record.exc_info and "orbax" in Path(record.pathname).parts)
-
-
 class Checkpoints(contextlib.AbstractContextManager):
     """Saves the checkpoints of one run: keeps the ``keep`` latest and the best by `SCORE`."""
 
     def __init__(self, workdir: str | os.PathLike, keep: int = 2):
         self._folder = Path(workdir).absolute() / CHECKPOINTS
         self._saving: int | None = None
-        logging.getLogger("absl").addFilter(_is_not_raised_too)
-        best = BestN(get_metric_fn=_score, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        score = lambda found: (found or {}).get(SCORE, math.inf)
+        best = BestN(get_metric_fn=score, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
-            best_fn=_score,
+            best_fn=score,
             best_mode="min",
             cleanup_tmp_directories=True,
             # Orbax takes time from a clock that jumps when a laptop wakes: shorter, that is a failure to save.

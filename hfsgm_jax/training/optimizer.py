@@ -49,11 +49,8 @@ class Optimizer(NamedTuple):
 
 def make_optimizer(config: ConfigDict, total_steps: int) -> Optimizer:
     """The optimizer of ``config.optimizer``; ``total_steps`` is the default length of a cosine."""
-    clip = {
-        "norm": lambda: optax.clip_by_global_norm(config.clip_at),
-        "value": lambda: optax.clip(config.clip_at),
-        "none": optax.identity,
-    }[config.clip]()
+    clips = {"norm": optax.clip_by_global_norm, "value": optax.clip, "none": lambda _: optax.identity()}
+    clip = clips[config.clip](config.clip_at)
     decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
     moments = optax.scale_by_adamax() if config.name == "adamax" else optax.scale_by_adam()
     # Coupled but for adamw: the penalty is part of the gradient and passes through the moments, as in the papers.
@@ -74,8 +71,4 @@ def _schedule(config: ConfigDict, total_steps: int) -> Callable[[jax.Array], jax
     elif config.schedule == "step":
         base = optax.exponential_decay(peak, config.decay_steps, config.decay_factor, staircase=True)
 
-    def schedule(step: jax.Array) -> jax.Array:
-        rate = base(jnp.maximum(step - warmup, 0))
-        return rate * jnp.minimum(1.0, (step + 1) / warmup) if warmup else rate
-
-    return schedule
+    return lambda step: base(jnp.maximum(step - warmup, 0)) * jnp.minimum(1.0, (step + 1) / max(warmup, 1))

@@ -103,9 +103,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     create = jax.jit(init, out_shardings=whole)
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
     init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
-    abstract = functools.partial(jax.ShapeDtypeStruct, sharding=whole)
-    abstract_state = jax.tree.map(lambda x: abstract(x.shape, x.dtype), jax.eval_shape(create, init_key))
-    devices.check_memory(abstract_state)
+    abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
 
     measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
     # Parameters of an objective's own are those of training classes.
@@ -164,9 +162,7 @@ def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[
         )
     smallest = train_data.size.min()
     if config.objective.targets and spec.targets > smallest:
-        raise ConfigError(
-            f"objective.targets={spec.targets}: the smallest class of the training data has {smallest} images"
-        )
+        raise ConfigError(f"objective.targets={spec.targets}: the smallest class in training has {smallest} images")
     val_data = data.load_dataset(config.data, "val", dataset=dataset)
     num, seed = config.eval.val_sets, config.eval.seed
     fixed = data.fixed_sets(val_data, config.data.set_size, num, seed, config.data.binarize)

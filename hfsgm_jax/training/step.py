@@ -35,12 +35,7 @@ class Batch(NamedTuple):
 
 
 def make_step(
-    model: Any,
-    measure: Callable[..., dict[str, jax.Array]],
-    sample: Callable[[Any, jax.Array], Sets],
-    optimizer: Optimizer,
-    config: ConfigDict,
-    mesh: Mesh,
+    model: Any, measure: Callable, sample: Callable, optimizer: Optimizer, config: ConfigDict, mesh: Mesh
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted ``(state, batch) -> (state, metrics)``; the state given is donated.
 
@@ -98,9 +93,7 @@ def loss_weights(config: ConfigDict, step: jax.Array) -> dict[str, Any]:
     """Alpha, annealed per epoch, and the weight of the KL at this step."""
     objective, per_epoch = config.objective, config.train.steps_per_epoch
     alpha = jnp.float32(objective.alpha) * jnp.float32(objective.alpha_decay) ** (step // per_epoch)
-    warmup = objective.kl_warmup
-    kl_weight = jnp.minimum(1.0, (step + 1) / warmup) if warmup else jnp.float32(1.0)
-    return dict(alpha=alpha, kl_weight=kl_weight)
+    return dict(alpha=alpha, kl_weight=jnp.minimum(1.0, (step + 1) / max(objective.kl_warmup, 1)))
 
 
 def _updated(state: TrainState, grads, model_state, optimizer: Optimizer, ema: float) -> TrainState:

@@ -20,7 +20,7 @@ Sums = dict[str, jax.Array]
 
 
 def make_validation(
-    model: Any, measure: Callable[..., Sums], fixed: Sets, drawn: Sets | None, config: ConfigDict, mesh: Mesh
+    model: Any, measure: Callable, fixed: Sets, drawn: Sets | None, config: ConfigDict, mesh: Mesh
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
     """``variables -> {"val/objective": nats per image, ...}`` on fixed sets.
 

@@ -36,7 +36,7 @@ def test_refused_before_data_are_read(model, changes, message):
 
 
 def test_refused_for_the_data():
-    with pytest.raises(ConfigError, match="objective.targets=7: the smallest class .* has 6 images"):
+    with pytest.raises(ConfigError, match="objective.targets=7: the smallest class in training has 6 images"):
         setup_tiny(objective__name="vhe", objective__targets=7)
     with pytest.raises(ConfigError, match="model.likelihood='bernoulli' is of binary pixels.*grey"):
         setup_tiny(data__binarize="none")
