@@ -103,9 +103,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     Raises:
       ConfigError: every problem, a line each.
     """
-    name = config.model.get("name")
-    known = {**KEYS, **model_keys(name)}
     flat = flatten(config)
+    name = flat.get("model.name")
+    known = {**KEYS, **model_keys(name)}
     is_checked = lambda key: key not in ("image_shape", "model.name") and (name != CUSTOM or key[:6] != "model.")
     problems = list(_key_problems({key: value for key, value in flat.items() if is_checked(key)}, known, name))
     problems += [f"config.{key} is missing: start from hfsgm_jax.default_config()" for key in known if key not in flat]
