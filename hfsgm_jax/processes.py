@@ -186,7 +186,7 @@ def together(*alike: type[Exception]) -> Iterator[None]:
         if lost is None:
             traceback.print_exc()
         who = f"process {jax.process_index()} of {jax.process_count()}"
-        why = first_line(error) if lost is None else f"lost another process, whose own output says why ({lost})"
+        why = first_line(error) if lost is None else f"lost another process, whose own output says why ({lost.strip()})"
         print(f"{who} ends: {why}\nThe same command, in all processes, continues from what is saved", file=sys.stderr)
         leave(1)
 
