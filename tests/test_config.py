@@ -57,7 +57,7 @@ def test_few_odd_values_pass():
         (dict(optimizer__name="adan"), "optimizer.name='adan' is not one of adam, adamw, adamax; did you mean 'adam'"),
         (dict(eval__transfer=("mnits",)), "eval.transfer='mnits' is not one of .*; did you mean 'mnist'"),
         (dict(optimizer__schedule="step"), "needs optimizer.decay_steps"),
-        (dict(optimizer__schedule="plateau", train__eval_every=0), "follows the validations"),
+        (dict(optimizer__schedule="plateau", train__eval_every=0), "follows validations: it needs train.eval_every"),
         (dict(optimizer__schedule="plateau", optimizer__decay_factor=1.0), r"in \(0, 1\)"),
         (dict(objective__targets=3), "scores the context itself"),
         (dict(objective__name="vhe", model__prior_sees_images=True), "does not see the images"),
