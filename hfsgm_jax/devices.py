@@ -106,6 +106,16 @@ def check_rows(mesh: Mesh, sets_per_batch: int, accumulate: int) -> None:
         )
 
 
+def check_memory(state: Any) -> None:
+    """Raises a ConfigError where a training state and its gradients, about twice its size, exceed a device's memory."""
+    need = 2 * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    have = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    have = have or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have:
+        sizes = f"parameters, optimizer and gradients take {need >> 30:,} GiB, and a device has {have >> 30:,}"
+        raise ConfigError(f"{sizes}: lower model.width")
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless the user chose a folder (or none) already."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None:
