@@ -222,7 +222,7 @@ class FewShotModel:
 
     def _classify(self, variables, supports, queries, key, **static):
         apply, encode = sampling.bind(self.model, variables)
-        static["classifiers"] = ("log_mean",)
+        static |= dict(classifiers=("log_mean",), shared_noise=True)  # the order of the classes changes nothing
         return classification.scores(apply, encode, supports, queries, key, **static)["log_mean"]
 
     def _embed(self, variables, sets):
