@@ -63,7 +63,7 @@ KEYS: dict[str, Key] = {
     "optimizer.warmup": Key(whole(), "steps of linear warm-up", 0),
     "optimizer.decay_steps": Key(whole(), "cosine: length (0: train.steps); step: steps between decays", 0),
     "optimizer.decay_factor": Key(number(), "step, plateau: factor of a decay; cosine: final fraction", 0.5),
-    "optimizer.patience": Key(whole(1), "plateau: evaluations without improvement before the one that decays", 10),
+    "optimizer.patience": Key(whole(1), "plateau: evaluations without improvement before one that decays", 10),
     "optimizer.weight_decay": Key(number(), "adamw: decoupled; adam, adamax: L2 added to the gradient", 0.0),
     "optimizer.clip": Key(one_of("norm", "value", "none"), "of the gradient", "norm"),
     "optimizer.clip_at": Key(number(above=True), "largest global norm, or absolute value of an element", 100.0),

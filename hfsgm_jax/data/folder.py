@@ -4,7 +4,6 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,8 +65,10 @@ def list_files(config: Any) -> list[tuple[str, str]]:
     suffixes, files = set(Image.registered_extensions()), []
     names = [entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")]
     for name in sorted(names):
-        found = sorted(file for file in Path(path, name).rglob("*") if file.suffix.lower() in suffixes)
-        files += [(name, str(file)) for file in found if not file.name.startswith(".")]
+        for root, folders, members in os.walk(os.path.join(path, name)):
+            folders.sort()
+            images = (member for member in sorted(members) if os.path.splitext(member)[1].lower() in suffixes)
+            files += [(name, os.path.join(root, member)) for member in images if not member.startswith(".")]
     empty = sorted(set(names) - {name for name, _ in files})
     if empty and files:
         warnings.warn(f"Classes without images in {path!r} are left out: {_some(empty)}.", stacklevel=1)
