@@ -53,9 +53,7 @@ KEYS: dict[str, Key] = {
     "objective.alpha_decay": Key(number(0, 1, above=True), "factor of a per epoch (train.steps_per_epoch)", 1.0),
     "objective.kl_warmup": Key(whole(), "steps over which the weight of the KL grows from 0 to 1", 0),
     "objective.free_bits": Key(
-        number(),
-        "free nats per image of each shared latent's KL: per set times |D| (ns, resample) or |X| (others)",
-        0.0,
+        number(), "free nats per image of a shared latent's KL: times |D| (ns, resample) or |X| per set", 0.0
     ),
     "optimizer.name": Key(one_of("adam", "adamw", "adamax"), "rule", "adam"),
     "optimizer.learning_rate": Key(number(above=True), "highest rate", 2e-4),
