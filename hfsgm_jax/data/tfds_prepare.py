@@ -18,7 +18,7 @@ from PIL import Image
 from hfsgm_jax.data.optional import import_tfds
 from hfsgm_jax.errors import DataError
 
-_COMMAND = 'python -c "from hfsgm_jax.data.tfds_prepare import prepare; prepare({!r}, {!r}, {!r})"'
+_COMMAND = 'python -c "from hfsgm_jax.data.tfds_prepare import prepare; prepare{}"'
 _PAGES = {
     "omniglot": "https://github.com/brendenlake/omniglot",
     "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -53,7 +53,7 @@ def prepare(name: str, data_dir: str, files: str = "FILES") -> None:
             raise DataError(
                 f"celeb_a {builder.version} (with identities) is not prepared in {data_dir!r}, and there is no "
                 f"{', '.join(missing)}: download them from {page} into a folder FILES, and run\n  "
-                + _COMMAND.format(name, data_dir, "FILES")
+                + _COMMAND.format((name, data_dir, "FILES"))
             )
         manager = SimpleNamespace(download=lambda urls: paths, iter_archive=_images_in)
         split = builder._split_generators
@@ -67,7 +67,7 @@ def prepare(name: str, data_dir: str, files: str = "FILES") -> None:
         raise DataError(
             f"{name} is not prepared in {data_dir!r} and cannot be had from {page} "
             f"({type(error).__name__}: {str(error)[:300]}).\nWhere there is internet access run\n  "
-            f"{_COMMAND.format(name, 'DIR', files)}\nand name DIR, or a copy of it, by data.data_dir or TFDS_DATA_DIR; "
+            f"{_COMMAND.format((name, 'DIR'))}\nand name DIR, or a copy of it, by data.data_dir or TFDS_DATA_DIR; "
             "a copy of the cache file of the resized images does as well."
         ) from error
 
