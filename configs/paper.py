@@ -87,6 +87,7 @@ def photographs(model: str, source: str, image_size: int, sets_per_batch: int, e
     config.data.update(binarize="none", set_size=5, sets_per_batch=sets_per_batch)
     config.model.likelihood = "discretized_logistics"
     optimise(config, epoch, learning_rate=2e-4)
+    config.eval.max_sets = 640  # all would take gigabytes and hours
     return config
 
 
@@ -147,6 +148,6 @@ def faces(model: str, objective: str, sets_per_batch: int) -> ml_collections.Con
     epoch = 10 * round(FACES / (5 * sets_per_batch) / 10)
     config.train.update(steps=100 * epoch, steps_per_epoch=epoch, eval_every=epoch, save_every=epoch)
     config.train.sample_every = 10 * epoch
-    config.eval.update(ways=200, transfer=())
+    config.eval.update(ways=200, transfer=(), max_sets=640)
     whole_classes(config)
     return config

@@ -1,7 +1,7 @@
 """The deconvolutional Variational Homoencoder: the networks of the Neural Statistician, and any of four objectives.
 
     python train.py --config=configs/vhe_deconv.py:vhe --workdir=runs/vhe
-    python evaluate.py --workdir=runs/vhe --tasks=likelihood --eval.set_size=20 --eval.max_sets=0   # Table 3
+    python evaluate.py --workdir=runs/vhe --tasks=likelihood --eval.set_size=20   # Table 3
     python evaluate.py --workdir=runs/vhe --tasks=classify,kl_layers,report                         # Tables 1 and 2
 
 The argument is an objective, `ns`, `resample`, `rescale` or `vhe` (default): the rows of Table 3 of the VHE paper;

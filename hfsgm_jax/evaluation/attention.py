@@ -1,7 +1,6 @@
 """Attention: weights of the LAG aggregators over the images of a set (SCHA-VAE, figure 4)."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,13 +8,13 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from hfsgm_jax.errors import ConfigError, NotApplicable
+from hfsgm_jax.errors import NotApplicable
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
 from hfsgm_jax.evaluation.kl_layers import resolution
 from hfsgm_jax.evaluation.records import Record, Records, measured
 from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import PLATES, Plan, Sets
+from hfsgm_jax.trace import PLATES, SET, Plan, Sets
 
 SHOWN = 6  # sets in the picture
 
@@ -40,39 +39,32 @@ def attention(run: Evaluation) -> Records:
     mean over sets and heads of the largest one, and ``uniform``, its value without attention.
     """
     run.require_context("attention")
-    nodes = [node for node in run.shared_nodes if getattr(node, "aggregate", None) == "lag"]
-    if not nodes:
-        raise NotApplicable(
-            "attention shows the weights of learnable aggregation ('lag'), which no layer of this model has "
-            f"(model.name={run.config.model.name!r}, model.aggregate={run.config.model.get('aggregate')!r})"
-        )
-    if run.set_size < 2:
-        raise ConfigError(
-            "attention compares the images of a set, and eval.set_size=1: one image has all the weight; use 2 or more"
-        )
+    nodes = [node for node in run.model.shared_nodes if getattr(node, "aggregate", None) == "lag"]
+    if not nodes or run.set_size < 2:
+        has = f"model.aggregate={run.config.model.get('aggregate')!r} and eval.set_size={run.set_size}"
+        raise NotApplicable(f"attention is about the weights that 'lag' gives the images of a set, and here is {has}")
     sets, conditions = run.sets, {"temperature": 0.0, **run.data_conditions(run.load(), run.sets)}
     weights = functools.cache(lambda: run.each("attention", attention_weights, sets))
     for node in nodes:
         layer = {"layer": node.layer, "resolution": resolution(node), "heads": node.heads}
-        sizes = sets.context_of(node.plate, node.label).sum(1)
-        measure = functools.partial(lambda node, sizes: _measure(weights()[node.label], sizes), node, sizes)
+        measure = functools.partial(lambda node: _measure(weights()[node.label], sets, node), node)
         yield Record(node.label, {**layer, **conditions}, measure)
 
     def picture():
         sides = {node.label: resolution(node) for node in nodes}
-        layers = {f"{label}  {side}×{side}" if side else label: weights()[label] for label, side in sides.items()}
-        return plots.pictures(draw(sets, layers, run.folder / plots.file_name("attention", conditions)))
+        return draw(sets, {f"{x}  {side}×{side}" if side else x: weights()[x] for x, side in sides.items()})
 
-    yield Record("figure", conditions, picture)
+    yield plots.record(run, plots.file_name("attention", conditions), conditions, picture)
 
 
-def _measure(weights: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
-    """Measured fields of one layer's weights ``[sets, N, heads]`` of contexts of ``sizes`` ``[sets]`` images."""
+def _measure(weights: np.ndarray, sets: Sets, node: Any) -> dict[str, Any]:
+    """Measured fields of one layer's weights ``[sets, N, heads]``."""
+    sizes = sets.context_of(node.plate, node.label).sum(1)
     several = sizes > 1  # of one image there is nothing to say
     entropy, largest = summary(weights[several], sizes[several])
     parts = {f"entropy_head{h + 1}": float(value) for h, value in enumerate(entropy.mean(0))}
     parts |= {"largest_weight": float(largest.mean()), "uniform": float((1 / sizes[several]).mean())}
-    return measured(entropy.mean(1), unit="of log N", parts=parts)
+    return measured(entropy.mean(1), 1.0, sets.ids[SET][several], unit="of log N", parts=parts)
 
 
 def summary(weights: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,13 +82,12 @@ def summary(weights: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndar
     return entropy / np.log(sizes)[:, None], weights.max(1)
 
 
-def draw(sets: Sets, layers: dict[str, np.ndarray], path: Path) -> Path:
+def draw(sets: Sets, layers: dict[str, np.ndarray]) -> Figure:
     """Sets with the weights of their images beneath, a line per layer, on one colour scale; per head, and their mean.
 
     Args:
       sets: the first are shown.
       layers: name -> ``[sets, N, heads]``, top first.
-      path: of the PNG.
     """
     rows, slots, depth = min(SHOWN, sets.num_rows), sets.num_slots, len(layers)
     maps = np.stack([np.concatenate([w[:rows], w[:rows].mean(-1, keepdims=True)], -1) for w in layers.values()])
@@ -121,4 +112,4 @@ def draw(sets: Sets, layers: dict[str, np.ndarray], path: Path) -> Path:
     bar = page.colorbar(colors, ax=grid, shrink=0.6, pad=0.02)
     bar.set_ticks([0, uniform, norm.vmax], labels=["0", f"{uniform:.2g}\nuniform\n(1/N)", f"{norm.vmax:.2g}"])
     bar.ax.set_title("weight", fontsize=10)
-    return plots.save(page, path)
+    return page

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,16 +19,15 @@ from jax.sharding import PartitionSpec
 from hfsgm_jax import data, devices, processes, sampling
 from hfsgm_jax.config import FREE_KEYS, KEYS, nearest_key
 from hfsgm_jax.data import Dataset
-from hfsgm_jax.distributions import LIKELIHOODS
-from hfsgm_jax.errors import ConfigError, NotApplicable
+from hfsgm_jax.errors import ConfigError, NotApplicable, UserError
 from hfsgm_jax.run_folder import open_run
-from hfsgm_jax.trace import Sets
+from hfsgm_jax.trace import SET, Sets
 
 Arrays = dict[str, jax.Array]  # results of a row
 OVERRIDES = {name: key for name, key in KEYS.items() if name.startswith("eval.") or name in FREE_KEYS}
 SECONDS = 10.0  # between lines of progress
-# Facts about a data set that some sources add to its `info`, and that give a number its meaning.
-OPTIONAL_INFO = ("tfds_splits", "composed_of", "styles")
+# Facts about a data set (its `info`, some of them of some sources only) that give a number its meaning.
+INFO = ("source", "split", "scheme", "resize", "image_size", "sha256", "tfds_splits", "composed_of", "styles")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,28 +92,13 @@ class Evaluation:
     def train_set_size(self) -> int:
         return int(np.max(self.config.data.set_size))
 
-    @property
-    def shared_nodes(self) -> tuple[Any, ...]:
-        """The model's latent nodes that a set shares (c), top first; none for a VAE."""
-        return tuple(self.model.shared_nodes)
-
-    @property
-    def plates(self) -> tuple[str, ...]:
-        """The plates of the model's latents."""
-        return tuple(dict.fromkeys(node.plate for node in self.model.nodes))
-
-    @property
-    def binary(self) -> bool:
-        """Whether the likelihood is of pixels that are 0 or 1."""
-        return LIKELIHOODS[self.model.likelihood].levels == 2
-
     # --- what a task needs --------------------------------------------------------------------
 
-    def require_context(self, task: str) -> None:
-        """Raises NotApplicable for a model without latents shared by a set."""
-        name = self.config.model.name
-        if not self.shared_nodes:
-            raise NotApplicable(f"{task} is about latents that a set shares, and model.name={name!r} has none")
+    def require_context(self, task: str, error: type[UserError] = NotApplicable, mend: str = "") -> None:
+        """Raises for a model without latents shared by a set."""
+        if not self.model.shared_nodes:
+            name = self.config.model.name
+            raise error(f"{task} is about latents that a set shares, and model.name={name!r} has none{mend}")
 
     def require_images(self, task: str) -> None:
         """Raises NotApplicable where the data are numbers, not 8-bit images."""
@@ -124,16 +109,17 @@ class Evaluation:
         """Raises a ConfigError where no set can have as many images.
 
         A class with fewer images than a set gives one set of all of them (`data.fixed_sets`), so that only a size
-        above every class is refused. Of ``sizes``, where a result is about its size, every set has that many: none may
-        exceed the smallest class.
+        above every class is refused. Of ``sizes``, where a result is about its size, every set has that many, and all
+        sizes the same images: every class has to have as many as all of them divide.
         """
         dataset = dataset or self.load()
-        key, extreme, bound = ("set_sizes", "smallest", np.min) if sizes else ("set_size", "largest", np.max)
-        size, limit, info = max(sizes or [self.set_size]), bound(dataset.size), dataset.info
+        key, which, bound = ("set_sizes", "smallest", np.min) if sizes else ("set_size", "largest", np.max)
+        size, limit, info = math.lcm(*sizes or [self.set_size]), bound(dataset.size), dataset.info
         if size > limit:
+            same = " (all sizes have the same images, so that they divide those of a class)" if sizes else ""
             raise ConfigError(
-                f"eval.{key} asks for sets of {size} images, but the {extreme} class of {info['source']} "
-                f"({info['split']}) has {limit} images; use --eval.{key} of {limit} or less"
+                f"eval.{key} asks for sets of {size} images, but the {which} class of {info['source']} "
+                f"({info['split']}) has {limit} images; use --eval.{key} of {limit} or less{same}"
             )
 
     # --- data ---------------------------------------------------------------------------------
@@ -150,18 +136,26 @@ class Evaluation:
             self._datasets[key] = processes.writer_first(read, "data")
         return self._datasets[key]
 
-    def fixed_sets(
-        self, dataset: Dataset, set_size: int, max_sets: int | None = None, binarize: str | None = None
-    ) -> Sets:
+    def fixed_sets(self, dataset: Dataset, set_size: int, **other: Any) -> Sets:
         """Sets of host arrays, drawn and binarised once by ``eval.seed``; every image is context and target."""
-        max_sets = self.options.max_sets if max_sets is None else max_sets
-        return data.fixed_sets(dataset, set_size, max_sets, self.options.seed, binarize or self.config.data.binarize)
+        options = dict(max_sets=self.options.max_sets, seed=self.options.seed, binarize=self.config.data.binarize)
+        return data.fixed_sets(dataset, set_size, **options | other)
 
     @functools.cached_property
     def sets(self) -> Sets:
         """The sets of `set_size` images of ``eval.split`` that most tasks evaluate; raises as `check_sets`."""
         self.check_sets()
         return self.fixed_sets(self.load(), self.set_size)
+
+    def at_hand(self, task: str, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """What of ``parts`` can be had, by name; of the others it is said why not."""
+        found = {}
+        for name, get in parts.items():
+            try:
+                found[name] = get()
+            except UserError as error:
+                print(f"evaluate: {task} goes without {name}: {error}", file=sys.stderr)
+        return found
 
     # --- conditions ---------------------------------------------------------------------------
 
@@ -175,10 +169,13 @@ class Evaluation:
     @staticmethod
     def data_conditions(dataset: Dataset, sets: Sets | None = None) -> dict[str, Any]:
         """Conditions of a record of these images (and these sets of them)."""
-        info = dataset.info
-        keys = "source", "split", "scheme", "resize", "image_size", "sha256", *OPTIONAL_INFO
-        size = {} if sets is None else {"set_size": sets.num_slots, "num_sets": sets.num_rows}
-        return {key: info[key] for key in keys if key in info} | size
+        conditions = {key: dataset.info[key] for key in INFO if key in dataset.info}
+        if sets is None:
+            return conditions
+        there = int(np.maximum(dataset.size // sets.num_slots, 1).sum())  # sets of that size
+        classes = len(np.unique(sets.ids[SET]))
+        size = dict(set_size=sets.num_slots, num_sets=sets.num_rows, available_sets=there, num_classes=classes)
+        return conditions | size
 
     # --- computation --------------------------------------------------------------------------
 
@@ -210,23 +207,19 @@ class Evaluation:
         images = images_per_row or rows.num_slots
         size = min(max(1, self.options.sets_per_batch * self.train_set_size // images), total)
         size = -(-size // self._mesh.size) * self._mesh.size
-        program = self._program(one, static)
+        program, variables = self._program(one, static), devices.place(self.variables, devices.replicated(self._mesh))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), jnp.arange(total))
         for start in _progress(range(0, total, size), label):
             index = np.minimum(np.arange(start, start + size), total - 1)  # the last batch repeats a row
             batch = jax.tree.map(lambda x, index=index: np.asarray(x)[index], rows)
             placed = devices.place((batch, keys[index]), devices.by_rows(self._mesh))
-            result = jax.device_get(program(self._replicated, *placed))
+            result = jax.device_get(program(variables, *placed))
             yield {name: values[: total - start] for name, values in result.items()}
 
     @functools.cached_property
     def _mesh(self) -> jax.sharding.Mesh:
         # Results do not depend on the devices: a run trained on more of them is evaluated on those there are.
         return devices.make_mesh(min(self.config.train.devices, jax.device_count()) if processes.alone() else 0)
-
-    @functools.cached_property
-    def _replicated(self) -> Any:
-        return devices.place(self.variables, devices.replicated(self._mesh))
 
     def _program(self, one: Callable, static: dict[str, Any]) -> Callable:
         key = one, tuple(sorted(static.items()))

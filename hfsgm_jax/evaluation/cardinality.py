@@ -3,7 +3,8 @@
 import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,9 @@ import numpy as np
 from hfsgm_jax.data import Dataset, SetSpec, augment
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Evaluation
-from hfsgm_jax.evaluation.likelihood import nelbo_record, set_nelbo
-from hfsgm_jax.evaluation.records import Record, Records, Result
-from hfsgm_jax.trace import Sets
+from hfsgm_jax.evaluation.likelihood import NELBO, nelbo_of, scored, set_nelbo
+from hfsgm_jax.evaluation.records import Record, Records, Result, increase
+from hfsgm_jax.trace import SET, Sets
 
 DEGREES = 180.0  # of the largest rotation, either way: all angles, as in the papers
 ROWS = 16  # sets augmented at once
@@ -25,27 +26,22 @@ def cardinality(run: Evaluation) -> Records:
     """``nelbo``, nats per image, for every split, set size, and with and without augmentation.
 
     The splits: ``train`` (the very images of training) and ``heldout`` (other images of the same
-    classes) are in distribution, ``eval.split`` is not. Augmented sets are flipped and rotated, a
-    whole set alike, by any angle, and then binarised as the others are (the papers' augmentation).
+    classes) are in distribution, ``eval.split`` is not. Augmented sets are flipped and rotated, those of a class
+    alike, by any angle, and then binarised as the others are (the papers' augmentation). See `over_sizes`.
     """
     run.require_context("cardinality")
     run.require_images("cardinality")
-    splits = _splits(run)
+    splits, sizes = _splits(run), run.options.set_sizes
     tested = list(splits.values())[-1]
-    run.check_sets(tested, run.options.set_sizes)
-    lines: dict[bool, dict[str, list[tuple[int, Result]]]] = {False: {}, True: {}}
+    run.check_sets(tested, sizes)
+    panels = {"as they are": {}, "flipped and rotated": {}}
     for name, dataset in splits.items():
-        for size in sizes_of(dataset, run.options.set_sizes):
-            for augmented in lines:
-                sets = augmented_sets(run, dataset, size) if augmented else run.fixed_sets(dataset, size)
-                label = f"{name}, sets of {size}{', augmented' if augmented else ''}"
-                conditions = run.data_conditions(dataset, sets) | {"augmented": augmented}
-                result = yield nelbo_record(conditions, sets, functools.partial(run.each, label, set_nelbo, sets))
-                lines[augmented].setdefault(name, []).append((size, result))
-
-    path = run.folder / plots.file_name("cardinality", tested.info | {"set_size": "all"})
-    panels = dict(zip(("as they are", "flipped and rotated"), lines.values()))
-    yield Record("figure", run.data_conditions(tested), lambda: plots.lines(path, panels, **LABELS), keep=False)
+        for augmented, lines in zip((False, True), panels.values()):
+            whole, label = sets_to_cut(run, dataset, sizes, augmented), f"{name}{', augmented' if augmented else ''}"
+            lines[name] = yield from over_sizes(run, label, dataset, whole, sizes, augmented=augmented)
+    file = plots.file_name("cardinality", tested.info | {"set_size": "all"})
+    draw = functools.partial(plots.lines, panels, **LABELS)
+    yield plots.record(run, file, run.data_conditions(tested), draw, keep=False)
 
 
 def _splits(run: Evaluation) -> dict[str, Dataset]:
@@ -53,18 +49,59 @@ def _splits(run: Evaluation) -> dict[str, Dataset]:
     own, options = run.config.data.source, run.options
     names = {("train", own): "training images", ("heldout", own): "held-out images of training classes"}
     if not run.config.data.heldout:
-        print(
-            "evaluate: cardinality goes without held-out images of training classes (data.heldout=0)", file=sys.stderr
-        )
         del names["heldout", own]
+        print("evaluate: cardinality goes without held-out images (data.heldout=0)", file=sys.stderr)
     split, source = options.split, options.source or own
     last = names.pop((split, source), f"{source} {split} classes")
     return {name: run.load(*key) for key, name in names.items()} | {last: run.load()}
 
 
-def sizes_of(dataset: Dataset, sizes: Sequence[int]) -> list[int]:
-    """The set sizes that the classes allow, each once: fewer where few images are held out."""
-    return [size for size in dict.fromkeys(sizes) if size <= dataset.size.max()]
+# --- the same images in sets of every size ----------------------------------------------------
+
+
+def over_sizes(
+    run: Evaluation, label: str, dataset: Dataset, whole: Sets, sizes: Iterable[int], **conditions: Any
+) -> Generator[Record, Result, list[tuple[int, Result]]]:
+    """``nelbo`` of the same images in sets of every size; returns ``(size, result)`` of each.
+
+    ``parts`` holds the ``increase`` over the smallest size, with the error of this difference.
+
+    Args:
+      label: of the progress.
+      whole: from `sets_to_cut`.
+    """
+    sizes = sorted({size for size in sizes if whole.num_slots % size == 0})
+    results = functools.cache(
+        lambda size: run.each(f"{label}, sets of {size}", set_nelbo, scored(run, cut(whole, size))[0])
+    )
+    totals = lambda size: results(size)["nelbo"].reshape(whole.num_rows, -1).sum(1, dtype=np.float64)
+
+    def measure(size, sets):
+        against = totals(size), totals(sizes[0]), whole.observed.sum(1), whole.ids[SET]
+        return nelbo_of(results(size), sets, **(increase(*against) if size > sizes[0] else {}))
+
+    points = []
+    for size in sizes:
+        sets, one_by_one = scored(run, cut(whole, size))
+        data = NELBO | one_by_one | run.data_conditions(dataset, cut(whole, size)) | conditions
+        points.append((size, (yield Record("nelbo", data, functools.partial(measure, size, sets)))))
+    return points
+
+
+def sets_to_cut(run: Evaluation, dataset: Dataset, sizes: Iterable[int], augmented: bool = False) -> Sets:
+    """Sets of as many images as all sizes divide, or as many sizes as the classes' images allow, the largest first."""
+    whole = 1
+    for size in sorted(sizes, reverse=True):
+        multiple = math.lcm(whole, size)
+        whole = multiple if multiple <= dataset.size.max() else whole
+    sets = augmented_sets(run, dataset, whole) if augmented else run.fixed_sets(dataset, whole)
+    return jax.tree.map(lambda x: x[sets.observed.all(1)], sets)
+
+
+def cut(whole: Sets, size: int) -> Sets:
+    """The same images in sets of ``size``, which divides the slots."""
+    shorter = lambda x: np.repeat(x, whole.num_slots // size, 0) if x.ndim == 1 else x.reshape(-1, size, *x.shape[2:])
+    return jax.tree.map(shorter, whole)
 
 
 def augmented_sets(run: Evaluation, dataset: Dataset, set_size: int) -> Sets:

@@ -1,7 +1,6 @@
 """Few-shot classification by likelihoods: accuracies of every classifier, and pictures of their mistakes."""
 
 import functools
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,6 @@ from scipy import stats
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from hfsgm_jax import classification
-from hfsgm_jax.errors import UserError
 from hfsgm_jax.evaluation import pictures, plots
 from hfsgm_jax.evaluation.base import Evaluation
 from hfsgm_jax.evaluation.episodes import Episodes, draw_episodes, within_alphabet
@@ -48,12 +46,7 @@ def classify(run: Evaluation) -> Records:
         published["the runs within alphabets"] = lambda: within_alphabet(dataset, options.seed, binarize)
     if "mnist" in options.transfer and run.config.data.channels == 1 and source != "mnist":
         published["MNIST"] = lambda: draw_episodes(run.load("test", "mnist"), MNIST_WAYS, MNIST_SHOTS, **common)
-    for name, draw in published.items():
-        try:
-            settings.append(draw())
-        except UserError as error:
-            print(f"evaluate: classify goes without {name}: {error}", file=sys.stderr)
-    for episodes in settings:
+    for episodes in (*settings, *run.at_hand("classify", published).values()):
         yield from _accuracies(run, episodes)
 
 
@@ -61,7 +54,7 @@ def _accuracies(run: Evaluation, episodes: Episodes) -> Records:
     scores = functools.cache(lambda: _scores(run, episodes))
     drawn = functools.cache(lambda: _draw(run, episodes, scores()))
     right = lambda name: scores()[name].argmax(-1) == episodes.label
-    measure = lambda name: accuracy(right(name), 1 / episodes.conditions["ways"]) | drawn()
+    measure = lambda name: accuracy(right(name), 1 / episodes.conditions["ways"]) | {"pictures": drawn()}
     conditions = run.data_conditions(episodes.dataset) | episodes.conditions
     for name in classification.CLASSIFIERS:
         own = {"method": name, **method_conditions(run, name)}
@@ -105,23 +98,20 @@ def method_conditions(run: Evaluation, name: str) -> dict[str, Any]:
 # --- pictures ---------------------------------------------------------------------------------
 
 
-def _draw(run: Evaluation, episodes: Episodes, scores: Scores) -> plots.Pictures:
+def _draw(run: Evaluation, episodes: Episodes, scores: Scores) -> list[str]:
     """The pictures of one setting.
 
-    A confusion matrix per classifier, of the classes where they are few, else of their groups (alphabets); the
-    mistakes each classifier was surest of, beside what it took them for; and the first episode.
+    The mistakes each classifier was surest of, beside what it took them for; the first episode; and a confusion matrix
+    per classifier, of the classes where they are few, else of their groups (alphabets).
     """
-    path = lambda kind: run.folder / f"classify_{episodes.name}_{kind}.png"
-    dataset = episodes.dataset
+    pages, dataset = {"mistakes": _mistakes(episodes, scores), "episode": _episode(episodes, scores)}, episodes.dataset
     kind, (names, of_class) = "groups", np.unique(dataset.group, return_inverse=True)
     if dataset.num_classes <= LARGEST_MATRIX:
         kind, of_class = "confusion", np.arange(dataset.num_classes)
         names = dataset.info.get("class_names") or dataset.label
-    paths = [pictures.save(_mistakes(episodes, scores), path("mistakes"))]
-    paths.append(pictures.save(_episode(episodes, scores), path("episode")))
     if episodes.index is not None and len(names) > 1:
-        paths.append(plots.save(_confusion(episodes, scores, names, of_class), path(kind)))
-    return plots.pictures(*paths)
+        pages[kind] = _confusion(episodes, scores, names, of_class)
+    return [plots.write(run, f"classify_{episodes.name}_{kind}", page) for kind, page in pages.items()]
 
 
 def _confusion(episodes: Episodes, scores: Scores, names: np.ndarray, of_class: np.ndarray) -> Figure:

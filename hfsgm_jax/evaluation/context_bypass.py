@@ -2,21 +2,20 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
-from hfsgm_jax import objectives
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
 from hfsgm_jax.evaluation.kl_layers import resolution
-from hfsgm_jax.evaluation.likelihood import PARTS
-from hfsgm_jax.evaluation.records import Record, Records, Result, measured
+from hfsgm_jax.evaluation.likelihood import NELBO, nelbo_of, set_nelbo
+from hfsgm_jax.evaluation.records import Record, Records, Result, increase
 from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import SET, Plan, Sets, Skip
+from hfsgm_jax.trace import SET, Sets, Skip
 
 OWN, FROM_PRIOR, SKIPPED = range(3)  # sources of a latent's value
 WAYS = {"prior": "from its prior (a bound)", "skip": "skipped (not a bound)"}
@@ -54,18 +53,15 @@ def bypassed_terms(
       choices: one or more, each `OWN`, `FROM_PRIOR` (an empty context of its own) or `SKIPPED` per label.
 
     Returns:
-      ``log_px``, ``kl_z``, ``kl_c``, ``nelbo``: ``[choices]`` float32, nats per set.
+      The fields of `set_nelbo`: ``[choices]`` float32, nats per set.
     """
-    sets = as_batch(row)
-    features = encode(sets)
+    features = encode(as_batch(row))
 
     def traverse(choice):
         sources = dict(zip(labels, choice))
-        contexts = {label: sets.context[SET] & (source != FROM_PRIOR) for label, source in sources.items()}
+        contexts = {label: row.context[SET] & (source != FROM_PRIOR) for label, source in sources.items()}
         given = {label: Skip((source == SKIPPED)[None]) for label, source in sources.items()}
-        chosen = sets.replace(context=sets.context | contexts)
-        terms = objectives.terms(apply(chosen, Plan(), key, given=given, features=features), chosen)
-        return jax.tree.map(lambda x: x[0], terms.of_sets())
+        return set_nelbo(apply, encode, row.replace(context=row.context | contexts), key, features, given)
 
     return jax.lax.map(traverse, jnp.asarray(choices, jnp.int32))
 
@@ -76,11 +72,12 @@ def context_bypass(run: Evaluation) -> Records:
     A bypassed layer's value comes from its prior (``bypass: prior``: its KL is 0, the result is still a
     bound) or contributes nothing, with its residual and KL (``skip``, ``bound: false``: the bound of
     another model than the one trained). ``parts`` holds the bound's terms, ``relative`` (NELBO over that
-    of the full model, the paper's normalisation) and ``increase`` over the full model with its standard
-    error, which is the smaller for noise and sets being the same.
+    of the full model, the paper's normalisation) and ``increase`` over the full model with the error of that
+    difference, which is the smaller for noise and sets being the same.
     """
     run.require_context("context_bypass")
-    nodes, data = [node for node in run.shared_nodes if node.plate == SET], run.data_conditions(run.load(), run.sets)
+    nodes = [node for node in run.model.shared_nodes if node.plate == SET]
+    data = run.data_conditions(run.load(), run.sets)
     labels, sides = tuple(node.label for node in nodes), [resolution(node) for node in nodes]
     curves = curves_of(sides)
     distinct = dict.fromkeys(off for curve in curves.values() for off in curve if off)
@@ -89,37 +86,34 @@ def context_bypass(run: Evaluation) -> Records:
         cases |= {(way, off): tuple(source if i in off else OWN for i in range(len(nodes))) for off in distinct}
     static = dict(labels=labels, choices=tuple(cases.values()))
     terms = functools.cache(lambda: run.each("context_bypass", bypassed_terms, run.sets, **static))
-    results, common = {}, {"estimator": "elbo", "importance_samples": 1, **data}
+    results = {}
     for i, (way, off) in enumerate(cases):
         bypassed = "-".join(dict.fromkeys(labels[j] for j in (off[-1], off[0]))) if off else "none"
         bypass = {"bypassed": bypassed, "bypass": way, "bound": way != "skip", "active_layers": len(nodes) - len(off)}
         active = sorted({side or 0 for j, side in enumerate(sides) if j not in off}, reverse=True)
         bypass["active_resolutions"] = ",".join(map(str, active)) if sides[0] else None  # none of vectors
         measure = functools.partial(_measure, run, terms, i)
-        results[way, off] = yield Record("nelbo", bypass | common, measure)
-    path = run.folder / plots.file_name("context_bypass", data)
-    yield Record("figure", data, lambda: plots.pictures(draw(results, curves, path)), keep=False)
+        results[way, off] = yield Record("nelbo", NELBO | bypass | data, measure)
+    figure = functools.partial(draw, results, curves)
+    yield plots.record(run, plots.file_name("context_bypass", data), data, figure, keep=False)
 
 
 def _measure(run: Evaluation, terms: Callable[[], dict[str, np.ndarray]], case: int) -> dict[str, Any]:
     """The bound of one case; case 0 is the full model."""
     found = {name: values.astype(np.float64) for name, values in terms().items()}
-    nelbo, sizes = found["kl_z"] + found["kl_c"] - found["log_px"], run.sets.target.sum(1)
-    parts = {name: float(found[name][:, case].sum() / sizes.sum()) for name in PARTS}
-    if case:
-        more = measured(nelbo[:, case] - nelbo[:, 0], sizes)
-        parts |= {"relative": float(nelbo[:, case].sum() / nelbo[:, 0].sum())}
-        parts |= {"increase": more["value"], "increase_error": more["standard_error"]}
-    return measured(nelbo[:, case], sizes, parts=parts)
+    nelbo = found["kl_z"] + found["kl_c"] - found["log_px"]
+    own, full, sets = nelbo[:, case], nelbo[:, 0], run.sets
+    more = increase(own, full, sets.target.sum(1), sets.ids[SET]) | {"relative": float(own.sum() / full.sum())}
+    of_case = {name: values[:, case] for name, values in found.items()} | {"nelbo": own}
+    return nelbo_of(of_case, sets, **(more if case else {}))
 
 
-def draw(results: dict[tuple[str, Layers], Result], curves: dict[str, list[Layers]], path: Path) -> Path:
+def draw(results: dict[tuple[str, Layers], Result], curves: dict[str, list[Layers]]) -> Figure:
     """NELBO relative to the full model along every curve, a panel each.
 
     Args:
       results: of ``(way, bypassed layers)``; the full model's is ``("none", ())``.
       curves: see `curves_of`.
-      path: of the PNG.
     """
     page, axes = plots.figure(len(curves), width=4.2, height=4.2, sharey=True)
     full = results["none", ()]["value"]
@@ -138,4 +132,4 @@ def draw(results: dict[tuple[str, Layers], Result], curves: dict[str, list[Layer
     axes[0].set_ylabel("NELBO / that of the full model")
     axes[0].legend(fontsize=8)
     page.suptitle(f"full model: {full:.1f} nats per image", fontsize=10)
-    return plots.save(page, path)
+    return page

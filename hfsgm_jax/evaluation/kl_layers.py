@@ -3,15 +3,15 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from hfsgm_jax import objectives
-from hfsgm_jax.errors import UserError
+from hfsgm_jax.data import Dataset
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
 from hfsgm_jax.evaluation.records import Record, Records, Result, measured
@@ -97,10 +97,9 @@ def kl_layers(run: Evaluation) -> Records:
         measure = functools.partial(_measure_layer, run, node, statistics)
         results.append((yield Record(node.label, layer | active | data, measure)))
     if any(node.plate == SET for node in run.model.nodes):
-        yield _context_record(run, data, statistics)
+        yield _context_record(run, run.load(), run.sets, statistics)
         yield from _training_record(run)
-    path = run.folder / plots.file_name("kl_layers", data)
-    yield Record("figure", data, lambda: plots.pictures(draw(results, path)), keep=False)
+    yield plots.record(run, plots.file_name("kl_layers", data), data, lambda: draw(results), keep=False)
 
 
 def _measure_layer(run: Evaluation, node: Any, statistics: Statistics) -> dict[str, Any]:
@@ -110,39 +109,32 @@ def _measure_layer(run: Evaluation, node: Any, statistics: Statistics) -> dict[s
     shares, at = totals / (totals.sum() or 1.0), layers.index(node.label)
     count = images.sum() if node.plate == IMAGE else len(images)
     variance = sums["square"] / count - (sums["mean"] / count) ** 2
-    parts = {
-        "share": float(shares[at]),
-        "cumulative_share": float(shares[: at + 1].sum()),
-        "units": math.prod(node.event_shape),
-        "active_units": int((variance > ACTIVE_VARIANCE).sum()),
-        "active_units_kl": int((sums["unit_kl"] / count > ACTIVE_KL).sum()),
-    }
+    parts = dict(share=float(shares[at]), cumulative_share=float(shares[: at + 1].sum()))
+    parts |= dict(units=math.prod(node.event_shape), active_units=int((variance > ACTIVE_VARIANCE).sum()))
+    parts["active_units_kl"] = int((sums["unit_kl"] / count > ACTIVE_KL).sum())
     per_set = {} if node.plate == IMAGE else {"per_set": float(sums["kl"].mean())}
-    return measured(sums["kl"], images, parts=parts | per_set)
+    return measured(sums["kl"], images, run.sets.ids[SET], parts=parts | per_set)
 
 
-def _context_record(run: Evaluation, data: dict[str, Any], statistics: Statistics) -> Record:
+def _context_record(run: Evaluation, dataset: Dataset, sets: Sets, statistics: Statistics) -> Record:
     """The KL of all latents c, nats per set."""
-
-    def measure():
-        found = statistics()
-        kl = sum(found[node.label]["kl"] for node in run.model.nodes if node.plate == SET)
-        return measured(kl, unit="nats/set")
-
-    return Record("kl_c", {"estimator": "elbo", **data}, measure)
+    kl = lambda: sum(statistics()[node.label]["kl"] for node in run.model.nodes if node.plate == SET)
+    measure = lambda: measured(kl(), 1.0, sets.ids[SET], unit="nats/set")
+    return Record("kl_c", {"estimator": "elbo", **run.data_conditions(dataset, sets)}, measure)
 
 
 def _training_record(run: Evaluation) -> Records:
-    """``kl_c`` of training classes, which training charged for; a line instead where there are no such sets."""
-    try:
+    """``kl_c`` of training classes, which training charged for, where there are such sets."""
+
+    def load():
         dataset = run.load("train", run.config.data.source)
         run.check_sets(dataset)
-    except UserError as error:
-        print(f"  no kl_c of training classes: {error}")
-        return
-    if dataset.info != run.load().info:
-        sets = run.fixed_sets(dataset, run.set_size)
-        yield _context_record(run, run.data_conditions(dataset, sets), lambda: _statistics(run, sets))
+        return dataset
+
+    for dataset in run.at_hand("kl_layers", {"training classes": load}).values():
+        if dataset.info != run.load().info:
+            sets = run.fixed_sets(dataset, run.set_size)
+            yield _context_record(run, dataset, sets, functools.partial(_statistics, run, sets))
 
 
 def resolution(node: Any) -> int | None:
@@ -150,7 +142,7 @@ def resolution(node: Any) -> int | None:
     return node.event_shape[0] if len(node.event_shape) == 3 else None
 
 
-def draw(results: Sequence[Result], path: Path) -> Path:
+def draw(results: Sequence[Result]) -> Figure:
     """KL per layer of c and of z, top first, cumulative KL, and active units."""
     page, axes = plots.figure(2, rows=2, width=6.0)
     groups = {"c": [r for r in results if r["plate"] != IMAGE], "z": [r for r in results if r["plate"] == IMAGE]}
@@ -170,4 +162,4 @@ def draw(results: Sequence[Result], path: Path) -> Path:
         axis.set(title=title, xlabel="layers above", ylim=(0, 115))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8)
-    return plots.save(page, path)
+    return page

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,31 +10,44 @@ import numpy as np
 
 from hfsgm_jax import objectives
 from hfsgm_jax.data import Dataset, independent_pixel_nll
+from hfsgm_jax.distributions import LIKELIHOODS
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
 from hfsgm_jax.evaluation.records import Record, Records, measured
 from hfsgm_jax.evaluation.tables import describe
 from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
 
 PARTS = ("log_px", "kl_z", "kl_c")
+POSTERIOR = Plan()
+NELBO = {"estimator": "elbo", "importance_samples": 1}  # conditions of a NELBO
 
 
-def set_nelbo(apply: Apply, encode: Encode, row: Sets, key: jax.Array, features: Any = None) -> Arrays:
+def set_nelbo(
+    apply: Apply,
+    encode: Encode,
+    row: Sets,
+    key: jax.Array,
+    features: Any = None,
+    given: Any = None,
+    plan: Plan = POSTERIOR,
+) -> Arrays:
     """The NELBO of one whole set from one sample, in nats: divide by its size for "per image".
 
     Args:
-      apply, encode, row, key: see `Evaluation.each`; the set's images are context and target.
+      apply, encode, row, key: see `Evaluation.each`; by default the set's images are context and target.
       features: result of ``encode``, if it has run.
+      given, plan: sources of the latents, where they are others than their posteriors.
 
     Returns:
-      Float32 scalars ``nelbo`` and its parts ``log_px``, ``kl_z``, ``kl_c``.
+      Float32 scalars ``nelbo`` and its parts ``log_px``, ``kl_z``, ``kl_c``; the KL of every shared latent, by label.
     """
     sets = as_batch(row)
     features = encode(sets) if features is None else features
-    terms = objectives.terms(apply(sets, Plan(), key, features=features), sets)
-    return jax.tree.map(lambda x: x[0], terms.of_sets())
+    trace = apply(sets, plan, key, given=given, features=features)
+    terms, shared = objectives.terms(trace, sets), [x.label for x in trace.latents if x.plate != IMAGE]
+    return jax.tree.map(lambda x: x[0], terms.of_sets() | dict(zip(shared, terms.kl_c, strict=True)))
 
 
 def set_likelihood(
@@ -77,67 +90,64 @@ def likelihood(run: Evaluation) -> Records:
     estimator = _estimator(run)
     sets, one_by_one = scored(run, run.sets)
     data = run.data_conditions(run.load(), run.sets)
-    conditions = one_by_one | data
-    static = dict(samples=convergence(run.options.importance_samples))
-    static["samples_z"] = estimator.get("importance_samples_z", 0)
+    conditions, samples = one_by_one | data, convergence(run.options.importance_samples)
+    static = dict(samples=samples, samples_z=estimator.get("importance_samples_z", 0))
     results = functools.cache(lambda: run.each("likelihood", set_likelihood, sets, **static))
-    yield nelbo_record(conditions, sets, results)
+    yield Record("nelbo", NELBO | conditions, lambda: nelbo_of(results(), sets))
     points = []
-    for i, k in enumerate(static["samples"]):
+    for i, k in enumerate(samples):
         measure = functools.partial(lambda i: per_image(results()["nll"][:, i], sets), i)
         points.append((k, (yield Record("nll", {"importance_samples": k, **estimator, **conditions}, measure))))
 
-    path = run.folder / plots.file_name("likelihood" if run.options.estimator == "joint" else "likelihood_nested", data)
-    lines = {", ".join(describe(key, value) for key, value in estimator.items()): points}
-    panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): lines}
-    labels = dict(xlabel="importance samples K", ylabel="NLL, nats per image")
-    yield Record("convergence", estimator | conditions, lambda: plots.lines(path, panels, **labels), keep=False)
-    if run.binary:
-        yield independent_pixels(data, run.sets, lambda: run.load("train", run.config.data.source))
+    file = plots.file_name("likelihood" if run.options.estimator == "joint" else "likelihood_nested", data)
+    line = {", ".join(describe(key, value) for key, value in estimator.items()): points}
+    panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): line}
+    draw = functools.partial(plots.lines, panels, xlabel="importance samples K", ylabel="NLL, nats per image")
+    yield plots.record(run, file, estimator | conditions, draw, name="convergence", keep=False)
+    training = functools.partial(run.load, "train", run.config.data.source)
+    yield from independent_pixels(run, data, run.sets, training)
 
 
 def _estimator(run: Evaluation) -> dict[str, Any]:
     """Conditions of an NLL; raises where the model does not allow the estimator."""
     if run.options.estimator != "nested":
         return {"estimator": run.options.estimator}
-    problem = None
-    if not run.shared_nodes:
-        problem = f"is about latents that a set shares, and model.name={run.config.model.name!r} has none"
-    elif run.model.prior_sees_images:
-        problem = "needs images that are independent given c, and here p(c) sees the images (model.prior_sees_images)"
-    if problem:
+    run.require_context("eval.estimator='nested'", ConfigError, "; use --eval.estimator=joint")
+    if run.model.prior_sees_images:
+        problem = "is no bound where p(c) sees the images (model.prior_sees_images)"
         raise ConfigError(f"eval.estimator='nested' {problem}; use --eval.estimator=joint")
     return {"estimator": "nested", "importance_samples_z": run.options.importance_samples_z}
 
 
 def scored(run: Evaluation, sets: Sets) -> tuple[Sets, dict[str, bool]]:
     """The sets as the model takes them, and a condition if it takes them image by image (a VAE)."""
-    if run.shared_nodes:
+    if run.model.shared_nodes:
         return sets, {}
-    single = jax.tree.map(np.asarray, Sets.of(sets.images[sets.observed][:, None]))
+    label = sets.ids[SET].repeat(sets.observed.sum(1))
+    single = jax.tree.map(np.asarray, Sets.of(sets.images[sets.observed][:, None], label=label))
     return single, {"images_one_by_one": True}  # a bound per image, whatever the set size
 
 
 def per_image(totals: np.ndarray, sets: Sets, **more: Any) -> dict[str, Any]:
     """Measured nats of every set ``[sets]``, per image."""
-    out = measured(totals, sets.observed.sum(1), **more)
+    out = measured(totals, sets.observed.sum(1), sets.ids[SET], **more)
     bits = out["value"] / (math.log(2) * math.prod(sets.images.shape[2:]))
     return out | ({"bits_per_dim": bits} if sets.images.shape[-1] == 3 else {})
 
 
-def nelbo_record(conditions: dict[str, Any], sets: Sets, results: Callable[[], dict[str, np.ndarray]]) -> Record:
-    """The NELBO with its parts, from results of `set_nelbo` for every set."""
-
-    def measure():
-        found, images = results(), sets.observed.sum()
-        parts = {name: float(found[name].sum(dtype=np.float64) / images) for name in PARTS}
-        return per_image(found["nelbo"], sets, parts=parts)
-
-    return Record("nelbo", {"estimator": "elbo", "importance_samples": 1, **conditions}, measure)
+def nelbo_of(found: Mapping[str, np.ndarray], sets: Sets, **parts: float | None) -> dict[str, Any]:
+    """Measured NELBO with its parts, and more, from results of `set_nelbo` for every set."""
+    images = sets.observed.sum()
+    terms = {name: float(found[name].sum(dtype=np.float64) / images) for name in PARTS}
+    return per_image(found["nelbo"], sets, parts=terms | parts)
 
 
-def independent_pixels(conditions: dict[str, Any], sets: Sets, reference: Callable[[], Dataset]) -> Record:
-    """The NLL of the sets' images under independent pixels with the means of a reference data set."""
-    value = lambda: independent_pixel_nll(reference(), sets.images[sets.observed])
-    measure = lambda: {"value": value(), "unit": "nats/image"}
-    return Record("independent_pixels", {"estimator": "exact", **conditions}, measure)
+def independent_pixels(
+    run: Evaluation, conditions: dict[str, Any], sets: Sets, reference: Callable[[], Dataset]
+) -> Records:
+    """Of binary images: their NLL under independent pixels with the means of a reference data set."""
+    if LIKELIHOODS[run.model.likelihood].levels != 2:
+        return None
+    nll = lambda: independent_pixel_nll(reference(), sets.images[sets.observed])
+    measure = lambda: {"value": nll(), "unit": "nats/image"}
+    return (yield Record("independent_pixels", {"estimator": "exact", **conditions}, measure))

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from hfsgm_jax import processes, sampling
@@ -24,6 +25,7 @@ TRAINING = "reconstruction", "conditional", "refined", "unconditional"  # kinds 
 ITERATIONS = 10  # of their refinement
 PAGE, GUTTER, TEXT = 255, 225, 70  # grey levels
 RIGHT, WRONG = (34, 136, 85), (204, 85, 68)  # colours of frames
+Page = Figure | Image.Image | list[Image.Image]  # a list: of a film
 MARGIN = 8  # pixels around the page, and between blocks
 HEADER = 16  # pixels of a line of text
 
@@ -123,17 +125,20 @@ def blank(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None, None, None], images, np.float32(np.nan))
 
 
-def save(page: Image.Image | Sequence[Image.Image], path: str | os.PathLike) -> Path:
+def save(page: Page, path: str | os.PathLike) -> Path:
     """Writes a PNG, or several pages of one size as a GIF that repeats (``.gif`` then), whole or not at all.
 
     Returns:
       The path, whose folders are made.
     """
-    pages = [page] if isinstance(page, Image.Image) else [page.quantize(64) for page in page]
-    path = Path(path).with_suffix(".gif" if len(pages) > 1 else ".png")
+    pages = [image.quantize(64) for image in page] if isinstance(page, list) else []
     film = dict(save_all=True, append_images=pages[1:], duration=[250] * (len(pages) - 1) + [2000], loop=0)
+    path = Path(path).with_suffix(".gif" if pages else ".png")
     with processes.replacing(path) as partial:
-        pages[0].save(partial, format=path.suffix[1:], **(film if len(pages) > 1 else {}))
+        if isinstance(page, Figure):
+            page.savefig(partial, format="png", dpi=120)
+        else:
+            (pages or [page])[0].save(partial, format=path.suffix[1:], **(film if pages else {}))
     return path
 
 

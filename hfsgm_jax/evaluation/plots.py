@@ -1,18 +1,39 @@
-"""Plots of results: one style, no global state of pyplot, atomic files."""
+"""Plots of results in one style, without global state of pyplot; records of pictures."""
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from hfsgm_jax import processes
-from hfsgm_jax.evaluation.records import Result
+from hfsgm_jax.evaluation.base import Evaluation
+from hfsgm_jax.evaluation.pictures import Page, save
+from hfsgm_jax.evaluation.records import Record, Result
 
-Pictures = dict[str, list[str]]  # the measured field of a record of pictures
 COLORS = ("#3366aa", "#cc5544", "#228855", "#aa7733", "#775599", "#557788")  # told apart also without colour vision
+Points = Sequence[tuple[float, Mapping[str, Any]]]  # x and a result
+
+
+def write(run: Evaluation, file: str, page: Page) -> str:
+    """Writes a picture into ``eval/``; returns its path relative to the run's folder."""
+    return f"eval/{save(page, run.folder / f'{file}.png').name}"
+
+
+def record(
+    run: Evaluation,
+    file: str,
+    conditions: dict[str, Any],
+    *draw: Callable[[], Page],
+    name: str = "figure",
+    **keep: bool,
+) -> Record:
+    """A record of the pages that functions draw; ``file`` is their name without its ending."""
+    return Record(name, conditions, lambda: {"pictures": [write(run, file, page()) for page in draw]}, **keep)
+
+
+def file_name(task: str, data: Mapping[str, Any]) -> str:
+    """A picture's name from its task and the data conditions of its records: other data, another file."""
+    return f"{task}_{data['source']}_{data['split']}_{data['set_size']}"
 
 
 def figure(
@@ -28,18 +49,13 @@ def figure(
     return page, axes
 
 
-def file_name(task: str, data: Mapping[str, Any]) -> str:
-    """A picture's name from its task and the data conditions of its records: other data, another file."""
-    return f"{task}_{data['source']}_{data['split']}_{data['set_size']}.png"
-
-
-def errorbars(axis: Any, points: Sequence[tuple[float, Mapping[str, Any]]], **style: Any) -> None:
+def errorbars(axis: Any, points: Points, **style: Any) -> None:
     """A line through ``(x, result)``, in order of x, with the results' standard errors."""
     numbers = sorted((x, result["value"], result.get("standard_error") or 0.0) for x, result in points)
-    axis.errorbar(*zip(*numbers), **{"marker": "o", "markersize": 4, "capsize": 3, **style})
+    axis.errorbar(*np.reshape(numbers, (-1, 3)).T, **{"marker": "o", "markersize": 4, "capsize": 3, **style})
 
 
-def lines(path: Path, panels: Mapping[str, Mapping[str, Sequence[tuple[int, Result]]]], **labels: str) -> Pictures:
+def lines(panels: Mapping[str, Mapping[str, Sequence[tuple[int, Result]]]], **labels: str) -> Figure:
     """Results over whole numbers on logarithmic axes: title of a panel -> label of a line -> ``(x, result)``."""
     page, axes = figure(len(panels), sharex=True)
     for axis, (title, points) in zip(axes, panels.items()):
@@ -50,16 +66,4 @@ def lines(path: Path, panels: Mapping[str, Mapping[str, Sequence[tuple[int, Resu
         axis.set_xticks(ticks, [f"{x:,}" for x in ticks])
         axis.minorticks_off()
         axis.legend(fontsize=8)
-    return pictures(save(page, path))
-
-
-def save(page: Figure, path: str | os.PathLike) -> Path:
-    """Writes a PNG atomically, with the folders it needs."""
-    with processes.replacing(path) as partial:
-        page.savefig(partial, format="png", dpi=120)
-    return Path(path)
-
-
-def pictures(*paths: Path) -> Pictures:
-    """Files in ``eval/`` as pictures of a record: their paths relative to the run's folder."""
-    return {"pictures": [f"eval/{path.name}" for path in paths]}
+    return page

@@ -38,19 +38,37 @@ class Record(NamedTuple):
 Records = Generator[Record, Result, None]
 
 
-def bootstrap_error(totals: np.ndarray, sizes: np.ndarray, seed: int = 0) -> float | None:
-    """Standard error of sum(totals) / sum(sizes) over sets, by resampling them; None below 2 sets."""
+def bootstrap_error(totals: np.ndarray, sizes: np.ndarray, classes: np.ndarray | None = None) -> float | None:
+    """Standard error of sum(totals) / sum(sizes) over sets, by resampling whole classes; None below 2 of them.
+
+    Sets of one class resemble each other: resampled one by one they would seem more than they are.
+
+    Args:
+      classes: ``[sets]``, the label of each set's class; None: each is of its own.
+    """
+    if classes is not None:
+        row_of = {label: row for row, label in enumerate(dict.fromkeys(classes.tolist()))}
+        rows = [row_of[label] for label in classes.tolist()]
+        totals, sizes = np.bincount(rows, totals), np.bincount(rows, sizes)
     if len(totals) < 2:
         return None
-    picks = np.random.default_rng(seed).integers(0, len(totals), (RESAMPLES, len(totals)))
+    picks = np.random.default_rng(0).integers(0, len(totals), (RESAMPLES, len(totals)))
     return float((totals[picks].sum(1) / sizes[picks].sum(1)).std(ddof=1))
 
 
-def measured(totals: np.ndarray, sizes: Any = 1.0, unit: str = "nats/image", **more: Any) -> dict[str, Any]:
-    """Measured fields of sum(totals) / sum(sizes) over sets, ``[sets]`` each, with its bootstrap error."""
-    sizes = np.broadcast_to(sizes, totals.shape)
-    value = float(totals.sum(dtype=np.float64) / sizes.sum())
-    return {"value": value, "unit": unit, "standard_error": bootstrap_error(totals, sizes), **more}
+def measured(
+    totals: np.ndarray, sizes: Any = 1.0, classes: np.ndarray | None = None, unit: str = "nats/image", **more: Any
+) -> dict[str, Any]:
+    """Measured fields of sum(totals) / sum(sizes) over sets, ``[sets]`` each, with its `bootstrap_error`."""
+    totals, sizes = np.asarray(totals, np.float64), np.broadcast_to(sizes, totals.shape)
+    error = bootstrap_error(totals, sizes, classes)
+    return {"value": float(totals.sum() / sizes.sum()), "unit": unit, "standard_error": error, **more}
+
+
+def increase(totals: np.ndarray, reference: np.ndarray, *rest: Any) -> dict[str, Any]:
+    """Parts of a record: how much more than a reference of the same images, and the error of that difference."""
+    found = measured(totals - reference, *rest)
+    return {"increase": found["value"], "increase_error": found["standard_error"]}
 
 
 def conditions_of(result: Result) -> str:
@@ -66,12 +84,12 @@ def read_results(path: str | os.PathLike) -> list[Result]:
     """
     try:
         results = json.loads(Path(path).read_text())
+        if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
+            raise ValueError("something else")
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is no file of results ({error}); remove it, or move it away") from None
-    if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
-        raise ConfigError(f"{path} is no list of results; remove it, or move it away")
+        raise ConfigError(f"{path} is no list of results ({error}); remove it, or move it away") from None
     return results
 
 

@@ -38,12 +38,7 @@ class Run(NamedTuple):
     results: dict[str, list[Result]]  # by task
 
 
-class Picture(NamedTuple):
-    """A picture in a page: a data URI (empty: the file is missing), and words."""
-
-    uri: str
-    caption: str
-    path: str = ""
+Picture = dict[str, str]  # uri: a data URI (empty: the file is missing); caption; path
 
 
 class Section(NamedTuple):
@@ -128,7 +123,7 @@ def _training(runs: Sequence[Run]) -> list[Section]:
     by_data: dict[str, dict] = {}
     for run in runs:
         by_data.setdefault(data_line(run.config), {})[run.name] = run.lines
-    charts = lambda lines: [Picture(_uri(svg.encode(), "chart.svg"), words) for svg, words in curve_charts(lines)]
+    charts = lambda x: [dict(uri=_uri(svg.encode(), "chart.svg"), caption=words) for svg, words in curve_charts(x)]
     return [Section("Training", f"On {data}.", pictures=charts(lines)) for data, lines in by_data.items()]
 
 
@@ -157,7 +152,7 @@ def _section(task: str, runs: Sequence[Run]) -> Section:
     for run in runs:
         results = run.results.get(task, [])
         valued = [result for result in results if result.get("value") is not None]
-        records += [{**record, "run": run.name} for record in paper.beside(task, valued, run.config)]
+        records += [{**record, "run": run.name} for record in paper.beside(task, valued, run.config, run.lines)]
         for result in results:
             for path in result.get("pictures", ()):
                 pictures.setdefault(path, {})[run.name] = _picture(run, result["name"], path)
@@ -168,7 +163,8 @@ def _section(task: str, runs: Sequence[Run]) -> Section:
 def _picture(run: Run, name: str, path: str) -> Picture:
     captions, file = WORDS["captions"], run.folder / path
     words = captions.get(name) or captions.get(file.stem.split("_")[-1], "")
-    return Picture(_uri(file.read_bytes(), path) if file.is_file() else "", words, f"{run.name}/{path}")
+    uri = _uri(file.read_bytes(), path) if file.is_file() else ""
+    return dict(uri=uri, caption=words, path=f"{run.name}/{path}")
 
 
 def _uri(content: bytes, name: str) -> str:

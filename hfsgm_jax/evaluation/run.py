@@ -7,11 +7,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hfsgm_jax import processes
 from hfsgm_jax.data import Dataset
-from hfsgm_jax.errors import ConfigError, NotApplicable, UserError, choice_problem
+from hfsgm_jax.errors import ConfigError, NotApplicable, UserError, check_choice
 from hfsgm_jax.evaluation.base import Evaluation
 from hfsgm_jax.evaluation.records import MEASURED, Record, Records, Result, conditions_of, read_results, write_results
 from hfsgm_jax.evaluation.tables import text_table
@@ -22,14 +22,8 @@ NAMES = "likelihood cardinality transfer kl_layers context_bypass classify atten
 # Each the function NAME of the module NAME.
 TASKS: dict[str, Task] = {name: getattr(importlib.import_module(f"{__package__}.{name}"), name) for name in NAMES}
 DATA_OPTIONS = ("data_dir", "path")
-
-
-class Begun(NamedTuple):
-    """A task at its first record (None: it has none), and the results that its file holds, by their conditions."""
-
-    records: Records
-    first: Record | None
-    found: dict[str, Result]
+# A task at its first record (None: it has none), and the results that its file holds, by their conditions.
+Begun = tuple[Records, Record | None, dict[str, Result]]
 
 
 def evaluate(
@@ -65,10 +59,10 @@ def choose(tasks: Tasks) -> tuple[dict[str, Task], bool]:
       ConfigError: names the nearest valid task.
     """
     given = [name.strip() for name in tasks.split(",") if name.strip()] if isinstance(tasks, str) else list(tasks)
-    names = [name for name in given if isinstance(name, str) and name != "all"]
-    problems = [problem for name in names if (problem := choice_problem("task", name, [*TASKS, "all"]))]
-    if problems or not given:
-        raise ConfigError("\n".join(problems) or f"no task given; there are {', '.join(TASKS)}, or all")
+    if not given:
+        raise ConfigError(f"no task given; there are {', '.join(TASKS)}, or all")
+    for name in (name for name in given if isinstance(name, str)):
+        check_choice("task", name, [*TASKS, "all"])
     chosen = {}
     for task in given:
         chosen |= TASKS if task == "all" else {task.__name__: task} if callable(task) else {task: TASKS[task]}
@@ -95,13 +89,11 @@ def run_tasks(
         try:
             begun[name] = begin(run, name, task)
         except UserError as error:
-            if everything and isinstance(error, NotApplicable):
-                _tell(f"{name} does not apply: {error}")
-                continue
             if strict and not everything:
                 raise
-            _tell(f"{name} is refused: {error}")
-            problems[name] = error
+            skipped = everything and isinstance(error, NotApplicable)
+            _tell(f"{name} {'does not apply' if skipped else 'is refused'}: {error}")
+            problems |= {} if skipped else {name: error}
     processes.check_same(repr(sorted(begun)), "which tasks are refused")
     for name, task in begun.items():
         try:
@@ -124,17 +116,17 @@ def begin(run: Evaluation, name: str, task: Task) -> Begun:
     """A task at its first record; raises a UserError where it does not apply."""
     found = {conditions_of(result): result for result in read_results(run.folder / f"{name}.json")}
     records = task(run)
-    return Begun(records, next(records, None), found)
+    return records, next(records, None), found
 
 
 def finish(run: Evaluation, name: str, task: Begun) -> list[Result]:
     """Measures and writes a task's records, those excepted that are kept; prints their table."""
     path, start = run.folder / f"{name}.json", time.monotonic()
     print(f"\n{name}: {run.workdir}, step {run.step}", flush=True)
-    results, num_kept, record = [], 0, task.first
+    (records, record, found), results, num_kept = task, [], 0
     while record is not None:
         conditions = {"name": record.name, **run.run_conditions, **record.conditions}
-        result = task.found.get(conditions_of(conditions)) if record.keep else None
+        result = found.get(conditions_of(conditions)) if record.keep else None
         pictures = () if result is None else result.get("pictures", ())
         if processes.all_agree(result is not None and all((run.workdir / picture).is_file() for picture in pictures)):
             num_kept += 1
@@ -143,7 +135,7 @@ def finish(run: Evaluation, name: str, task: Begun) -> list[Result]:
             write_results(path, [result])
         results.append(result)
         try:
-            record = task.records.send(result)
+            record = records.send(result)
         except StopIteration:
             break
     if text := text_table(results):

@@ -1,7 +1,7 @@
 """Samples of unseen classes: pictures of every kind, and numbers of their quality."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from hfsgm_jax.evaluation.base import Evaluation
 from hfsgm_jax.evaluation.pictures import NEW, ROWS, SHOWN
 from hfsgm_jax.evaluation.records import Record, Records
 from hfsgm_jax.evaluation.sample_quality import CLASSIFIER, SPACE, Judge, judged
-from hfsgm_jax.trace import Sets
+from hfsgm_jax.trace import SET, Sets
 
 CLASSES = 100  # at most, that numbers are computed from
 OTHERS = 40  # at most, images of a class beside its context that samples are compared with
@@ -34,11 +34,11 @@ def sample(run: Evaluation) -> Records:
     run.require_images("sample")
     run.check_sets()
     own = Samples(run)
-    for kind in ("reconstruction", *(NEW if run.shared_nodes else ()), "unconditional"):
+    for kind in ("reconstruction", *(NEW if run.model.shared_nodes else ()), "unconditional"):
         yield own.picture(kind, functools.partial(own.kind, kind))
-    if run.shared_nodes:
+    if run.model.shared_nodes:
         yield own.picture("all", own.side_by_side, file="sample")
-        yield own.picture("refinement", own.films)
+        yield own.picture("refinement", own.strip, own.film)
         yield from _numbers(run, own)
 
 
@@ -70,10 +70,11 @@ class Samples:
 
     def __init__(self, run: Evaluation):
         self._run, dataset, size = run, run.load(), run.set_size
-        num = min(CLASSES if run.shared_nodes else ROWS, dataset.num_classes, run.options.max_sets or CLASSES)
-        sets = run.fixed_sets(dataset, min(int(np.max(dataset.size)), size + OTHERS), num)
+        num = min(CLASSES if run.model.shared_nodes else ROWS, dataset.num_classes, run.options.max_sets or CLASSES)
+        sets = run.fixed_sets(dataset, min(int(np.max(dataset.size)), size + OTHERS), max_sets=num)
         self.images, self.mask = sets.images, sets.observed
-        self.contexts = jax.tree.map(np.asarray, Sets.of(self.images[:, :size], self.mask[:, :size]))
+        label = sets.ids[SET]
+        self.contexts = jax.tree.map(np.asarray, Sets.of(self.images[:, :size], self.mask[:, :size], label=label))
         self._conditions = {"temperature": run.options.temperature, **run.data_conditions(dataset, self.contexts)}
         self._shown = pictures.blank(self.contexts.images, self.contexts.observed)
         self._title = "context ({source} {split})".format_map(self._conditions)
@@ -93,35 +94,38 @@ class Samples:
         unrefined = kind in ("reconstruction", "conditional", "one_pass", "unconditional")
         return self._conditions | ({} if unrefined else {"iterations": self._run.options.iterations})
 
-    def picture(self, name: str, draw: Callable[[], Sequence[Any]], file: str = "") -> Record:
-        """A record of the pages that ``draw`` gives."""
+    def picture(self, name: str, *draw: Callable[[], pictures.Page], file: str = "") -> Record:
+        """A record of the pages that are drawn."""
         warmth = self._conditions["temperature"]
         file = (file or name) + ("" if warmth == 1 else f"_temperature{warmth:g}")
-        path = self._run.folder / plots.file_name(file, self._conditions)
-        saved = lambda: plots.pictures(*(pictures.save(page, path) for page in draw()))
-        return Record(name, self.conditions(name), saved)
+        return plots.record(self._run, plots.file_name(file, self._conditions), self.conditions(name), *draw, name=name)
 
-    def kind(self, kind: str) -> list[Image.Image]:
+    def kind(self, kind: str) -> Image.Image:
         """One kind of samples beside the contexts."""
-        return [pictures.sample_grid(kind, self._shown[:ROWS], self.drawn, self._title)]
+        return pictures.sample_grid(kind, self._shown[:ROWS], self.drawn, self._title)
 
-    def side_by_side(self) -> list[Image.Image]:
+    def side_by_side(self) -> Image.Image:
         """Means of all kinds but the unconditional ones."""
         blocks = [self._shown, pictures.blank(self.drawn["reconstruction"], self.contexts.observed)]
         few, titles = max(FEW, self.contexts.num_slots), [self._title, "reconstruction"]
         blocks += [self.drawn[kind][:, :few] for kind in NEW]
-        return [pictures.grid([block[:ROWS] for block in blocks], titles + [kind.replace("_", " ") for kind in NEW])]
+        return pictures.grid([block[:ROWS] for block in blocks], titles + [kind.replace("_", " ") for kind in NEW])
 
-    def films(self) -> list[Any]:
-        """The refinement as a film strip, a chain per row, and as an animation."""
-        shown, film, last = self._shown[:ROWS], self.drawn["film"][:ROWS], self._run.options.iterations
+    def strip(self) -> Image.Image:
+        """The refinement, iteration by iteration, a chain per row."""
+        last = self._run.options.iterations
         chosen = [t for t in FILM_STRIP if t < last] + [last]
         titles = [self._title, "conditional", *(f"iteration {t}" for t in chosen[1:])]
-        page = lambda t: pictures.grid([shown, film[:, :, t]], [self._title, f"refined, iteration {t} of {last}"])
-        strip = pictures.grid([shown, *(film[:, :1, t] for t in chosen)], titles)
-        return [strip, [page(t) for t in range(last + 1)]]
+        return pictures.grid([self._shown[:ROWS], *(self.drawn["film"][:ROWS, :1, t] for t in chosen)], titles)
 
-    def recognised(self, rows: np.ndarray, judge: Judge) -> list[Image.Image]:
+    def film(self) -> list[Image.Image]:
+        """The refinement as an animation."""
+        last, shown = self._run.options.iterations, self._shown[:ROWS]
+        title = lambda t: f"refined, iteration {t} of {last}"
+        page = lambda t: pictures.grid([shown, self.drawn["film"][:ROWS, :, t]], [self._title, title(t)])
+        return [page(t) for t in range(last + 1)]
+
+    def recognised(self, rows: np.ndarray, judge: Judge) -> Image.Image:
         """Draws in green frames where they are named rightly among the classes of ``rows``, in red ones elsewhere."""
         blocks, titles, frames = [self._shown[rows[:ROWS]]], [self._title], [None]
         for kind in ("conditional", "refined"):
@@ -130,4 +134,4 @@ class Samples:
             blocks.append(draws[:ROWS])
             titles.append(f"{kind}: {right.mean():.0%} named rightly (of {len(rows)} classes)")
             frames.append(right[:ROWS])
-        return [pictures.grid(blocks, titles, frames)]
+        return pictures.grid(blocks, titles, frames)

@@ -8,16 +8,17 @@ import jax
 import numpy as np
 from PIL import Image
 
-from hfsgm_jax import objectives, sampling
+from hfsgm_jax import sampling
 from hfsgm_jax.config import num_targets
 from hfsgm_jax.data import SetSpec, drawn_sets, pixels_of, styles
 from hfsgm_jax.errors import NotApplicable
 from hfsgm_jax.evaluation import pictures, plots
 from hfsgm_jax.evaluation.base import Evaluation, as_batch
-from hfsgm_jax.evaluation.records import Record, Records, measured
+from hfsgm_jax.evaluation.likelihood import set_nelbo
+from hfsgm_jax.evaluation.records import Record, Records, increase, measured
 from hfsgm_jax.evaluation.sample_quality import CLASSIFIER, Recogniser, features
 from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import GROUP, IMAGE, PLATES, PRIOR, SET, STYLE, Plan, Sets
+from hfsgm_jax.trace import GROUP, PLATES, PRIOR, SET, STYLE, Plan, Sets
 
 NAMES = {GROUP: "group", SET: "class", STYLE: "style"}  # in units
 PLAIN = dict(flip=False, rotate=0.0, affine=0.0, dihedral=False, copies=1)  # sets without augmentation
@@ -34,7 +35,7 @@ def shared(run: Evaluation) -> Records:
     * ``bound``: nats per image, of images drawn apart from every D (which may hold them): -log p(x) + KL_z + sum of
       KL_c / |X| over the plates, each with its own D drawn apart (eq. 15, 24). Condition ``evidence``: ``own``, or
       "other class", "other group", "other style": the D of that plate is another's, which costs as much as the model
-      makes of it.
+      makes of it: ``increase`` among the parts, with its error.
     * ``kl_a1``, ``kl_c1``, ``kl_s1``: KL of a shared latent, nats per group, class, style; ``parts``: per image.
     * ``kl_z``: nats per image.
     * ``alphabets``: new characters of unseen alphabets: a from q(a; D) of one image each of several characters, then
@@ -48,37 +49,24 @@ def shared(run: Evaluation) -> Records:
       NotApplicable: the model has no plate beside that of the set.
       ConfigError: sets larger than any class.
     """
-    if not {GROUP, STYLE} & set(run.plates):
+    plates = {node.plate for node in run.model.nodes}
+    if not {GROUP, STYLE} & plates:
+        name = run.config.model.name
         raise NotApplicable(
-            "shared is about latents of groups of classes or of styles, and model.name="
-            f"{run.config.model.name!r} has none: hierarchical_vhe and factorial_vhe have"
+            f"shared is about latents of groups of classes or of styles, and model.name={name!r} has none"
         )
     run.check_sets()
     conditions = run.data_conditions(run.load()) | {"set_size": run.set_size}
     yield from _bounds(run, conditions)
     conditions["temperature"] = run.options.temperature
-    if GROUP in run.plates:
-        grouped = conditions | {"group_size": run.config.data.group_size}
-        yield Record("alphabets", grouped, lambda: _saved(run, "alphabets", conditions, _alphabets(run)))
-    if STYLE in run.plates:
+    if GROUP in plates:
+        file, grouped = plots.file_name("shared_alphabets", conditions), {"group_size": run.config.data.group_size}
+        yield plots.record(run, file, conditions | grouped, lambda: _alphabets(run), name="alphabets")
+    if STYLE in plates:
         yield from _styles(run, conditions)
 
 
 # --- bounds -----------------------------------------------------------------------------------
-
-
-def shared_terms(apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, num_targets: int) -> dict[str, jax.Array]:
-    """Parts of the bound of one row, nothing weighted: `Terms.of_sets` over its targets, and the KL of every label.
-
-    Args:
-      apply, encode, row, key: see `Evaluation.each`; the context of every plate and the targets are slots of the row.
-      num_targets: slots to decode.
-    """
-    sets = as_batch(row)
-    trace = apply(sets, Plan(decode="target", num_decoded=num_targets), key)
-    terms = objectives.terms(trace, sets)
-    labels = [latent.label for latent in trace.latents if latent.plate != IMAGE]
-    return jax.tree.map(lambda x: x[0], terms.of_sets() | dict(zip(labels, terms.kl_c, strict=True)))
 
 
 def drawn(run: Evaluation) -> Sets:
@@ -102,9 +90,10 @@ def with_other_evidence(sets: Sets, plate: str) -> Sets | None:
 
 
 def _bounds(run: Evaluation, conditions: dict[str, Any]) -> Records:
-    nodes, sets, data = run.shared_nodes, drawn(run), run.config.data
-    count = sets.target.sum(1)
-    conditions = conditions | {"num_sets": sets.num_rows, "targets": int(count.max())}
+    nodes, sets, data = run.model.shared_nodes, drawn(run), run.config.data
+    count, classes = sets.target.sum(1), sets.ids[SET]
+    conditions = conditions | {"num_sets": sets.num_rows, "num_classes": len(np.unique(classes))}
+    conditions["targets"] = int(count.max())
     conditions["objective"] = "vhe"  # the bound that is measured, whatever the model was trained by
     conditions |= {key: data[key] for key in ("group_size", "style_size") if data[key]}
     evidence = {"own": sets}
@@ -113,29 +102,34 @@ def _bounds(run: Evaluation, conditions: dict[str, Any]) -> Records:
 
     @functools.cache
     def terms(name):
-        return run.each(f"shared: {name} evidence", shared_terms, evidence[name], num_targets=int(count.max()))
+        plan = Plan(decode="target", num_decoded=int(count.max()))
+        return run.each(f"shared: {name} evidence", set_nelbo, evidence[name], plan=plan)
+
+    def parts(name):
+        found = terms(name)
+        kls = {f"kl_{node.label}": found[node.label] / sets.size_of(node.plate) for node in nodes}
+        return {"log_px": found["log_px"] / count, "kl_z": found["kl_z"] / count} | kls
 
     def bound(name):
-        found = terms(name)
-        parts = {"log_px": found["log_px"] / count, "kl_z": found["kl_z"] / count}
-        parts |= {f"kl_{node.label}": found[node.label] / sets.size_of(node.plate) for node in nodes}
-        return _mean(sum(parts.values()) - 2 * parts["log_px"], "nats/image", **parts)
+        own, value = parts("own"), lambda parts: sum(parts.values()) - 2 * parts["log_px"]
+        found = _mean(value(parts(name)), "nats/image", classes, **parts(name))
+        found["parts"] |= {} if name == "own" else increase(value(parts(name)), value(own), 1.0, classes)
+        return found
 
     def kl(node):
         found = terms("own")[node.label]
-        return _mean(found, f"nats/{NAMES[node.plate]}", per_image=found / sets.size_of(node.plate))
+        return _mean(found, f"nats/{NAMES[node.plate]}", classes, per_image=found / sets.size_of(node.plate))
 
     for name in (name for name, given in evidence.items() if given is not None):
         yield Record("bound", conditions | {"evidence": name}, functools.partial(bound, name))
     for node in nodes:
         yield Record(f"kl_{node.label}", conditions | {"plate": node.plate}, functools.partial(kl, node))
-    yield Record("kl_z", conditions, lambda: measured(terms("own")["kl_z"], count))
+    yield Record("kl_z", conditions, lambda: measured(terms("own")["kl_z"], count, classes))
 
 
-def _mean(values: np.ndarray, unit: str, **parts: np.ndarray) -> dict[str, Any]:
+def _mean(values: np.ndarray, unit: str, classes: np.ndarray | None = None, **parts: np.ndarray) -> dict[str, Any]:
     """Measured fields of means over rows."""
-    means = {name: float(np.mean(part)) for name, part in parts.items()}
-    return measured(values, unit=unit, parts=means)
+    return measured(values, 1.0, classes, unit, parts={name: float(np.mean(part)) for name, part in parts.items()})
 
 
 # --- values of latents, and images of values --------------------------------------------------
@@ -179,10 +173,6 @@ def _images(run: Evaluation, values: Values, rows: int) -> Values:
     return {kind: images.reshape(rows, -1, *images.shape[2:]) / np.float32(255) for kind, images in found.items()}
 
 
-def _saved(run: Evaluation, name: str, conditions: dict[str, Any], page: Image.Image) -> plots.Pictures:
-    return plots.pictures(pictures.save(page, run.folder / plots.file_name(f"shared_{name}", conditions)))
-
-
 # --- alphabets (figure 7) ---------------------------------------------------------------------
 
 
@@ -222,8 +212,8 @@ def _styles(run: Evaluation, conditions: dict[str, Any]) -> Records:
     class_of = lambda images: recogniser().scores(grey(images)).argmax(-1)
     style_of = lambda images: _nearest_colour(run, images, which)
     named = conditions | {"set_size": content.shape[1], "style_size": shown.shape[1]}
-    page = lambda: _transfer_page(content[:COUNT], shown, redrawn())
-    yield Record("style_transfer", named, lambda: _saved(run, "style_transfer", conditions, page()))
+    file, page = plots.file_name("shared_style_transfer", conditions), lambda: _transfer_page(content, shown, redrawn())
+    yield plots.record(run, file, named, page, name="style_transfer")
 
     def measure(kind, name_of, own, real):
         right, known = name_of(redrawn()[kind]) == own, name_of(real) == np.arange(len(real))[:, None]
@@ -266,8 +256,8 @@ def _redrawn(run: Evaluation, content: np.ndarray, shown: np.ndarray) -> Values:
 def _transfer_page(content: np.ndarray, shown: np.ndarray, redrawn: Values) -> Image.Image:
     """Styles on top, a column each; below them each row is a content redrawn."""
     top = shown.swapaxes(0, 1)  # [images of a style, styles, ...]
-    left = np.concatenate([np.full((len(top), *content.shape[1:]), np.nan), content])
-    new = (np.concatenate([top, redrawn[kind][: len(content)]]) for kind in KINDS)
+    left = np.concatenate([np.full((len(top), *content.shape[1:]), np.nan), content[:COUNT]])
+    new = (np.concatenate([top, redrawn[kind][:COUNT]]) for kind in KINDS)
     return pictures.grid([left, *new], ["content", "style (top), redrawn (below): means", "draws"])
 
 

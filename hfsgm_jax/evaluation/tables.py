@@ -94,8 +94,8 @@ def split_conditions(records: Sequence[Mapping[str, Any]], hidden: Collection[st
     same = lambda key: len({json.dumps(record.get(key), sort_keys=True) for record in records}) == 1
     common = {key: records[0][key] for key in keys if key != "name" and same(key)}
     varying = [key for key in keys if key not in common and not any(isinstance(r.get(key), dict) for r in records)]
-    if {"source", "split", "resize"} & {*varying}:
-        varying = [key for key in varying if key != "sha256"]  # other data, as these say
+    if {"source", "split", "resize", "set_size"} & {*varying}:  # other data, as these say
+        varying = [key for key in varying if key not in ("sha256", "available_sets", "num_classes")]
     return varying, common
 
 
@@ -132,7 +132,8 @@ def show(value: Any) -> str:
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, list | tuple):
         return ", ".join(map(show, value))
-    words = f"{value:g}" if isinstance(value, float) else str(value)
+    long = isinstance(value, int) and value >= 10_000
+    words = f"{value:g}" if isinstance(value, float) else f"{value:,}" if long else str(value)
     return words[:12] + "…" if re.fullmatch("[0-9a-f]{64}", words) else words  # a SHA-256
 
 

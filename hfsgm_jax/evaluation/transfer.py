@@ -1,66 +1,47 @@
 """A model, unadapted, on the images of other sources over set sizes (SCHA-VAE, figures 6 and 12)."""
 
 import functools
-import sys
 
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import DataError, NotApplicable
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Evaluation
-from hfsgm_jax.evaluation.cardinality import LABELS
-from hfsgm_jax.evaluation.likelihood import independent_pixels, nelbo_record, scored, set_nelbo
-from hfsgm_jax.evaluation.records import Record, Records, Result
+from hfsgm_jax.evaluation.cardinality import LABELS, over_sizes, sets_to_cut
+from hfsgm_jax.evaluation.likelihood import independent_pixels
+from hfsgm_jax.evaluation.records import Records
 
 
 def transfer(run: Evaluation) -> Records:
-    """``nelbo`` per source and set size, and ``independent_pixels`` per source; nats per image.
+    """``nelbo`` per source and set size (`over_sizes`), and ``independent_pixels`` per source; nats per image.
 
     The baseline's pixel means are those of the source's own test images, the best that any model of
     independent pixels could do. A model without set latents (VAE) is evaluated image by
     image. For the importance-weighted NLL of a source: ``--tasks=likelihood --eval.source=mnist``.
     A source that is not at hand while others are is left out, and that is said.
     """
-    if run.config.data.channels != 1:
-        raise NotApplicable("transfer is about grey images of characters and digits, and this model's are in colour")
-    if not run.options.transfer:
-        raise NotApplicable("eval.transfer=() names no source of other images")
+    if run.config.data.channels != 1 or not run.options.transfer:
+        problem = "this model's are in colour" if run.options.transfer else "eval.transfer=() names no source"
+        raise NotApplicable(f"transfer is about grey images of characters and digits, and {problem}")
     run.require_images("transfer")
-    datasets = _datasets(run)
-    sizes = list(dict.fromkeys(run.options.set_sizes)) if run.shared_nodes else [1]
-    lines: dict[str, list[tuple[int, Result]]] = {}
+    datasets, lines = _datasets(run), {}
+    sizes = run.options.set_sizes if run.model.shared_nodes else [1]
     for source, dataset in datasets.items():
-        points = []
-        for size in sizes:
-            drawn = run.fixed_sets(dataset, size)
-            sets, one_by_one = scored(run, drawn)
-            conditions = one_by_one | run.data_conditions(dataset, drawn)
-            results = functools.partial(run.each, f"{source}, sets of {size}", set_nelbo, sets)
-            points.append((size, (yield nelbo_record(conditions, sets, results))))
-        label = source
-        if run.binary:
-            reference = functools.partial(run.load, "test", source)
-            result = yield independent_pixels(run.data_conditions(dataset, drawn), drawn, reference)
-            label = f"{source} (independent pixels: {result['value']:.0f})"
-        lines[label] = points
-    path = run.folder / f"transfer_{'_'.join(datasets)}.png"
+        whole = sets_to_cut(run, dataset, sizes)
+        points = yield from over_sizes(run, source, dataset, whole, sizes)
+        reference, data = functools.partial(run.load, "test", source), run.data_conditions(dataset, whole)
+        pixels = yield from independent_pixels(run, data, whole, reference)
+        lines[source + (f" (independent pixels: {pixels['value']:.0f})" if pixels else "")] = points
     panels = {f"trained on {run.config.data.source}, not adapted": lines}
-    figure = functools.partial(plots.lines, path, panels, **LABELS)
-    yield Record("figure", {"sources": list(run.options.transfer)}, figure, keep=False)
+    draw = functools.partial(plots.lines, panels, **LABELS)
+    yield plots.record(run, f"transfer_{'_'.join(datasets)}", {"sources": list(run.options.transfer)}, draw, keep=False)
 
 
 def _datasets(run: Evaluation) -> dict[str, Dataset]:
     """Source -> test images, of the sources that are at hand."""
-    found, missing = {}, {}
-    for source in run.options.transfer:
-        try:
-            found[source] = run.load("test", source)
-        except DataError as error:
-            missing[source] = str(error)
-    reasons = "\n".join(f"  {source}: {reason}" for source, reason in missing.items())
+    names = run.options.transfer
+    found = run.at_hand("transfer", {name: functools.partial(run.load, "test", name) for name in names})
     if not found:
-        raise DataError(f"none of the sources of eval.transfer is at hand:\n{reasons}")
-    if missing:
-        print(f"evaluate: transfer goes without sources that are not at hand:\n{reasons}", file=sys.stderr)
+        raise DataError(f"none of the sources of eval.transfer is at hand: {', '.join(names)}")
     for dataset in found.values():
         run.check_sets(dataset, run.options.set_sizes)
     return found

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny_model import tiny_config
 
 DATA = dict(source="omniglot", split="test", scheme="back_eval", resize="gmn", image_size=28, sha256="a" * 64)
-DATA |= dict(binarize="dynamic", set_size=5, num_sets=640, seed=0, step=40, dtype="float32")
+DATA |= dict(binarize="dynamic", set_size=5, num_sets=640, available_sets=2636, seed=0, step=40, dtype="float32")
 NELBO = dict(name="nelbo", value=81.25, unit="nats/image", standard_error=0.5, estimator="elbo", importance_samples=1)
 NLL = dict(name="nll", value=75.125, unit="nats/image", standard_error=0.25, estimator="joint")
 

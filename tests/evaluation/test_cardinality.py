@@ -9,14 +9,22 @@ from tiny_evaluation import changed, is_picture, results_of
 
 from hfsgm_jax.errors import ConfigError, NotApplicable
 from hfsgm_jax.evaluation import cardinality
+from hfsgm_jax.trace import SET
 
 
 def test_every_split_and_size_as_it_is_and_augmented(tiny_run, capsys):
     *results, figure = results_of(tiny_run, cardinality.cardinality)
     numbers = {(r["split"], r["set_size"], r["augmented"]): r for r in results}
     assert set(numbers) == {(s, n, a) for s in ("train", "test") for n in (1, 3) for a in (False, True)}
-    for (split, size, _), record in numbers.items():
-        assert record["num_sets"] == 5 and record["standard_error"] > 0 and record["estimator"] == "elbo"
+    for (split, size, augmented), record in numbers.items():
+        assert record["num_sets"] == 15 / size and record["num_classes"] == 5 and record["standard_error"] > 0
+        assert record["available_sets"] == run_classes(tiny_run, split) * (20 // size) and record["estimator"] == "elbo"
+        if size > 1:
+            increase = record["value"] - numbers[split, 1, augmented]["value"]
+            np.testing.assert_allclose(record["parts"]["increase"], increase, rtol=1e-4)
+            assert 0 < record["parts"]["increase_error"] < record["standard_error"]
+        else:
+            assert "increase" not in record["parts"]
         assert 0 < record["parts"]["kl_c"] < record["value"]
         assert record["sha256"] == numbers[split, size, False]["sha256"]
     assert len({record["value"] for record in numbers.values()}) == 8
@@ -24,11 +32,30 @@ def test_every_split_and_size_as_it_is_and_augmented(tiny_run, capsys):
     assert is_picture(tiny_run, figure)
 
 
+def run_classes(run, split):
+    return run.load(split, run.config.data.source).num_classes
+
+
+def test_every_size_has_the_same_images(tiny_run):
+    """Sets of ragged classes are whole ones too, and sizes that share no multiple within a class are left out."""
+    dataset, sizes = tiny_run.load(), (1, 2, 3, 5)
+    dataset = dataclasses.replace(dataset, size=np.array([5, 20] + [12] * (dataset.num_classes - 2)))
+    whole = cardinality.sets_to_cut(changed(tiny_run, max_sets=0), tiny_run.load(), (1, 2, 5))
+    for size in (1, 2, 5):
+        sets = cardinality.cut(whole, size)
+        np.testing.assert_array_equal(sets.images.reshape(whole.images.shape), whole.images)
+        assert sets.images.shape[1] == size and (np.unique(sets.ids[SET], return_counts=True)[1] == 20 // size).all()
+    assert whole.num_slots == 10 and whole.observed.all()
+    ragged = cardinality.sets_to_cut(changed(tiny_run, max_sets=0), dataset, sizes)
+    assert ragged.num_slots == 15 and ragged.observed.all() and ragged.num_rows == 1
+    assert list(map(len, (np.unique(whole.ids[SET]), np.unique(ragged.ids[SET])))) == [tiny_run.load().num_classes, 1]
+
+
 def test_heldout_images_are_a_split_of_their_own_as_far_as_they_go(tiny_run):
     run = changed(tiny_run, {"data.heldout": 2}, set_sizes=(2, 5))
     splits = cardinality._splits(run)
     assert list(splits) == ["training images", "held-out images of training classes", "strokes test classes"]
-    assert [cardinality.sizes_of(dataset, (2, 5)) for dataset in splits.values()] == [[2, 5], [2], [2, 5]]
+    assert [cardinality.sets_to_cut(run, x, (2, 5)).num_slots for x in splits.values()] == [10, 2, 10]
     assert list(cardinality._splits(changed(tiny_run, split="train"))) == ["training images"]
 
 
@@ -46,8 +73,8 @@ def test_sets_of_ragged_classes(tiny_run):
         changed(tiny_run, set_size=size).check_sets(ragged)
     with pytest.raises(ConfigError, match="the largest class of strokes .test. has 6 images; use --eval.set_size of 6"):
         changed(tiny_run, set_size=7).check_sets(ragged)
-    with pytest.raises(ConfigError, match="eval.set_sizes asks for sets of 4 images.*smallest class"):
-        tiny_run.check_sets(ragged, (1, 4))
+    with pytest.raises(ConfigError, match="eval.set_sizes asks for sets of 6 images.*smallest class.*same images"):
+        tiny_run.check_sets(ragged, (2, 3))
 
 
 def test_augmented_sets_are_the_fixed_ones_turned(tiny_run):

@@ -65,6 +65,7 @@ def test_records_and_picture(tiny_run):
         if off != "none":
             np.testing.assert_allclose(parts["relative"], record["value"] / full["value"])
             np.testing.assert_allclose(parts["increase"], record["value"] - full["value"], rtol=1e-4)
+            assert 0 < parts["increase_error"] < record["standard_error"] or way == "skip"
     assert records["prior", "c1-c2"]["parts"]["kl_c"] == 0
     assert records["skip", "c1"]["active_resolutions"] == "1"
     assert records["skip", "c1-c2"]["active_layers"] == 0

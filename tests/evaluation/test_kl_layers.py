@@ -77,7 +77,7 @@ def test_without_sets_of_training_classes_their_record_is_left_out(tiny_run, rec
     (kept,) = (result for result in results_of(changed(tiny_run), kl_layers) if result["name"] == "kl_c")
     assert kept == records["kl_c"] and kept["split"] == "test"
     reason = "sets of 3 images, but the largest class of strokes .train. has 2" if there else "they are elsewhere"
-    assert re.search(f"no kl_c of training classes: .*{reason}", capsys.readouterr().out)
+    assert re.search(f"kl_layers goes without training classes: .*{reason}", capsys.readouterr().err)
 
 
 def test_a_vae_has_layers_of_z_only(vae_run):

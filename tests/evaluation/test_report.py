@@ -48,7 +48,7 @@ def test_every_number_is_shown(folder, page):
         "SCHA-VAE (LAG)",
         "77.9 ± 0.3 [1]",
         "71.5 ± 0.1 [1]",
-        "same protocol",
+        "here: test sets 640 of 2,636, training augmentation none, training images 800",
         "unit: nats/image",
         "set size: 5",
     ):
@@ -124,8 +124,8 @@ def test_only_like_stands_beside_like(runs):
         "| nelbo | elbo | 1 | gmn | 81.25 ± 0.50 | 77.9 ± 0.3 [1] | 86.25 ± 0.50 [2] | 101.4 ± 0.1 [3] |  |  |" in text
     )
     assert "| nelbo | elbo | 1 | box |  |  |  |  | 81.25 ± 0.50 | (77.9 ± 0.3) [4] |" in text
-    assert "[2] Image by image" in text and "there: training set size 1; here: training set size 5." in text
-    assert "here: resize box: not comparable" in text
+    assert "[2] Image by image" in text and "there: training set size 1, test sets all, " in text
+    assert "here: resize box, test sets 640 of 2,636, " in text and ": not comparable" in text
     assert "| accuracy | 0.750 | 0.500 |" in text and "| model | SCHA-VAE (LAG) | VAE | SCHA-VAE (LAG) |" in text
     page = Page(path)
     assert path == runs[0] / "compare.html" and "data.resize" in page.text and "data.seed" not in page.text
@@ -154,14 +154,32 @@ def test_what_is_no_run_is_said(tmp_path):
 
 def test_differences_are_said():
     config = run_config()
-    found = paper.published("likelihood", {**NELBO, **DATA}, config)
-    assert found == ("SCHA-VAE, Table 1", "77.9 ± 0.3", "same protocol", True)
-    found = paper.published("likelihood", {**NLL, **DATA, "importance_samples": 10}, config)
-    assert found.comparable and found.remark == "there: K 1000; here: K 10: bounds of different tightness"
+    common = "training augmentation half of the sets flipped and rotated"
+    found = paper.published("likelihood", {**NELBO, **DATA}, config, images=60_000)
+    there = f"there: test sets all, {common}, training images 20,808,000"
+    here = "here: test sets 640 of 2,636, training augmentation none, training images 60,000"
+    assert found == ("SCHA-VAE, Table 1", "77.9 ± 0.3", f"{there}; {here}", True)
+    config["data"] |= dict(flip=True, rotate=180.0)
+    few = {**NLL, **DATA, "importance_samples": 10, "num_sets": 2636}
+    found = paper.published("likelihood", few, config, images=20_808_000)
+    here = "here: training augmentation flips, rotations, K 10"
+    assert found.comparable and found.remark == f"there: {common}, K 1000; {here}: bounds of different tightness"
     config["objective"]["name"] = "vhe"
-    found = paper.published("likelihood", {**NLL, **DATA, "resize": "box", "importance_samples": 10}, config)
-    there, here = "there: resize gmn, objective ns, K 1000", "here: resize box, objective vhe, K 10"
-    assert not found.comparable and found.remark == f"{there}; {here}: not comparable"
+    found = paper.published("likelihood", few | {"resize": "box"}, config, images=30_000_000)
+    there, here = (
+        f"resize gmn, objective ns, {common}",
+        "resize box, objective vhe, training augmentation flips, rotations",
+    )
+    assert not found.comparable and found.remark == f"there: {there}, K 1000; here: {here}, K 10: not comparable"
+
+
+def test_the_same_protocol_is_called_so():
+    config = run_config({"name": "pixelcnn_vhe", "unknown": 1}) | {"objective": {"name": "vhe"}}
+    record = {**NLL, **DATA, "estimator": "nested", "set_size": 20, "importance_samples": 500}
+    found = paper.published("likelihood", record | dict(num_sets=659, available_sets=659), config, images=2_000_000)
+    assert found.text == "61.22" and found.remark.startswith("same protocol (") and found.comparable
+    other = paper.published("likelihood", record | dict(num_sets=659), config)  # what is not known is not the same
+    assert "here: test sets 659, training images unknown" in other.remark
 
 
 @pytest.mark.parametrize(

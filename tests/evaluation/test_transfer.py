@@ -30,11 +30,13 @@ def sources(monkeypatch):
 
 def test_sources_are_recorded_over_set_sizes(tiny_run, capsys):
     *results, figure = results_of(changed(tiny_run), transfer)
-    assert "triple_mnist: mnist is not prepared: get it" in capsys.readouterr().err
+    assert "transfer goes without triple_mnist: mnist is not prepared: get it" in capsys.readouterr().err
     numbers = {(r["source"], r["set_size"]): r for r in results if r["name"] == "nelbo"}
     assert set(numbers) == {(s, n) for s in ("mnist", "double_mnist") for n in (1, 3)}
     for record in numbers.values():
-        assert record["composed_of"] == "mnist" and record["num_sets"] == 5 and record["standard_error"] >= 0
+        assert record["composed_of"] == "mnist" and record["num_sets"] == 15 / record["set_size"]
+        assert record["num_classes"] == 4 and record["standard_error"] >= 0
+        assert ("increase_error" in record["parts"]) == (record["set_size"] > 1)
         assert record["value"] > 0 and record["parts"]["kl_c"] > 0
     pixels = [record for record in results if record["name"] == "independent_pixels"]
     assert [record["source"] for record in pixels] == ["mnist", "double_mnist"]
@@ -50,7 +52,7 @@ def test_a_vae_gets_one_number_per_source(vae_run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(transfer=("triple_mnist",)), r"none of the sources .*\n  triple_mnist: mnist is not prepared: get it"),
+        (dict(transfer=("triple_mnist",)), "none of the sources .* is at hand: triple_mnist"),
         (dict(set_sizes=(1, 7)), "sets of 7 images, but the smallest class of mnist .test. has 6"),
     ],
 )

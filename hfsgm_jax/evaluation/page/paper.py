@@ -12,10 +12,17 @@ from hfsgm_jax.evaluation.tables import describe
 
 # Conditions that must agree for a published number to be shown at all, where its entry names them.
 HARD = set("name source scheme split set_size ways shots method classes augmented model aggregate".split())
-# Conditions that make two numbers incomparable, and bounds of different tightness; others (the set size in training,
-# the objective, unless a table's rows are objectives) are what is being compared.
+# Conditions that make two numbers incomparable, and bounds of different tightness; others (how a model was trained, the
+# number of test sets) are said.
 DATA = {"resize", "trained_on", "training_classes"}
-SAMPLES = "importance_samples"
+SAMPLES, LENGTH = "importance_samples", "training_images"
+AUGMENTATION = {
+    "dihedral": "flips and turns as classes",
+    "affine": "small warps",
+    "flip": "flips",
+    "rotate": "rotations",
+}
+Lines = Sequence[Mapping[str, Any]]
 BOUND = {"estimator", SAMPLES, "importance_samples_z"}
 # The papers' tables: table, task, unit, conditions, columns, rows of numbers as text.
 TABLES = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
@@ -45,26 +52,37 @@ def model_title(config: Mapping[str, Any]) -> str:
     return f"{title} ({'LAG' if aggregate == 'lag' else aggregate})" if aggregate else title
 
 
-def published(task: str, record: Result, config: Mapping[str, Any]) -> Published | None:
+def published(task: str, record: Result, config: Mapping[str, Any], images: int | None = None) -> Published | None:
     """The paper's number of a record's model whose protocol is nearest, or None.
 
     Data, split, set size and method must agree; any other difference is in its ``remark``.
+
+    Args:
+      images: that the model has been trained on; fewer than the paper's is a difference, more is none.
     """
-    ours, found = {**_run_conditions(config), **record}, []
+    ours, found = _run_conditions(config) | record, []
+    ours |= {"test_sets": _test_sets(record), LENGTH: images or "unknown"}
     for table, theirs, hard, text in _numbers(task):
-        differs = [key for key, value in theirs.items() if ours.get(key) != value]
+        enough = {LENGTH} if (images or 0) >= theirs.get(LENGTH, 0) else set()
+        differs = [key for key, value in theirs.items() if ours.get(key) != value and key not in enough]
         if not hard & {*differs}:
             remark = _remark(differs, theirs, ours) + (f" ({table['note']})" if "note" in table else "")
             found.append((len(differs), Published(table["table"], text, remark, not DATA & {*differs})))
     return min(found, key=lambda item: item[0])[1] if found else None
 
 
-def beside(task: str, records: Sequence[Result], config: Mapping[str, Any]) -> list[Result]:
-    """The records, with `published` as ``paper``; of bounds that differ in K alone, the one of the largest K has it."""
+def beside(task: str, records: Sequence[Result], config: Mapping[str, Any], lines: Lines = ()) -> list[Result]:
+    """The records, with `published` as ``paper``; of bounds that differ in K alone, the one of the largest K has it.
+
+    Args:
+      lines: of the run's metrics, which say how many images its training saw until the record's step.
+    """
+    until = lambda record: (line["images"] for line in lines if line["step"] <= record.get("step", 0))
     same = lambda record: conditions_of({key: value for key, value in record.items() if key != SAMPLES})
     largest = {same(record): id(record) for record in sorted(records, key=lambda record: record.get(SAMPLES, 0))}
     cited = set(largest.values())
-    return [{**r, "paper": published(task, r, config) if id(r) in cited else None} for r in records]
+    number = lambda record: published(task, record, config, max(until(record), default=None))
+    return [{**record, "paper": number(record) if id(record) in cited else None} for record in records]
 
 
 def _run_conditions(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +90,16 @@ def _run_conditions(config: Mapping[str, Any]) -> dict[str, Any]:
     model, data = config["model"], config["data"]
     own = dict(model=model["name"], aggregate=model.get("aggregate"), objective=config["objective"]["name"])
     own |= dict(trained_on=data["source"], training_classes=data["split"], augmented=False)
-    return own | {"trained_set_size": int(np.max(data["set_size"]))}
+    changes = ", ".join(words for key, words in AUGMENTATION.items() if data.get(key))
+    return own | {"trained_set_size": int(np.max(data["set_size"])), "training_augmentation": changes or "none"}
+
+
+def _test_sets(record: Result) -> str:
+    """The share of the test sets that a number is of."""
+    number, there = record.get("num_sets"), record.get("available_sets")
+    if number is None or number == there:
+        return "all" if there else "unknown"
+    return f"{number:,} of {there:,}" if there else f"{number:,}"
 
 
 def _numbers(task: str) -> Iterator[tuple[dict, dict[str, Any], set[str], str]]:
