@@ -147,9 +147,9 @@ class Judge:
         real = {"real_images": float(self._real.mean()), "chance": 1 / self._ways}
         out = {"recognised": measured(right, unit="fraction", parts=real)}
         if draws.shape[1] > 1:
-            out["diversity"] = measured(_means(map(pdist, described)), self._spread, "of real images")
+            out["diversity"] = measured(_means(map(pdist, described)), self._spread, unit="of real images")
         copies = {"close": float(close.mean()), "close_real_images": CLOSE}
-        return out | {"copying": measured(_means(apart), self._apart, "of real images", parts=copies)}
+        return out | {"copying": measured(_means(apart), self._apart, unit="of real images", parts=copies)}
 
     def named_rightly(self, draws: np.ndarray) -> np.ndarray:
         """Whether each sample ``[ways, M, H, W, C]`` of the first ``ways`` classes is named rightly among these."""

@@ -81,7 +81,7 @@ def test_pictures_of_few_and_of_many_classes(tiny_run, tmp_path, dataset, known,
     episodes = draw_episodes(dataset, 2, 1, 2, 6, seed=0, binarize="none")
     episodes = episodes if known else episodes._replace(index=None)
     scores = {"log_mean": np.eye(2)[np.zeros_like(episodes.label)], "kl": np.eye(2)[episodes.label]}
-    drawn = classify._draw(dataclasses.replace(tiny_run, workdir=tmp_path), episodes, scores)["pictures"]
+    drawn = classify._draw(dataclasses.replace(tiny_run, workdir=tmp_path), episodes, scores)
     name = "classify_npz_test_2way_1shot" + ("" if known else "_whole_test_set")
     assert drawn == [f"eval/{name}_{kind}.png" for kind in kinds]
     for picture in drawn:
