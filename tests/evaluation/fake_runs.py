@@ -32,7 +32,7 @@ def write_run(folder: Path, results: dict[str, list], config: dict | None = None
     for i in range(1, 41):
         lines.append({"step": i, "images": 20 * i, "seconds": 3.0 * i, "learning_rate": 1e-3 / i, "skipped": 0})
         lines[-1] |= {"train/nelbo": 90 + 400 / i**2, "train/kl_z": 20.0, "train/kl_c": 4.0}
-        lines[-1] |= {"val/nelbo": 95 + 40 / i} if i % 10 == 0 else {}
+        lines[-1] |= dict.fromkeys(("val/nelbo", "val/objective"), 95 + 40 / i) if i % 10 == 0 else {}
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 41, "ima')
     for task, found in results.items():
         (folder / "eval" / f"{task}.json").write_text(json.dumps(found))

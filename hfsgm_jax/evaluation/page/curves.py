@@ -15,14 +15,14 @@ IMAGES, MINUTES = ("images", 1e3, "training images, thousands"), ("seconds", 60.
 NATS = "nats per image"
 # Charts of a run: y axis, curve -> metric, caption.
 CHARTS = (
-    (NATS, {"training": "train/nelbo", "validation": "val/nelbo"}, "NELBO: of training batches, and of fixed sets."),
+    (NATS, {"training": "train/nelbo", "validation": "val/objective"}, "Objective, of batches and of fixed sets."),
     (NATS, {"z": "train/kl_z", "c": "train/kl_c"}, "KL of image latents z and, per image, of set latents c."),
     ("learning rate", {"learning rate": "learning_rate"}, "Learning rate."),
 )
 
 
 def curve_charts(runs: Mapping[str, Lines]) -> list[tuple[str, str]]:
-    """(SVG, caption): NELBO, KL and learning rate of one run, or validation NELBO of several; those that there are."""
+    """(SVG, caption): objective, KL, learning rate of one run, or validation NELBO of several; those that there are."""
     if len(runs) == 1:
         (lines,) = runs.values()
         charts = [(IMAGES, y, {k: points(lines, IMAGES, v) for k, v in curves.items()}, c) for y, curves, c in CHARTS]
