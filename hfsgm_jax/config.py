@@ -24,9 +24,10 @@ FREE_SECTIONS = ("train", "eval")
 FREE_KEYS = ("data.data_dir", "data.path", "image_shape")
 
 
-def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def flatten(config: ml_collections.ConfigDict | dict[str, Any]) -> dict[str, Any]:
     """Nested config -> ``{"section.key": value}``; tuples become lists, as in JSON."""
-    flat = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    config = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+    flat = traverse_util.flatten_dict(config, sep=".")
     return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
 
 

@@ -30,14 +30,21 @@ class Episodes(NamedTuple):
     @property
     def name(self) -> str:
         """Short, for progress and the names of files: other episodes, another name."""
-        kind = "" if self.index is not None else "_" + self.conditions["classes"].replace(" ", "_")
+        kind = "" if self.conditions["classes"][:5] == "whole" else "_" + self.conditions["classes"].replace(" ", "_")
         return "{source}_{split}_{ways}way_{shots}shot".format_map(self.dataset.info | self.conditions) + kind
 
 
 def draw_episodes(
-    dataset: Dataset, ways: int, shots: int, queries: int, num: int, seed: int, binarize: str = "dynamic"
+    dataset: Dataset,
+    ways: int,
+    shots: int,
+    queries: int,
+    num: int,
+    seed: int,
+    binarize: str = "dynamic",
+    within: bool = False,
 ) -> Episodes:
-    """Episodes of classes drawn from the whole data set, a function of it and the seed.
+    """Episodes of classes drawn from the whole data set, or each from one group of it, a function of it and the seed.
 
     Episode i is the same however many there are. Where all classes are large enough it has the same classes and
     queries at any number of shots, and more shots add to the fewer.
@@ -46,9 +53,10 @@ def draw_episodes(
       ways: classes of an episode; all of the data set's where it has fewer (condition ``ways_asked``).
       queries: per class, no support images.
       binarize: as in `data.fixed_sets`: an image has the same pixels there and here.
+      within: the classes of an episode are of one group (alphabet), any that has as many.
 
     Raises:
-      DataError: fewer than two classes have ``shots + queries`` images.
+      DataError: fewer than two classes have ``shots + queries`` images, or no group has ``ways`` of them.
     """
     each, large = shots + queries, np.flatnonzero(dataset.size >= shots + queries)
     if len(large) < 2:
@@ -57,14 +65,21 @@ def draw_episodes(
             f"({dataset.info['split']}) has {len(large)} of {dataset.num_classes} classes as large; the two largest "
             f"have {np.sort(dataset.size)[-2:].tolist()} images: lower eval.shots or eval.queries"
         )
-    conditions = dict(classes=f"whole {dataset.info['split']} set", ways=min(ways, len(large)), shots=shots)
+    pools = [large]
+    if within:
+        pools = [p for p in (large[dataset.group[large] == g] for g in np.unique(dataset.group)) if len(p) >= ways]
+    if not pools:
+        raise DataError(f"no group of {dataset.info['source']} has {ways} classes of {each} images: lower eval.ways")
+    whole = "within alphabet" if within else f"whole {dataset.info['split']} set"
+    conditions = dict(classes=whole, ways=min(ways, len(large)), shots=shots)
     conditions |= dict(queries=queries, episodes=num)
     conditions |= {"ways_asked": ways} if ways > len(large) else {}
     conditions |= {"classes_large_enough": len(large)} if len(large) < dataset.num_classes else {}
     index, members = [], []
     for episode in range(num):
         rng = np.random.default_rng([seed, 2, episode])
-        index.append(rng.permutation(large)[:ways])
+        pool = pools[rng.integers(len(pools))] if within else large
+        index.append(rng.permutation(pool)[:ways])
         members.append([dataset.start[c] + rng.permutation(dataset.size[c])[:each] for c in index[-1]])
     images = pixels_of(dataset, np.array(members), seed, binarize)
     query = images[:, :, :queries].reshape(num, -1, *images.shape[3:])

@@ -35,9 +35,11 @@ def draw_set(
 ) -> dict[str, jax.Array]:
     """Every kind of sample of one context, in one program: compiling traversals takes longer than running them.
 
+    Every new image of the context's class draws the shared latents anew, in every kind: their diversity compares.
+
     Args:
       apply, encode, row, key: see `Evaluation.each`; the row is a context of N images.
-      num: new images from one traversal, at least `SHOWN`.
+      num: new images, at least `SHOWN`.
       num_iterations: of the refinement.
       temperature: factor on the noise of all latents.
 
@@ -49,25 +51,22 @@ def draw_set(
       ``reconstruction`` and ``unconditional`` only.
     """
     sets, plates = Sets.of(row.images[None], row.observed[None]), dict.fromkeys(PLATES, temperature)
-    n, shape, keys = sets.num_slots, sets.images.shape[2:], jax.random.split(key, 4)
+    n, shape, keys = sets.num_slots, sets.images.shape[2:], jax.random.split(key, 5)
+    contexts = jax.tree.map(lambda x: jnp.repeat(x, num, 0), sets)
     # Reconstruction and conditional sampling are one traversal: both decode from the same latents.
-    trace = apply(sets.with_unobserved(num), Plan(), keys[0], temperature=plates)
+    trace = apply(contexts.with_unobserved(1), Plan(), keys[0], temperature=plates)
     mean, drawn = sampling.mean_and_draw(trace.px, keys[1])
-    out = {"reconstruction": mean[:, :n]}
+    out = {"reconstruction": mean[:1, :n]}
     if sampling.has_context(trace):
-        mean, drawn, both = mean[:, n:], drawn[:, n:], dict(temperature=plates, draw="both")
+        mean, drawn, both = mean[None, :, n], drawn[None, :, n], dict(temperature=plates, draw="both")
         chain = dict(num_iterations=num_iterations, encode=encode, start=drawn[:, :SHOWN], trajectory=True)
         steps = sampling.refine(apply, sets, SHOWN, keys[3], **chain, **both)
-        # So are these two: the second row has no context, and draws all from the prior.
-        rows = jax.tree.map(lambda *x: jnp.concatenate(x), sets, sampling.blank_sets(1, n, shape))
-        means, draws = sampling.one_pass(apply, rows, num, keys[2], **both)
-        new = (mean, drawn), (means[:1], draws[:1]), [images[:, :, -1] for images in steps]
+        one_pass = [x.swapaxes(0, 1) for x in sampling.one_pass(apply, contexts, 1, keys[2], **both)]
+        new = (mean, drawn), one_pass, [images[:, :, -1] for images in steps]
         for kind, (means_of_kind, draws_of_kind) in zip(NEW, new):
             out |= {kind: means_of_kind[:, :SHOWN], f"{kind}_draws": draws_of_kind}
-        out["unconditional"] = means[1:, :SHOWN]
         out["film"] = jnp.concatenate([mean[:, :FILMS, None], steps[0][:, :FILMS]], 2)
-    else:
-        out["unconditional"] = sampling.unconditional(apply, 1, SHOWN, shape, keys[2], temperature=plates)
+    out["unconditional"] = sampling.unconditional(apply, 1, SHOWN, shape, keys[4], temperature=plates)
     return as_bytes(out)
 
 

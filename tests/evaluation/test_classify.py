@@ -57,6 +57,18 @@ def test_episodes_are_a_function_of_the_seed_and_grow():
         draw_episodes(dataset, 4, 8, 2, 1, 0)
 
 
+def test_episodes_within_a_group():
+    dataset = data([9] * 7, groups=[0, 0, 0, 1, 1, 2, 2])
+    episodes = draw_episodes(dataset, 2, 5, 1, 20, 0, "none", within=True)
+    groups = dataset.group[episodes.index]
+    assert (groups == groups[:, :1]).all() and set(groups[:, 0]) == {0, 1, 2}
+    assert episodes.name == "npz_test_2way_5shot_within_alphabet"
+    three = draw_episodes(dataset, 3, 5, 1, 4, 0, "none", within=True)
+    assert set(dataset.group[three.index].ravel()) == {0}
+    with pytest.raises(DataError, match="no group of npz has 4 classes of 6 images"):
+        draw_episodes(dataset, 4, 5, 1, 4, 0, "none", within=True)
+
+
 def test_accuracy_has_its_error_over_episodes():
     right = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]], bool)
     measured = classify.accuracy(right, 0.5)
