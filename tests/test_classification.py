@@ -140,7 +140,7 @@ def score(tiny):
     model, variables = tiny
     variables = jax.tree.map(lambda x: x * 4 / 3, variables)  # so that classes differ
     program = jax.jit(
-        functools.partial(classification.scores, *sampling.bind(model, variables)),
+        functools.partial(classification.scores, *sampling.bind(model, variables), shared_noise=True),
         static_argnames=("classifiers", "num_samples", "num_samples_z", "chunk"),
     )
 

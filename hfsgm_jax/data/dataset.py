@@ -11,7 +11,7 @@ import numpy as np
 
 from hfsgm_jax.errors import DataError
 
-_CHUNK = 2000  # images read at once
+_CHUNK, _FEW = 2000, 16  # images read at once, and to see what kind they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,8 +146,8 @@ class Dataset:
 
     @functools.cached_property
     def binary(self) -> bool:
-        """Whether every pixel is the lowest or highest value (of streamed images: of the first ones)."""
-        images = self.images[:_CHUNK] if isinstance(self.images, StreamedImages) else self.images
+        """Whether every pixel is 0 or 255 (of streamed images: of the first ones)."""
+        images = self.images[:_FEW] if isinstance(self.images, StreamedImages) else self.images
         return images.dtype == np.uint8 and not ((images != 0) & (images != 255)).any()
 
     def table(self, images: bool = True) -> Table:

@@ -94,8 +94,7 @@ def test_pictures_of_few_and_of_many_classes(tiny_run, tmp_path, dataset, known,
     episodes = episodes if known else episodes._replace(index=None)
     scores = {"log_mean": np.eye(2)[np.zeros_like(episodes.label)], "kl": np.eye(2)[episodes.label]}
     drawn = classify._draw(dataclasses.replace(tiny_run, workdir=tmp_path), episodes, scores)
-    name = "classify_npz_test_2way_1shot" + ("" if known else "_whole_test_set")
-    assert drawn == [f"eval/{name}_{kind}.png" for kind in kinds]
+    assert drawn == [f"eval/classify_npz_test_2way_1shot_{kind}.png" for kind in kinds]
     for picture in drawn:
         Image.open(tmp_path / picture).verify()
 

@@ -48,7 +48,7 @@ def test_data_are_classes_of_their_family(family):
     assert (laws.numbers(family, 1).images != dataset.images).any()
     x = np.concatenate([s.images.reshape(100, 100) for s in splits]).astype(float)
     if family.startswith("gaussian"):
-        spread = {"gaussian": 0.3, "gaussian_mixture": (0.3**2 + 0.75**2) ** 0.5}[family]
+        spread = {"gaussian": laws.SIGMA, "gaussian_mixture": np.hypot(laws.SIGMA, laws.GAP / 2)}[family]
         np.testing.assert_allclose(np.sqrt(x.var(1).mean()), spread, rtol=0.02)
         assert abs(x.mean(1).std() - 1) < 0.15
     if family == "gamma":  # mean and variance of a class are its shape
@@ -56,9 +56,8 @@ def test_data_are_classes_of_their_family(family):
         assert abs((x.var(1) / x.mean(1)).mean() - 1) < 0.05
     if family == "von_mises":
         length = np.abs(np.exp(1j * x).mean(1))
-        np.testing.assert_allclose(
-            length.mean(), stats.vonmises.expect(np.cos, (10.0,), lb=-np.pi, ub=np.pi), rtol=5e-3
-        )
+        expected = stats.vonmises.expect(np.cos, (laws.KAPPA,), lb=-np.pi, ub=np.pi)
+        np.testing.assert_allclose(length.mean(), expected, rtol=0.02)
     if family == "discrete":
         found = {tuple(np.unique(row).astype(int)) for row in x}
         assert found == {tuple(subset) for subset in laws.SUBSETS}

@@ -1,6 +1,7 @@
 """Starts tiny trainings and evaluations in several processes of this machine, for tests."""
 
 import itertools
+import os
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Programs:
     def start(self, task, workdir, changes, layout):
         """The processes, and the files of their output."""
         quick = dict(
-            XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+            XLA_FLAGS=os.environ.get("XLA_FLAGS", ""),
             JAX_DISABLE_MOST_OPTIMIZATIONS="1",
             JAX_COMPILATION_CACHE_DIR=jax.config.values["jax_compilation_cache_dir"],
             JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
