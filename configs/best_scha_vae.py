@@ -12,12 +12,13 @@ latents at 16x16. bfloat16 layers and ten steps per dispatch are for the acceler
 
 Evidence so far: curves of minutes on two CPU cores (results/recipes, table in README.md), early in training. There
 4e-3 beat 2e-3 by 3.6 nats and Adamax at that rate lost 26, averaged parameters make no difference yet; c at full
-resolution in the decoder is worth 1.3; small affine warps cost 18 (they blur thin strokes, and test images are not
-blurred), flips and turns 2.5, sets of 2 to 10 instead of 5 cost 9. Batches of 4 sets beat batches of 8 by 4 nats after
-the same images; the large batch here is for the device, not for learning. `rescale` is 3.3 worse for sets of 5 and 1.2
-better for sets of 20; `vhe` and `resample` are 3.4 and 4.4 worse for sets of 5. A PixelCNN head gains 33, more than
-all else together, but trained on it forgets the class (`cpu_best_pixelcnn.py`): not here. Not tried: latents at 16x16.
-The length assumes 11,000 images a second; on a slower device lower `train.steps`, so that the cosine ends in time.
+resolution in the decoder is worth 1.3; small affine warps cost 18 (bilinear ones, which blurred binary strokes; warps
+keep them binary now), flips and turns 2.5, sets of 2 to 10 instead of 5 cost 9. Batches of 4 sets beat batches of 8
+by 4 nats after the same images; the large batch here is for the device, not for learning. `rescale` is 3.3 worse for
+sets of 5 and 1.2 better for sets of 20; `vhe` and `resample` are 3.4 and 4.4 worse for sets of 5. A PixelCNN head
+gains 33, more than all else together, but trained on it forgets the class (`cpu_best_pixelcnn.py`): not here. Not
+tried: latents at 16x16. The length assumes 11,000 images a second; on a slower device lower `train.steps`, so that
+the cosine ends in time.
 Measured with this library: not yet.
 """
 

@@ -108,21 +108,18 @@ def augmented_sets(run: Evaluation, dataset: Dataset, set_size: int) -> Sets:
     """The fixed sets of this size, each flipped and rotated by ``eval.seed``, then binarised as the config says."""
     sets = run.fixed_sets(dataset, set_size, binarize="none")
     keys = jax.random.split(jax.random.key(run.options.seed), sets.num_rows)
-    images = np.asarray(_augment(keys, sets.images, run.config.data.binarize))
+    spec = SetSpec(1, 1, set_size, run.config.data.binarize, flip=True, rotate=DEGREES, binary=dataset.binary)
+    images = np.asarray(_augment(keys, sets.images, spec))
     return sets.replace(images=images * sets.observed[:, :, None, None, None])
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _augment(keys: jax.Array, images: jax.Array, binarize: str) -> jax.Array:
-    """``[sets, N, H, W, C]`` grey images, each set turned by its key; what turns in from outside is 0."""
-    spec = SetSpec(rows=1, low=1, high=images.shape[1], flip=True, rotate=DEGREES)
-    edge = math.ceil(max(images.shape[2:4]) * (math.sqrt(2) - 1) / 2) + 1  # the corners of a square at 45 degrees
+def _augment(keys: jax.Array, images: jax.Array, spec: SetSpec) -> jax.Array:
+    """``[sets, N, H, W, C]`` images, each set turned by its key; what turns in from outside is 0."""
 
     def turn(key_and_row):
         key, row = jax.tree.map(lambda x: x[None], key_and_row)
-        wide = jnp.pad(row, ((0, 0), (0, 0), (edge, edge), (edge, edge), (0, 0)))
-        row = augment.augment_rows(key, wide, None, spec)[:, :, edge:-edge, edge:-edge]
-        row = jnp.clip(row, 0, 1)  # interpolation rounds
-        return (augment.binarize_rows(key, row) if binarize == "dynamic" else row)[0]
+        row = jnp.clip(augment.augment_rows(key, row, None, spec), 0, 1)  # interpolation rounds
+        return (augment.binarize_rows(key, row) if spec.binarize == "dynamic" else row)[0]
 
     return jax.lax.map(turn, (keys, images), batch_size=ROWS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_evaluation import changed, is_picture, results_of
 
+from hfsgm_jax.data import SetSpec
 from hfsgm_jax.errors import ConfigError, NotApplicable
 from hfsgm_jax.evaluation import cardinality
 from hfsgm_jax.trace import SET
@@ -77,6 +78,9 @@ def test_sets_of_ragged_classes(tiny_run):
         tiny_run.check_sets(ragged, (2, 3))
 
 
+TURN = SetSpec(rows=1, low=1, high=1, flip=True, rotate=cardinality.DEGREES)
+
+
 def test_augmented_sets_are_the_fixed_ones_turned(tiny_run):
     run = changed(tiny_run, max_sets=12)
     plain, sets = run.fixed_sets(run.load(), 3), cardinality.augmented_sets(run, run.load(), 3)
@@ -91,7 +95,7 @@ def test_augmented_sets_are_the_fixed_ones_turned(tiny_run):
 def test_the_augmentation_is_a_rotation_about_the_centre_with_nothing_around():
     """A full image keeps its inner circle, loses corners, and never gains ink outside."""
     images = np.ones((64, 2, 28, 28, 1), np.float32)
-    out = np.asarray(cardinality._augment(jax.random.split(jax.random.key(0), 64), images, "none"))
+    out = np.asarray(cardinality._augment(jax.random.split(jax.random.key(0), 64), images, TURN))
     np.testing.assert_allclose(out[:, 0], out[:, 1], atol=1e-5)  # one rotation per set
     row, column = np.mgrid[:28, :28] - 13.5
     np.testing.assert_allclose(out[:, :, np.hypot(row, column) < 13], 1, atol=1e-5)
@@ -103,7 +107,7 @@ def test_all_angles_and_flips_occur():
     arrow[0, 0, 2:6, 13:15] = 1  # above the centre
     arrow[0, 0, 2:4, 15:19] = 1  # a flag to its right
     keys = jax.random.split(jax.random.key(1), 400)
-    out = np.asarray(cardinality._augment(keys, np.repeat(arrow, 400, 0), "none"))[:, 0, :, :, 0]
+    out = np.asarray(cardinality._augment(keys, np.repeat(arrow, 400, 0), TURN))[:, 0, :, :, 0]
     row, column = np.mgrid[:28, :28] - 13.5
     mass = out.sum((1, 2))
     angle = np.arctan2((out * row).sum((1, 2)) / mass, (out * column).sum((1, 2)) / mass)
