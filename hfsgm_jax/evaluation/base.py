@@ -207,19 +207,23 @@ class Evaluation:
         images = images_per_row or rows.num_slots
         size = min(max(1, self.options.sets_per_batch * self.train_set_size // images), total)
         size = -(-size // self._mesh.size) * self._mesh.size
-        program, variables = self._program(one, static), devices.place(self.variables, devices.replicated(self._mesh))
+        program = self._program(one, static)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), jnp.arange(total))
         for start in _progress(range(0, total, size), label):
             index = np.minimum(np.arange(start, start + size), total - 1)  # the last batch repeats a row
             batch = jax.tree.map(lambda x, index=index: np.asarray(x)[index], rows)
             placed = devices.place((batch, keys[index]), devices.by_rows(self._mesh))
-            result = jax.device_get(program(variables, *placed))
+            result = jax.device_get(program(self._replicated, *placed))
             yield {name: values[: total - start] for name, values in result.items()}
 
     @functools.cached_property
     def _mesh(self) -> jax.sharding.Mesh:
         # Results do not depend on the devices: a run trained on more of them is evaluated on those there are.
         return devices.make_mesh(min(self.config.train.devices, jax.device_count()) if processes.alone() else 0)
+
+    @functools.cached_property
+    def _replicated(self) -> Any:
+        return devices.place(self.variables, devices.replicated(self._mesh))
 
     def _program(self, one: Callable, static: dict[str, Any]) -> Callable:
         key = one, tuple(sorted(static.items()))

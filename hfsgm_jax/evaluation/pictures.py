@@ -52,16 +52,19 @@ def draw_set(
     """
     sets, plates = Sets.of(row.images[None], row.observed[None]), dict.fromkeys(PLATES, temperature)
     n, shape, keys = sets.num_slots, sets.images.shape[2:], jax.random.split(key, 5)
-    contexts = jax.tree.map(lambda x: jnp.repeat(x, num, 0), sets)
+    of_each = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, num, 0), tree)  # a row per new image
+    wide = sets.with_unobserved(1)
+    features = encode(wide)
     # Reconstruction and conditional sampling are one traversal: both decode from the same latents.
-    trace = apply(contexts.with_unobserved(1), Plan(), keys[0], temperature=plates)
+    trace = apply(of_each(wide), Plan(), keys[0], features=of_each(features), temperature=plates)
     mean, drawn = sampling.mean_and_draw(trace.px, keys[1])
     out = {"reconstruction": mean[:1, :n]}
     if sampling.has_context(trace):
         mean, drawn, both = mean[None, :, n], drawn[None, :, n], dict(temperature=plates, draw="both")
         chain = dict(num_iterations=num_iterations, encode=encode, start=drawn[:, :SHOWN], trajectory=True)
         steps = sampling.refine(apply, sets, SHOWN, keys[3], **chain, **both)
-        one_pass = [x.swapaxes(0, 1) for x in sampling.one_pass(apply, contexts, 1, keys[2], **both)]
+        known = lambda _: of_each(jax.tree.map(lambda x: x[:, :n], features))
+        one_pass = [x.swapaxes(0, 1) for x in sampling.one_pass(apply, of_each(sets), 1, keys[2], encode=known, **both)]
         new = (mean, drawn), one_pass, [images[:, :, -1] for images in steps]
         for kind, (means_of_kind, draws_of_kind) in zip(NEW, new):
             out |= {kind: means_of_kind[:, :SHOWN], f"{kind}_draws": draws_of_kind}

@@ -71,7 +71,7 @@ def test_records_stand_beside_the_papers_numbers(run, results, task, which, tabl
         assert "importance_samples" not in beside.remark and "here: K 2, test sets 3 of 20" in beside.remark
         assert "there: K 500, test sets all" in beside.remark and beside.comparable
     else:
-        assert "1200 at random" in beside.remark and not beside.comparable  # other training classes
+        assert "vhe_1200" in beside.remark and not beside.comparable  # other training classes
     page = html.unescape((run.workdir / "report.html").read_text())
     assert number in page and table in page
 
