@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ import numpy as np
 from hfsgm_jax import classification, objectives, run_folder, sampling
 from hfsgm_jax.devices import use_compilation_cache
 from hfsgm_jax.errors import ConfigError, UserError, check_choice
-from hfsgm_jax.images import model_images
+from hfsgm_jax.images import model_images, read_images
 from hfsgm_jax.models import SetModel
 from hfsgm_jax.trace import IMAGE, PLATES, Plan, Sets
 
+DRAWINGS = "omniglot", "strokes"  # sources of light strokes on dark ground
 MODES = (*sampling.CONDITIONAL, "unconditional")
 
 
 def load(run: str | os.PathLike, step: str | int = "best", model: SetModel | None = None) -> "FewShotModel":
-    """Opens a trained model from its folder: its config and its variables, no data.
+    """Opens a trained model: its config and its variables, no data.
 
     Args:
-      run: folder of train.py, of `FewShotModel.save` or of `export`.
+      run: a name of `hfsgm_jax.pretrained()`, or the folder of train.py, of `FewShotModel.save` or of `export`.
       step: ``best``, ``last`` or a number; a saved model has one step.
       model: the Flax module, if it was put together by hand.
 
@@ -32,7 +33,8 @@ def load(run: str | os.PathLike, step: str | int = "best", model: SetModel | Non
       UserError: no such run or checkpoint, or an unreadable one.
     """
     found = run_folder.open_run(run, step, model=model)
-    return FewShotModel(found.model, found.variables, found.step)
+    data = found.config.data
+    return FewShotModel(found.model, found.variables, found.step, data.resize if data.source in DRAWINGS else None)
 
 
 class FewShotModel:
@@ -48,11 +50,12 @@ class FewShotModel:
       model, variables: a Flax module and its variables.
       step: training step of the variables.
       image_shape: (H, W, C) of its images.
+      drawings: `data.resize` of a model of drawings, which `read` makes of image files; None: of pictures.
     """
 
-    def __init__(self, model: SetModel, variables: Mapping[str, Any], step: int = 0):
+    def __init__(self, model: SetModel, variables: Mapping[str, Any], step: int = 0, drawings: str | None = None):
         use_compilation_cache()
-        self.model, self.variables, self.step = model, dict(variables), step
+        self.model, self.variables, self.step, self.drawings = model, dict(variables), step, drawings
         self.image_shape = model.image_shape
         self.name = dict(model.made_of).get("name", "custom")
         self._plates = tuple(dict.fromkeys(node.plate for node in model.shared_nodes))
@@ -71,6 +74,10 @@ class FewShotModel:
         if not self.model.made_of:
             raise ConfigError("a model put together by hand has no keywords to save: use models.constructor")
         return run_folder.save_weights(folder, run_folder.config_of(self.model), self.variables, self.step, dtype)
+
+    def read(self, files: Sequence[str | os.PathLike]) -> np.ndarray:
+        """Image files as this model takes them, ``[N, H, W, C]`` in [0, 1]; see `images.read_images`."""
+        return read_images(files, self.image_shape, self.drawings)
 
     def generate(
         self,

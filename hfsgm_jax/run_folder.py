@@ -24,8 +24,9 @@ from ml_collections import ConfigDict
 
 from hfsgm_jax import config as config_lib
 from hfsgm_jax import devices, processes
-from hfsgm_jax.errors import CheckpointError, ConfigError, check_choice
+from hfsgm_jax.errors import CheckpointError, ConfigError, check_choice, nearest
 from hfsgm_jax.models import build_model
+from hfsgm_jax.shipped import PRETRAINED, pretrained
 
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
@@ -56,6 +57,7 @@ def open_run(
     """A run's model with the variables of a checkpoint, or of the weights that `export` or `save_weights` wrote.
 
     Args:
+      folder: of a run or of weights; or a name of `pretrained`, which goes before a folder of the same name.
       step: ``best``, ``last`` or a number; default: ``eval.step`` of the config. Of exported weights, which are of one
         step, ``best`` and ``last`` are that one.
       overrides: ``"section.key"`` values over the run's config.
@@ -64,6 +66,11 @@ def open_run(
     Raises:
       ConfigError, CheckpointError: no such run, key or checkpoint, or not readable.
     """
+    names = pretrained()
+    folder = PRETRAINED / folder if str(folder) in names else Path(folder)
+    if not folder.exists():
+        near = f"; did you mean {nearest(folder, names)!r}?" if nearest(folder, names) else ""
+        raise ConfigError(f"{folder} does not exist, nor is it a model that comes with the library: {names}{near}")
     config = config_lib.set_overrides(config_lib.load_config(folder), overrides or {})
     if "image_shape" not in config:
         raise ConfigError(f"the config.json of {folder} has no image_shape: it was not written by train.py")
@@ -71,7 +78,7 @@ def open_run(
         raise ConfigError(f"{folder} holds a run of a model of the user's own: hand it over as model=")
     devices.use_compilation_cache()
     model = build_model(config.model, tuple(config.image_shape)) if model is None else model
-    saved = any((Path(folder) / name).exists() for name in (WEIGHTS, MANIFEST))
+    saved = any((folder / name).exists() for name in (WEIGHTS, MANIFEST))
     read = _exported if saved else load_variables
     variables, *rest = read(folder, config.eval.step if step is None else step)
     return Run(config, model, variables, *rest)

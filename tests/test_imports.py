@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "hfsgm_jax"
 # Part -> the parts it may import; every part may import itself.
 ALLOWED = {
     "errors": set(),
+    "shipped": set(),
     "warp": set(),
     "keys": {"errors"},
     "distributions": set(),
@@ -26,12 +27,12 @@ ALLOWED = {
     "processes": {"errors"},
     "config": {"errors", "keys", "distributions", "models", "objectives", "processes", "config_keys"},
     "devices": {"errors"},
-    "run_folder": {"errors", "trace", "config", "models", "devices", "processes"},
+    "run_folder": {"errors", "trace", "config", "models", "devices", "processes", "shipped"},
 }
 _CORE = {"errors", "distributions", "trace", "objectives", "sampling", "classification", "data"}
 ALLOWED["evaluation"] = _CORE | {"config", "models", "devices", "processes", "run_folder"}
 ALLOWED["training"] = _CORE | {"config", "models", "devices", "processes", "run_folder", "evaluation"}
-PROGRAMS = {"__init__", "api"}  # what a user imports: they see all, and no other part sees them
+PROGRAMS = {"__init__", "api", "demo", "programs"}  # what a user imports: they see all, and no other part sees them
 REFUSED = {"tensorflow", "torch", "tensorflow_probability", "distrax", "clu", "configs", "scripts"}
 
 

@@ -26,7 +26,7 @@ def read(config: Any) -> Dataset:
     Raises:
       DataError: no classes or images, or one that cannot be read and ``data.corrupt="refuse"``.
     """
-    files = list_files(config)
+    files = list_files(config.path)
     if not files:
         raise DataError(f"no classes in {config.path!r}: it must hold one folder of images per class.")
 
@@ -53,15 +53,19 @@ def read(config: Any) -> Dataset:
 
 def opener(config: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Positions among the folder's files -> their images ``[k, H, W, C]`` uint8."""
-    files = [file for _, file in list_files(config)]
+    files = [file for _, file in list_files(config.path)]
     return lambda positions: np.stack([_read_image(files[i], config.image_size, config.channels) for i in positions])
 
 
-def list_files(config: Any) -> list[tuple[str, str]]:
-    """(class name, file) of every image file of every class folder of ``data.path``, sorted."""
-    path = os.path.abspath(os.path.expanduser(config.path))
+def list_files(folder: str) -> list[tuple[str, str]]:
+    """(class name, file) of every image file of every class folder in ``folder``, sorted.
+
+    Raises:
+      DataError: there is no such folder.
+    """
+    path = os.path.abspath(os.path.expanduser(folder))
     if not os.path.isdir(path):
-        raise DataError(f"data.path={config.path!r} is not a folder with one folder of images per class.")
+        raise DataError(f"{folder!r} is not a folder with one folder of images per class.")
     suffixes, files = set(Image.registered_extensions()), []
     names = [entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")]
     for name in sorted(names):
@@ -75,18 +79,31 @@ def list_files(config: Any) -> list[tuple[str, str]]:
     return files
 
 
-def _read_image(file: str, image_size: int, channels: int) -> np.ndarray:
-    """``[image_size, image_size, channels]`` uint8."""
+def open_image(file: str, channels: int, size: int = 0) -> Image.Image:
+    """An image file, upright, on white, grey (1 channel) or RGB (3).
+
+    Args:
+      size: of the side that is needed: big photographs are decoded at a fraction of their size.
+
+    Raises:
+      DataError: it cannot be read.
+    """
     try:
         if os.path.exists(file) and not os.path.isfile(file):  # opening a pipe would wait for ever
             raise OSError("not a regular file")
         with Image.open(file) as image:
-            if image.format == "JPEG":
-                image.draft("RGB", (2 * image_size, 2 * image_size))  # a fraction of the time for big photographs
+            if image.format == "JPEG" and size:
+                image.draft("RGB", (2 * size, 2 * size))  # a fraction of the time
             image.load()
-            return np.asarray(square(_opaque(image, channels), image_size)).reshape(image_size, image_size, channels)
+            return _opaque(image, channels)
     except Exception as error:  # Pillow's decoders raise many kinds of errors on broken files
         raise DataError(f"{file} ({type(error).__name__}: {error})") from error
+
+
+def _read_image(file: str, image_size: int, channels: int) -> np.ndarray:
+    """``[image_size, image_size, channels]`` uint8."""
+    image = open_image(file, channels, image_size)
+    return np.asarray(square(image, image_size)).reshape(image_size, image_size, channels)
 
 
 def _opaque(image: Image.Image, channels: int) -> Image.Image:

@@ -69,7 +69,7 @@ def read_npz(config: Any) -> Dataset:
 def _path_key(config: Any) -> str:
     """Of the path, and of names, sizes and times of the file or of the images in the folder."""
     path = os.path.abspath(os.path.expanduser(config.path))
-    files = [file for _, file in folder.list_files(config)] if os.path.isdir(path) else [path]
+    files = [file for _, file in folder.list_files(config.path)] if os.path.isdir(path) else [path]
     stamps = [(file, os.path.exists(file) and (os.path.getsize(file), os.path.getmtime(file))) for file in files]
     return hashlib.sha256(repr((path, config.corrupt, stamps)).encode()).hexdigest()[:16]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-import train as program
 from hfsgm_jax.config import ConfigError, default_config
+from hfsgm_jax.programs import train as program
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """

@@ -1,0 +1,116 @@
+"""What the page asks of a model. Every program has one shape, so that it is compiled once, before the first drawing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hfsgm_jax import classification, sampling
+from hfsgm_jax.api import FewShotModel
+from hfsgm_jax.errors import UserError
+from hfsgm_jax.trace import IMAGE, PLATES, PRIOR, Plan, Sets
+
+SHOTS = 5  # images of a set, at most
+AT_ONCE = 8  # new images of a program; more are several runs of it, each with a draw of the shared latents
+STEPS = 9  # from one set to another
+ROWS = 3  # of images on the way
+ITERATIONS = 8  # of the film of refinement
+SAMPLES = 8, 4  # of c, and of z given each, for a likelihood
+MODES = "conditional", "refined"
+
+
+class Player:
+    """A model of sets that answers drawings."""
+
+    def __init__(self, few: FewShotModel):
+        """Raises a UserError for a model without latents that a set shares."""
+        if not few.model.shared_nodes:
+            raise UserError(f"the model {few.name!r} has no latents that a set shares: the demo needs another")
+        self.few = few
+        self._sample, self._film, self._between, self._scores, self._attention = (
+            jax.jit(f) for f in (self._sample_of, self._film_of, self._between_of, self._scores_of, self._attention_of)
+        )
+
+    def warm_up(self) -> None:
+        """Compiles what a first drawing needs."""
+        blank = np.zeros((1, *self.few.image_shape), np.float32)
+        self.new(blank, AT_ONCE)
+        self.log_likelihoods([blank], blank)
+
+    def new(self, images: np.ndarray, num: int, mode: str = "conditional", temperature: float = 1.0, seed: int = 0):
+        """New images of the class of ``images`` ``[N, H, W, C]``: ``[frames, num, H, W, C]``.
+
+        ``refined`` gives a frame per iteration, ``conditional`` a single one.
+        """
+        program = self._film if mode == "refined" else self._sample
+        runs = -(-num // AT_ONCE)
+        keys = [jax.random.fold_in(jax.random.key(seed), run) for run in range(runs)]
+        found = [program(self.few.variables, _padded([images]), key, _all(temperature)) for key in keys]
+        return np.concatenate(jax.device_get(found), 1)[:, :num]
+
+    def between(self, a: np.ndarray, b: np.ndarray, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
+        """Images on the way from the latents of one set to those of another: ``[ROWS, STEPS, H, W, C]``."""
+        key = jax.random.key(seed)
+        return np.asarray(self._between(self.few.variables, _padded([a, b]), key, _all(temperature)))
+
+    def log_likelihoods(self, sets: Sequence[np.ndarray], queries: np.ndarray) -> np.ndarray:
+        """log p(query | set), nats: ``[queries, sets]``; one or two sets, estimated by samples of c and z."""
+        rows = [*sets, sets[0]][:2]
+        key, program = jax.random.key(0), self._scores
+        found = [program(self.few.variables, _padded(rows), jnp.asarray(query[None]), key) for query in queries]
+        return np.concatenate(jax.device_get(found))[:, : len(sets)]
+
+    def attention(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Weights of the images, ``[N]``, mean of the heads: layer of c -> weights; empty without attention."""
+        found = self._attention(self.few.variables, _padded([images]))
+        return {label: np.asarray(weights)[: len(images)] for label, weights in found.items()}
+
+    def _sample_of(self, variables, sets, key, temperature):
+        apply, encode = sampling.bind(self.few.model, variables)
+        return sampling.conditional(apply, sets, AT_ONCE, key, encode=encode, temperature=temperature)
+
+    def _film_of(self, variables, sets, key, temperature):
+        apply, encode = sampling.bind(self.few.model, variables)
+        start_key, key = jax.random.split(key)
+        both = dict(encode=encode, temperature=temperature, draw="both")
+        mean, drawn = sampling.conditional(apply, sets, AT_ONCE, start_key, **both)
+        chain = dict(num_iterations=ITERATIONS, start=drawn, trajectory=True)
+        frames = sampling.refine(apply, sets, AT_ONCE, key, **chain, **both)[0]
+        return jnp.concatenate([mean, frames[0].swapaxes(0, 1)])
+
+    def _between_of(self, variables, sets, key, temperature):
+        apply, encode = sampling.bind(self.few.model, variables)
+        trace = apply(sets, Plan(), key, features=encode(sets), temperature=_all(0.0))
+        ends = {latent.label: latent.value for latent in trace.latents if latent.plate != IMAGE}
+        blank = sampling.blank_sets(1, ROWS, self.few.image_shape)
+
+        def at(t):
+            given = {label: (1 - t) * value[:1] + t * value[1:] for label, value in ends.items()}
+            return apply(blank, PRIOR, key, given=given, temperature=temperature).px.mean()[0]
+
+        return jax.vmap(at, out_axes=1)(jnp.linspace(0, 1, STEPS))
+
+    def _scores_of(self, variables, sets, queries, key):
+        apply, encode = sampling.bind(self.few.model, variables)
+        counts = dict(num_samples=SAMPLES[0], num_samples_z=SAMPLES[1])
+        settings = dict(classifiers=("log_mean",), shared_noise=True, **counts)
+        return classification.scores(apply, encode, sets, queries, key, **settings)["log_mean"]
+
+    def _attention_of(self, variables, sets):
+        apply, encode = sampling.bind(self.few.model, variables)
+        trace = apply(sets, Plan(), jax.random.key(0), features=encode(sets), temperature=_all(0.0))
+        return {x.label: x.weights[0].mean(-1) for x in trace.latents if x.weights is not None}
+
+
+def _all(temperature: float) -> dict[str, Any]:
+    return dict.fromkeys(PLATES, jnp.float32(temperature))
+
+
+def _padded(sets: Sequence[np.ndarray]) -> Sets:
+    """Sets of 1 to `SHOTS` images as rows of `SHOTS` slots."""
+    images = np.zeros((len(sets), SHOTS, *sets[0].shape[1:]), np.float32)
+    for row, given in zip(images, sets):
+        row[: len(given)] = given
+    return Sets.of(jnp.asarray(images), np.arange(SHOTS) < np.array([[len(given)] for given in sets]))

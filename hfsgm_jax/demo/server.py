@@ -1,0 +1,182 @@
+"""The page's server, of Python's own library: it listens on this machine alone unless told otherwise."""
+
+import base64
+import io
+import json
+import threading
+import time
+import webbrowser
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hfsgm_jax import api
+from hfsgm_jax.data import strokes
+from hfsgm_jax.demo.play import MODES, SHOTS, Player
+from hfsgm_jax.errors import UserError, check_choice
+from hfsgm_jax.images import read_images
+
+PAGE = Path(__file__).with_name("page.html")
+MOST_NEW = 32  # images of an answer
+MOST_BYTES = 8 * 2**20  # of a request
+MOST_PIXELS = 4096**2  # of an uploaded picture
+UNSEEN = 200  # procedural characters to show
+
+
+class Demo:
+    """What the page can ask: every public method is a request, JSON in and out."""
+
+    def __init__(self, few: api.FewShotModel, name: str):
+        self.player, self.name = Player(few), name
+        self._lock = threading.Lock()  # one drawing after another
+
+    def info(self) -> dict[str, Any]:
+        """What the page shows of the model."""
+        lag = any(getattr(node, "aggregate", None) == "lag" for node in self.player.few.model.shared_nodes)
+        known = dict(shots=SHOTS, drawings=self.player.few.drawings is not None, attention=lag, most=MOST_NEW)
+        return dict(name=self.name, size=self.player.few.image_shape[0], **known)
+
+    def read(self, images: list[str]) -> dict[str, Any]:
+        """Uploaded pictures as the model sees them."""
+        return {"images": _encoded(self._images(images))}
+
+    def character(self, seed: int) -> dict[str, Any]:
+        """Five drawings of a character that no training set holds."""
+        few = self.player.few
+        if few.drawings is None:
+            raise UserError("this model has not learnt characters")
+        drawn = self._characters[int(seed) % UNSEEN, :SHOTS, ..., 0]
+        pictures = [Image.fromarray(255 - x).resize((420, 420)) for x in drawn]
+        return {"images": _encoded(read_images(pictures, few.image_shape, few.drawings))}
+
+    def generate(self, images: list[str], num: int = 16, mode: str = "conditional", temperature: float = 1.0, seed=0):
+        """New images of a set, and what the model attends to."""
+        check_choice("mode", mode, MODES)
+        num, temperature = _within("num", num, 1, MOST_NEW), _within("temperature", temperature, 0, 2)
+        context = self._images(images)
+        with self._lock:
+            frames = self.player.new(context, int(num), mode, temperature, int(seed))
+            attention = {label: weights.tolist() for label, weights in self.player.attention(context).items()}
+        return {"frames": [_encoded(frame) for frame in frames], "attention": attention}
+
+    def compare(self, sets: list[list[str]], query: str) -> dict[str, Any]:
+        """log p(query | set) of one set or two, nats, and the probability of each of two."""
+        if not 1 <= len(sets) <= 2:
+            raise UserError(f"{len(sets)} sets were given; one or two can be compared")
+        contexts, queries = [self._images(images) for images in sets], self._images([query])
+        with self._lock:
+            found = self.player.log_likelihoods(contexts, queries)[0].astype(float)
+        odds = np.exp(found - found.max())
+        return {"log_p": found.tolist(), "probability": (odds / odds.sum()).tolist()}
+
+    def between(self, sets: list[list[str]], temperature: float = 1.0, seed: int = 0) -> dict[str, Any]:
+        """Rows of images from one set to another."""
+        if len(sets) != 2:
+            raise UserError("draw in both sets first")
+        ends, temperature = [self._images(images) for images in sets], _within("temperature", temperature, 0, 2)
+        with self._lock:
+            rows = self.player.between(*ends, temperature, int(seed))
+        return {"rows": [_encoded(row) for row in rows]}
+
+    @cached_property
+    def _characters(self) -> np.ndarray:
+        return strokes.draw(UNSEEN, SHOTS, 105, seed=2_000_000)
+
+    def _images(self, texts: list[str]) -> np.ndarray:
+        if not isinstance(texts, list) or not 1 <= len(texts) <= SHOTS:
+            raise UserError(f"a set is 1 to {SHOTS} images")
+        return read_images([_decoded(text) for text in texts], self.player.few.image_shape, self.player.few.drawings)
+
+
+def _within(name: str, value: Any, low: float, high: float) -> float:
+    if not isinstance(value, int | float) or not low <= value <= high:
+        raise UserError(f"{name} is a number from {low} to {high}, not {value!r}")
+    return value
+
+
+def _decoded(text: str) -> Image.Image:
+    """A ``data:image/...;base64,`` URL -> its picture, on white."""
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2], validate=True)))
+        if image.width * image.height > MOST_PIXELS:
+            raise UserError(f"a picture of {image.width} x {image.height} pixels is too large: at most 4096 x 4096")
+        image = image.convert("RGBA")
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise UserError(f"a picture cannot be read ({type(error).__name__}); PNG and JPEG can") from None
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _encoded(images: np.ndarray) -> list[str]:
+    """``[N, H, W, C]`` in [0, 1] -> URLs of PNGs; one channel as dark ink on white."""
+    shades = np.rint(255 * np.clip(1 - images if images.shape[-1] == 1 else images, 0, 1)).astype(np.uint8)
+    urls = []
+    for shade in shades:
+        file = io.BytesIO()
+        Image.fromarray(shade[..., 0] if shade.shape[-1] == 1 else shade).save(file, "PNG")
+        urls.append("data:image/png;base64," + base64.b64encode(file.getvalue()).decode())
+    return urls
+
+
+def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
+    """A server of the page and of the requests of ``demo``; port 0 takes a free one."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path != "/":
+                return self._answer(404, b"no such page", "text/plain")
+            self._answer(200, PAGE.read_bytes(), "text/html; charset=utf-8")
+
+        def do_POST(self):
+            name, length = self.path.strip("/"), int(self.headers.get("Content-Length") or 0)
+            status, began = 200, time.monotonic()
+            try:
+                if name.startswith("_") or not callable(method := getattr(demo, name, None)):
+                    raise UserError(f"there is nothing called {name!r}")
+                if length > MOST_BYTES:
+                    raise UserError(f"{length / 2**20:.0f} MiB were sent: at most {MOST_BYTES >> 20} MiB are taken")
+                found = method(**json.loads(self.rfile.read(length) or b"{}"))
+                found["seconds"] = time.monotonic() - began
+            except (UserError, TypeError, ValueError) as error:
+                status, found = 400, {"error": str(error)}
+            self._answer(status, json.dumps(found).encode(), "application/json")
+
+        def _answer(self, status: int, body: bytes, kind: str):
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    return ThreadingHTTPServer((host, port), Handler)
+
+
+def serve(model: str, host: str = "127.0.0.1", port: int = 7860, browser: bool = True) -> None:
+    """Serves the page until it is interrupted.
+
+    Raises:
+      UserError: no such model, or the port is taken.
+    """
+    demo = Demo(api.load(model), model)
+    try:
+        server = make_server(demo, host, port)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from None
+    print("Compiling ...", end=" ", flush=True)
+    demo.player.warm_up()
+    address = f"http://{host}:{server.server_address[1]}/"
+    print(f"draw at {address} (Ctrl-C ends it)", flush=True)
+    if browser:
+        webbrowser.open(address)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
