@@ -24,9 +24,9 @@ COLUMNS["recognised"] = "recognised of {ways}"
 KEPT = ("config.json", "metrics.jsonl", "eval/*.json", "eval/sample.png")
 
 
-def keep(run: Path) -> None:
-    """Copies the results of a run into results/NAME, with their provenance."""
-    folder = RESULTS / run.name
+def keep(run: Path, name: str = "") -> Path:
+    """Copies the results of a run into results/NAME (default: that of its folder), with their provenance."""
+    folder = RESULTS / (name or run.name)
     folder.mkdir(parents=True, exist_ok=True)
     for path in (path for pattern in KEPT for path in run.glob(pattern)):
         shutil.copyfile(path, folder / path.name)
@@ -36,6 +36,7 @@ def keep(run: Path) -> None:
     (folder / "machine.json").write_text(
         json.dumps({**machine(), "commit": found.stdout.strip()[:12]}, indent=1) + "\n"
     )
+    return folder
 
 
 def numbers(folder: Path) -> list[Result]:

@@ -97,11 +97,13 @@ class Log(contextlib.AbstractContextManager):
 
     Args:
       step: the step that the run continues from; lines beyond it are dropped.
+      total_steps, minutes: when it ends; no minutes: 0.
     """
 
-    def __init__(self, workdir: Path, step: int, total_steps: int):
+    def __init__(self, workdir: Path, step: int, total_steps: int, minutes: float = 0.0):
         self._path, self._total = workdir / METRICS_FILE, total_steps
-        self._writes = processes.is_writer()
+        self._budget = 60 * minutes or math.inf
+        self._writes, self._since = processes.is_writer(), None
         if self._writes:
             drop_metrics_beyond(workdir, step)
             self._events = _Events(workdir / "tb", step)
@@ -112,6 +114,11 @@ class Log(contextlib.AbstractContextManager):
         """A line for the user, wherever the bar is."""
         if self._writes:
             self._bar.write(text, file=sys.stderr)
+
+    def compiled(self, step: int, seconds: float, of_compiling: float) -> None:
+        """After the first dispatch: what follows tells how long a step takes."""
+        self._since = step, seconds
+        self.say(f"compiled in {of_compiling:.1f} s")
 
     def advance(self, step: int) -> None:
         self._bar.update(step - self._bar.n)
@@ -128,7 +135,13 @@ class Log(contextlib.AbstractContextManager):
         values = "  ".join(f"{SHOWN[key]} {line[key]:.4g}" for key in SHOWN if line.get(key, 0))
         self._bar.set_postfix_str(values)
         if self._bar.disable or SCORE in line:
-            self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}")
+            self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}{self._left(line)}")
+
+    def _left(self, line: dict[str, Any]) -> str:
+        """The time that the remaining steps will take, from those since the program was compiled."""
+        steps, seconds = (now - then for now, then in zip((line["step"], line["seconds"]), self._since))
+        left = min((self._total - line["step"]) * seconds / max(steps, 1), self._budget - line["seconds"])
+        return f"  {left / 60:.0f} min left" if steps and left > 0 else ""
 
     def __exit__(self, *_) -> None:
         self._bar.close()

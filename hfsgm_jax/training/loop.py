@@ -91,7 +91,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
         Checkpoints(workdir, every.keep) as checkpoints,
         processes.together(UserError, NonFiniteError),  # within: closing checkpoints waits for all processes
         Ending(every, s.mesh) as ending,
-        Log(workdir, step, every.steps) as log,
+        Log(workdir, step, every.steps, every.minutes) as log,
         contextlib.closing(s.batches(step)) as batches,
     ):
         log.say(_greeting(s, step, workdir))
@@ -103,7 +103,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
                 state, metrics = s.step(state, batch)
                 if first is None:
                     first = {"compile_seconds": round(clock.seconds - began, 3)}
-                    log.say(f"compiled in {clock.seconds - began:.1f} s")
+                    log.compiled(step + every.steps_per_dispatch, clock.seconds, clock.seconds - began)
                 meter.add(metrics)
             step += every.steps_per_dispatch
             log.advance(step)

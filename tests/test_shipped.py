@@ -1,0 +1,57 @@
+"""The models that come with the library: they open, draw, classify, and do what their cards say."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hfsgm_jax
+from hfsgm_jax.data import load_dataset
+from hfsgm_jax.shipped import PRETRAINED
+from scripts.ship import card
+
+ROOT = Path(__file__).resolve().parent.parent
+OMNIGLOT = ROOT.parent / "shared" / "data" / "tfds"
+pytestmark = pytest.mark.parametrize("name", hfsgm_jax.pretrained())
+
+
+def test_files(name):
+    folder = PRETRAINED / name
+    assert {path.name for path in folder.iterdir()} == {"config.json", "weights.msgpack", "files.json", "card.md"}
+    assert (folder / "weights.msgpack").stat().st_size < 16e6
+    assert (folder / "card.md").read_text() == card(name)  # made from results/NAME
+
+
+def test_opens_quickly_and_draws(name):
+    hfsgm_jax.load(name)  # imports
+    began = time.monotonic()
+    few = hfsgm_jax.load(name)
+    assert time.monotonic() - began < 5  # a second on an idle machine
+    character = np.zeros((2, 28, 28), np.uint8)
+    character[:, 6:22, 8], character[:, 20, 8:20] = 255, 255
+    new = few.generate(character, num=8)
+    assert 0.02 < new.mean() < 0.2 and (new.reshape(8, -1).max(1) > 0.9).all()  # strokes in each
+    where = new.mean(0)[..., 0]
+    drawn = character[0] > 0
+    assert where[drawn].mean() > 5 * where[~drawn].mean()  # about where the context has them
+
+
+def test_classifies_as_its_card_says(name, tmp_path, monkeypatch):
+    if not OMNIGLOT.exists():
+        pytest.skip(f"needs Omniglot as tfds prepares it, in {OMNIGLOT}")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(OMNIGLOT))
+    config = json.loads((PRETRAINED / name / "config.json").read_text())["data"]
+    data = hfsgm_jax.default_config("scha_vae").data
+    data.update(source="omniglot", split=config["split"], resize=config["resize"])
+    test, rng = load_dataset(data, "test"), np.random.default_rng(0)
+    classes = rng.choice(test.num_classes, 20, replace=False)
+    members = np.stack([test.images[test.start[c] : test.start[c] + 6] for c in classes])
+    few = hfsgm_jax.load(name)
+    supports = {str(i): images[:5] for i, images in enumerate(members)}
+    labels, _ = few.classify(supports, members[:, 5], num_samples=2, num_samples_z=2)
+    accuracy = np.mean([label == str(i) for i, label in enumerate(labels)])
+    records = json.loads((ROOT / "results" / name / "classify.json").read_text())
+    told = [r["value"] for r in records if (r["method"], r["shots"], r["classes"]) == ("log_mean", 5, "whole test set")]
+    assert accuracy > told[0] - 3 * np.sqrt(told[0] * (1 - told[0]) / 20) - 0.05  # of 20 queries, and fewer samples
