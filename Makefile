@@ -36,7 +36,7 @@ lint: $(VENV)/.dev  ## ruff check and format check
 format: $(VENV)/.dev  ## format the code and fix what ruff can fix
 	@$(RUN) -m ruff check -q --fix . ; $(RUN) -m ruff format -q .
 
-parameters: $(VENV)/.dev  ## count the parameters of every config, and write the table of the README
+parameters: $(VENV)/.dev  ## count the parameters of every config, and write the table of docs/configs.md
 	@$(RUN) -m scripts.parameters
 
 keys: $(VENV)/.dev  ## write docs/keys.md, the page of all keys of a config

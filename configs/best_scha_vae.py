@@ -10,7 +10,7 @@ cosine; the flips and quarter turns of a character as classes of their own, beca
 drawings learn them by heart; patches of 2x2 pixels instead of layers at 32x32, most of whose time they save, and
 latents at 16x16. bfloat16 layers and ten steps per dispatch are for the accelerator.
 
-Evidence so far: curves of minutes on two CPU cores (results/recipes, table in README.md), early in training. There
+Evidence so far: curves of minutes on two CPU cores (results/recipes, docs/results.md), early in training. There
 4e-3 beat 2e-3 by 3.6 nats and Adamax at that rate lost 26, averaged parameters make no difference yet; c at full
 resolution in the decoder is worth 1.3; small affine warps cost 18 (bilinear ones, which blurred binary strokes; warps
 keep them binary now), flips and turns 2.5, sets of 2 to 10 instead of 5 cost 9. Batches of 4 sets beat batches of 8

@@ -10,7 +10,7 @@ context, the set's KL shared among the 20 images of a class. Two gated layers se
 the left, so that the latents need not describe how smooth a stroke is. Its likelihoods are nested: samples of c, and
 of every image's z given each.
 
-Evidence so far: curves of minutes on two CPU cores (results/recipes, table in README.md) for the parts, and
+Evidence so far: curves of minutes on two CPU cores (results/recipes, table in docs/results.md) for the parts, and
 results/vhe_effect for the objective with an autoregressive decoder; results/cpu_best_pixelcnn_vhe, short and small,
 where the objective brings back little of the class (KL of c 3 nats per image, 14 % of 20-way samples recognised). The
 length assumes 6,000 images a second; on a slower device lower `train.steps`.

@@ -1,4 +1,4 @@
-"""Counts the parameters of every config, for docs/parameters.json and the table in README.md.
+"""Counts the parameters of every config, for docs/parameters.json and the table in docs/configs.md.
 
 python -m scripts.parameters
 """

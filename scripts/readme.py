@@ -1,22 +1,27 @@
-"""The parts of README.md that scripts write, each between two comments that name it."""
+"""The parts of README.md and docs/ that scripts write, each between two comments that name it."""
 
 from pathlib import Path
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
 
 
-def _markers(name: str) -> tuple[str, str]:
-    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+def _page(name: str) -> tuple[Path, list[str]]:
+    """The page with the part ``name``, and its text: before, within and after."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    for page in (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "configs.md"):
+        before, found, rest = page.read_text().partition(begin)
+        if found:
+            within, _, after = rest.partition(end)
+            return page, [before + begin, within, end + after]
+    raise ValueError(f"no page has a part {name!r}")
 
 
 def part(name: str) -> str:
     """What stands in the part ``name``."""
-    begin, end = _markers(name)
-    return README.read_text().split(begin)[1].split(end)[0].strip("\n")
+    return _page(name)[1][1].strip("\n")
 
 
 def write(name: str, text: str) -> None:
     """Puts ``text`` in the place of the part ``name``."""
-    begin, end = _markers(name)
-    whole = README.read_text()
-    README.write_text(f"{whole.split(begin)[0]}{begin}\n{text}\n{end}{whole.split(end)[1]}")
+    page, (before, _, after) = _page(name)
+    page.write_text(f"{before}{text}\n{after}")

@@ -1,4 +1,4 @@
-"""Keeps the results of runs in results/ and renders them: docs/curves.png and the table in README.md.
+"""Keeps the results of runs in results/ and renders them: docs/curves.png, and tables in README.md and docs/results.md.
 
 python -m scripts.results [runs/NAME ...]   # keeps these runs' results, then renders all that are kept
 """
@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 from hfsgm_jax.evaluation import plots
+from hfsgm_jax.evaluation.page import paper
 from hfsgm_jax.evaluation.page.curves import IMAGES, MINUTES, NATS, draw, points
 from hfsgm_jax.evaluation.records import Result, read_results
 from hfsgm_jax.evaluation.tables import markdown, table
-from hfsgm_jax.run_folder import read_metrics
+from hfsgm_jax.run_folder import load_config, read_metrics
+from hfsgm_jax.shipped import pretrained
 from scripts import readme
 from scripts.machine import machine
 
@@ -21,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, CURVES = ROOT / "results", ROOT / "docs" / "curves.png"
 COLUMNS = {"nelbo": "NELBO", "nll": "NLL", "independent_pixels": "independent pixels"}
 COLUMNS["recognised"] = "recognised of {ways}"
+UNSHOWN = "parts", "sha256", "seed", "seconds", "step", "dtype", "binarize", "pictures"
 KEPT = ("config.json", "metrics.jsonl", "eval/*.json", "eval/sample.png")
 
 
@@ -62,6 +65,18 @@ def numbers(folder: Path) -> list[Result]:
     return [run | {"name": COLUMNS[n].format(**widest[n])} | measured(widest[n]) for n in COLUMNS if n in widest]
 
 
+def against_papers() -> str:
+    """The numbers of the models that come with the library that a paper has, too, as Markdown."""
+    records = []
+    for name in pretrained():
+        config, lines = load_config(RESULTS / name).to_dict(), read_metrics(RESULTS / name)
+        for task in ("likelihood", "classify"):
+            measured = [r for r in read_results(RESULTS / name / f"{task}.json") if r.get("value") is not None]
+            beside = [r for r in paper.beside(task, measured, config, lines) if r["paper"]]
+            records += [{"model": name} | {k: v for k, v in r.items() if k not in UNSHOWN} for r in beside]
+    return markdown(table(records))
+
+
 def curves(folders: list[Path]) -> None:
     """Draws validation NELBO of runs against images seen and against minutes."""
     figure, axes = plots.figure(2, sharey=True)
@@ -73,9 +88,10 @@ def curves(folders: list[Path]) -> None:
 def main(runs: list[str]) -> None:
     for run in runs:
         keep(Path(run))
-    kept = sorted(path.parent for path in RESULTS.glob("*/likelihood.json"))
+    kept = sorted(path.parent for path in RESULTS.glob("*/likelihood.json") if path.parent.name not in pretrained())
     curves(kept)
     readme.write("results", markdown(table([number for folder in kept for number in numbers(folder)], across="name")))
+    readme.write("papers", against_papers())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 A study is a module with a `Study` (`recipes`, `vhe_effect`): ``python -m scripts.NAME FOLDER [--seeds=...] [--jobs=2]
 [--only=NAME,...] [--config.SECTION.KEY=VALUE ...]``. FOLDER holds a run per variant and seed, and its log; an
 interrupted study goes on, and what is finished is not done again. Written are results/NAME/results.json (every number,
-with its commit), results/NAME/curves.png, and the table in README.md's part NAME.
+with its commit), results/NAME/curves.png, and the table in the part NAME of docs/results.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ class Study(NamedTuple):
     """What is trained, evaluated and shown.
 
     Attributes:
-      name: of its folder in results/, and of its part of README.md.
+      name: of its folder in results/, and of its part of docs/results.md.
       variants: name -> arguments of train.py.
       evaluations: arguments of evaluate.py.
       numbers: folder of a run -> numbers of its records at its last step.
