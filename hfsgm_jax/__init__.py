@@ -1,6 +1,7 @@
 """Few-shot generative models of image sets: Neural Statistician, SCHA-VAE, Variational Homoencoder."""
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -30,11 +31,7 @@ _OF |= dict(setup="training", train="training", from_reference="reference")
 
 def __getattr__(name: str) -> Any:
     # Imported when used, so that `import hfsgm_jax` does not import JAX.
-    if name in _OF:
-        return getattr(importlib.import_module(f"hfsgm_jax.{_OF[name]}"), name)
-    try:
-        return importlib.import_module(f"hfsgm_jax.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"hfsgm_jax.{name}":
-            raise
-        raise AttributeError(f"module 'hfsgm_jax' has no attribute {name!r}") from None
+    if name not in _OF and importlib.util.find_spec(f"hfsgm_jax.{name}") is None:
+        raise AttributeError(f"module 'hfsgm_jax' has no attribute {name!r}")
+    module = importlib.import_module(f"hfsgm_jax.{_OF.get(name, name)}")
+    return getattr(module, name) if name in _OF else module

@@ -110,20 +110,23 @@ class Bernoulli:
         return (_f32(x) * logits - jax.nn.softplus(logits)).sum(IMAGE_AXES)
 
 
-def _log_bin(x: jax.Array, upper: jax.Array, lower: jax.Array, log_density: jax.Array, levels: int) -> jax.Array:
-    """Log-probability of the grey level x in [-1, 1]; the outer bins reach to infinity.
+def _log_levels(
+    x: jax.Array, loc: jax.Array, log_scale: jax.Array, log_cdf: Callable, log_pdf: Callable, levels: int
+) -> jax.Array:
+    """Log-probability of grey levels x in [-1, 1]: the mass of their bins; the outer ones reach to infinity.
 
     Args:
-      x: pixels in [-1, 1].
-      upper, lower: (log CDF, log survival) at the upper and lower edge of the bin.
-      log_density: log of density times bin width, used where the difference of CDFs underflows.
+      loc, log_scale: of a symmetric density, given by ``log_cdf`` and ``log_pdf`` in its standard form.
     """
-    (log_cdf_up, _), (log_cdf_low, log_survival_low) = upper, lower
-    difference = jnp.exp(log_cdf_up) - jnp.exp(log_cdf_low)
+    inverse, half = jnp.exp(-log_scale), 1.0 / (levels - 1)
+    centred = x - loc
+    upper, lower = inverse * (centred + half), inverse * (centred - half)
+    difference = jnp.exp(log_cdf(upper)) - jnp.exp(log_cdf(lower))
+    log_density = log_pdf(inverse * centred) - log_scale + math.log(2 * half)  # where the difference underflows
     # The clamp inside the log keeps the gradient of the branch that is not taken finite.
     inner = jnp.where(difference > 1e-5, jnp.log(jnp.maximum(difference, 1e-12)), log_density)
-    edge = 1.0 - 1.0 / (levels - 1)
-    return jnp.where(x < -edge, log_cdf_up, jnp.where(x > edge, log_survival_low, inner))
+    edge = 1.0 - half
+    return jnp.where(x < -edge, log_cdf(upper), jnp.where(x > edge, log_cdf(-lower), inner))
 
 
 @flax.struct.dataclass
@@ -151,18 +154,9 @@ class DiscretizedNormal:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
-        x = _f32(x) * 2 - 1
-        log_scale = self._log_scale()
-        inverse, half = jnp.exp(-log_scale), 1.0 / (self.levels - 1)
-        centred = x - _f32(self.loc)
-
-        def edges(t):
-            return jax.scipy.special.log_ndtr(t), jax.scipy.special.log_ndtr(-t)
-
-        z = centred * inverse
-        log_density = -0.5 * z * z - log_scale - 0.5 * math.log(2 * math.pi) + math.log(2 * half)
-        up, low = edges(inverse * (centred + half)), edges(inverse * (centred - half))
-        return _log_bin(x, up, low, log_density, self.levels).sum(IMAGE_AXES)
+        log_pdf = lambda z: -0.5 * z * z - 0.5 * math.log(2 * math.pi)  # noqa: E731
+        settings = jax.scipy.special.log_ndtr, log_pdf, self.levels
+        return _log_levels(_f32(x) * 2 - 1, _f32(self.loc), self._log_scale(), *settings).sum(IMAGE_AXES)
 
 
 @flax.struct.dataclass
@@ -215,16 +209,8 @@ class DiscretizedLogistics:
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
         x = (_f32(x) * 2 - 1)[..., None]  # [..., H, W, C, 1]
-        centred = x - self._means(x)
-        inverse, half = jnp.exp(-self.log_scale), 1.0 / (self.levels - 1)
-
-        def edges(t):
-            return jax.nn.log_sigmoid(t), jax.nn.log_sigmoid(-t)
-
-        z = inverse * centred
-        log_density = jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z) - self.log_scale + math.log(2 * half)
-        up, low = edges(inverse * (centred + half)), edges(inverse * (centred - half))
-        per_channel = _log_bin(x, up, low, log_density, self.levels)
+        log_pdf = lambda z: jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)  # noqa: E731
+        per_channel = _log_levels(x, self._means(x), self.log_scale, jax.nn.log_sigmoid, log_pdf, self.levels)
         per_component = per_channel.sum(-2) + jax.nn.log_softmax(self.mixture)
         return jax.scipy.special.logsumexp(per_component, -1).sum((-2, -1))
 

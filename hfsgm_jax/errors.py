@@ -31,14 +31,17 @@ def nearest(word: Any, valid: Iterable[str]) -> str | None:
     return match[0] if match else None
 
 
+def hint(near: str | None) -> str:
+    """The end of a sentence about a word that is not known, when one is near."""
+    return f"; did you mean {near!r}?" if near else ""
+
+
 def choice_problem(name: str, value: Any, valid: Iterable[str]) -> str | None:
     """A sentence that names the nearest valid value, unless ``value`` is one of ``valid``."""
     valid = list(valid)
     if isinstance(value, str) and value in valid:
         return None
-    near = nearest(value, valid)
-    hint = f"; did you mean {near!r}?" if near else ""
-    return f"{name}={value!r} is not one of {', '.join(valid)}{hint}"
+    return f"{name}={value!r} is not one of {', '.join(valid)}{hint(nearest(value, valid))}"
 
 
 def check_choice(name: str, value: Any, valid: Iterable[str], error: type[UserError] = ConfigError) -> None:

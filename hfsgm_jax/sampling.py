@@ -38,9 +38,7 @@ def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
         try:
             return model.apply(variables, *args, **kwargs)
         except (ScopeParamShapeError, ScopeParamNotFoundError) as error:
-            raise CheckpointError(
-                f"the variables are not of the model that the config (or model=) says: {error}"
-            ) from error
+            raise CheckpointError(f"the variables are not of the model that the config says: {error}") from error
 
     def apply(sets, plan, key, given=None, features=None, temperature=None):
         return call(sets, plan, given, features, temperature, rngs={"sample": key})
@@ -55,15 +53,6 @@ def blank_sets(num_rows: int, num: int, image_shape: tuple[int, int, int]) -> Se
     """Rows of ``num`` slots to generate and no image."""
     nothing = jnp.zeros((num_rows, num), bool)
     return Sets.of(jnp.zeros((num_rows, num, *image_shape)), nothing, present=~nothing)
-
-
-def reconstruct(
-    apply: Apply, sets: Sets, key: jax.Array, *, temperature: Temperature = None, draw: Draw = False
-) -> Images:
-    """Images from the posterior of all their latents: ``[B, N, H, W, C]``; padding holds anything."""
-    trace_key, pixel_key = jax.random.split(key)
-    trace = apply(sets, Plan(), trace_key, temperature=temperature)
-    return _show(trace.px, pixel_key, draw)
 
 
 def conditional(

@@ -157,10 +157,8 @@ class Plan:
         for _, _, source in self.sources:
             if source not in SOURCES:
                 raise ValueError(f"a latent's source is one of {SOURCES}, not {source!r}")
-        if self.decode not in DECODED:
-            raise ValueError(f"Plan.decode is one of {DECODED}, not {self.decode!r}")
-        if (self.decode == "all") != (self.num_decoded is None):
-            raise ValueError("Plan.num_decoded goes with decode='target' or 'unobserved'")
+        if self.decode not in DECODED or (self.decode == "all") != (self.num_decoded is None):
+            raise ValueError(f"Plan.decode is one of {DECODED}, all but the first with num_decoded")
 
     def source(self, plate: str, layer: int) -> str:
         """Where the latent of this plate and layer takes its value from."""
@@ -214,10 +212,7 @@ class Trace:
     prior_sees_images: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __getitem__(self, label: str) -> Latent:
-        for latent in self.latents:
-            if latent.label == label:
-                return latent
-        raise KeyError(f"no latent {label!r}; there are {[node.label for node in self.latents]}")
+        return {latent.label: latent for latent in self.latents}[label]
 
     def on(self, plate: str) -> tuple[Latent, ...]:
         """The latents of one plate, top first."""

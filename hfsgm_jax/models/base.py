@@ -122,10 +122,9 @@ class SetModel(nn.Module):
     def _encode_apart(self, sets: Sets, num_targets: int) -> Any:
         """Features in training where the last ``num_targets`` slots are targets: normalised apart from the context,
         as in a posterior of c that never meets them."""
-        cut = sets.num_slots - num_targets
-        parts = [
-            self.encoder(sets.images[:, part], sets.observed[:, part], True) for part in (slice(cut), slice(cut, None))
-        ]
+        cut = [sets.num_slots - num_targets]
+        images, observed = jnp.split(sets.images, cut, 1), jnp.split(sets.observed, cut, 1)
+        parts = [self.encoder(*part, True) for part in zip(images, observed)]
         return jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts)
 
     def decode(self, decoder_input: Any, observed: jax.Array | None = None, train: bool = False) -> Any:

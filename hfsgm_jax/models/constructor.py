@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from hfsgm_jax.distributions import LIKELIHOODS
-from hfsgm_jax.errors import ConfigError, check_choice, nearest
+from hfsgm_jax.errors import ConfigError, check_choice, hint, nearest
 from hfsgm_jax.keys import keywords
 from hfsgm_jax.models.base import SetModel
 from hfsgm_jax.nn.autoregressive import PixelHead
@@ -35,9 +35,7 @@ def constructor(name: str) -> Callable[[Callable[..., SetModel]], Callable[..., 
 
         def construct(image_shape: ImageShape = usual, **given: Any) -> SetModel:
             for keyword in given.keys() - known.keys():
-                near = nearest(keyword, known)
-                hint = f"; did you mean {near!r}?" if near else f"; it has {', '.join(known)}"
-                raise ConfigError(f"{name} has no keyword {keyword!r}{hint}")
+                raise ConfigError(f"{name} has no keyword {keyword!r}{hint(nearest(keyword, known))}")
             values = {keyword: given.get(keyword, key.default) for keyword, key in known.items()}
             problems = [key.problem(keyword, values[keyword]) for keyword, key in known.items()]
             if any(problems):
@@ -77,25 +75,24 @@ def check_images(image_shape: ImageShape, sizes: tuple[int, ...] = IMAGE_SIZES) 
     """Raises a ConfigError unless images are square, of one of these sizes, and grey or RGB."""
     height, width, channels = image_shape
     if height != width or height not in sizes or channels not in (1, 3):
-        raise ConfigError(
-            f"image_shape={height}x{width}x{channels}: this model takes square images of "
-            f"{', '.join(map(str, sizes))} pixels with 1 or 3 channels (set data.image_size, data.channels)"
-        )
+        need = f"square images of {', '.join(map(str, sizes))} pixels with 1 or 3 channels"
+        raise ConfigError(f"image_shape={height}x{width}x{channels}: this model takes {need}")
 
 
-def pixel_head(image_shape: ImageShape, keywords: Any) -> tuple[PixelHead | None, int]:
-    """The autoregressive head, if there are ``pixelcnn_layers``, and the values per pixel that a decoder puts out."""
+def of_pixels(image_shape: ImageShape, keywords: Any) -> tuple[dict[str, Any], int]:
+    """Fields of a `SetModel` (with an autoregressive head, if there are ``pixelcnn_layers``), and the values per pixel
+    that its decoder puts out.
+    """
     channels, k = image_shape[-1], keywords
+    fields = dict(likelihood=k.likelihood, image_shape=image_shape)
     if not k.pixelcnn_layers:
-        return None, LIKELIHOODS[k.likelihood].num_params(channels)
+        return fields, LIKELIHOODS[k.likelihood].num_params(channels)
     if channels > 1 and k.likelihood != "discretized_logistics":
-        raise ConfigError(
-            f"likelihood={k.likelihood!r} leaves the {channels} channels of a pixel independent of each other, and "
-            f"pixelcnn_layers={k.pixelcnn_layers} goes pixel by pixel: use likelihood='discretized_logistics' (and "
-            "data.binarize='none'), or pixelcnn_layers=0"
-        )
+        problem = f"likelihood={k.likelihood!r} leaves the {channels} channels of a pixel independent"
+        raise ConfigError(f"{problem}: with pixelcnn_layers use likelihood='discretized_logistics'")
     form = dict(layers=k.pixelcnn_layers, form=k.pixelcnn_form, dtype=jnp.dtype(k.dtype))
-    return PixelHead(k.likelihood, channels, k.pixelcnn_width, **form), k.pixelcnn_width
+    head = PixelHead(k.likelihood, channels, k.pixelcnn_width, **form)
+    return fields | {"head": head}, k.pixelcnn_width
 
 
 def check_heads(aggregate: str, width: int, heads: int) -> None:

@@ -14,7 +14,7 @@ from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.keys import Key, one_of, whole
 from hfsgm_jax.models import keywords as kw
 from hfsgm_jax.models.base import Node, SetModel
-from hfsgm_jax.models.constructor import ImageShape, check_images, constructor, pixel_head
+from hfsgm_jax.models.constructor import ImageShape, check_images, constructor, of_pixels
 from hfsgm_jax.nn.autoregressive import AutoregressiveNormal
 from hfsgm_jax.nn.layers import Conv, Dense
 from hfsgm_jax.nn.pixelcnn import FORMS, PixelCNN
@@ -47,9 +47,8 @@ class MapNode(Node):
         before = (self.kernel - 1) // 2
         self.to_moments = Conv(2 * self.channels, self.kernel, 1, ((before, self.kernel - 1 - before),) * 2)
         if self.prior_form != "normal":
-            self.net = PixelCNN(
-                2 * self.channels, self.channels, self.features, form=self.prior_form, conditional=False
-            )
+            form = dict(form=self.prior_form, conditional=False)
+            self.net = PixelCNN(2 * self.channels, self.channels, self.features, **form)
 
     def prior(self, state, sets, train):
         if self.prior_form == "normal":
@@ -125,17 +124,15 @@ def pixelcnn_vhe(
     size, kernel = image_shape[0], context_kernel or image_shape[0]
     if kernel > size:
         raise ConfigError(f"context_kernel={kernel} is larger than the images, {size} pixels (0: as large)")
-    head, out_channels = pixel_head(image_shape, SimpleNamespace(**locals()))
+    fields, out_channels = of_pixels(image_shape, SimpleNamespace(**locals()))
     c = MapNode(size=size, channels=c_channels, kernel=kernel, prior_form=context_prior, features=prior_width)
     style = (StyleNode(channels=style_channels),) if style_channels else ()
     features = dict(align_features=width // 4, features=width // 2, styled=bool(style), dtype=jnp.dtype(dtype))
     return SetModel(
         encoder=HomoencoderFeatures(z_channels, **features),
         nodes=(c, *style, PositionNode(channels=z_channels)),
-        decoder=HomoencoderDecoder(width, None if head else out_channels, blocks, jnp.dtype(dtype)),
-        likelihood=likelihood,
-        image_shape=image_shape,
-        head=head,
+        decoder=HomoencoderDecoder(width, None if pixelcnn_layers else out_channels, blocks, jnp.dtype(dtype)),
+        **fields,
     )
 
 

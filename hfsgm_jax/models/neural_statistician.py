@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from hfsgm_jax.distributions import Normal, exp_normal
 from hfsgm_jax.models import keywords as kw
 from hfsgm_jax.models.base import Node, SetModel
-from hfsgm_jax.models.constructor import IMAGE_SIZES, ImageShape, check_heads, check_images, constructor, pixel_head
+from hfsgm_jax.models.constructor import IMAGE_SIZES, ImageShape, check_heads, check_images, constructor, of_pixels
 from hfsgm_jax.nn.aggregate import Aggregate
 from hfsgm_jax.nn.batch_normalised import GRID, ConvDecoder, ConvEncoder, Head, Merge, PostPool, ResidualNet, grid_side
 from hfsgm_jax.nn.layers import Dense
@@ -165,34 +165,23 @@ def _build(image_shape: ImageShape, spatial: bool, num_c: int, **keywords: Any) 
     check_images(image_shape, tuple(s for s in IMAGE_SIZES if grid_side(s) == GRID) if spatial else IMAGE_SIZES)
     check_heads(k.aggregate, k.width, k.heads)
     dtype, sees = jnp.dtype(k.dtype), k.prior_sees_images and num_c > 1
-    head, out_channels = pixel_head(image_shape, k)
+    fields, out_channels = of_pixels(image_shape, k)
     look = dict(width=k.width, spatial=spatial, blocks=k.blocks, dtype=dtype)
-    pool = dict(aggregate=k.aggregate, heads=k.heads)
+    pool = dict(aggregate=k.aggregate, prior_aggregate="mean" if spatial else k.aggregate, heads=k.heads)
     nodes = [GroupNode(channels=k.a_channels, **pool, **look)] if k.a_channels else []
     for layer in range(k.layers, 0, -1):
         top = layer == k.layers
         if num_c and (top or num_c > 1):
-            c = SetNode(
-                layer=layer if num_c > 1 else 1,
-                channels=k.c_channels,
-                top=top and not k.a_channels,
-                prior_aggregate="mean" if spatial else k.aggregate,
-                prior_sees_images=sees,
-                below_images=not top,
-                **pool,
-                **look,
-            )
-            nodes.append(c)
+            place = dict(layer=layer if num_c > 1 else 1, top=top and not k.a_channels, below_images=not top)
+            nodes.append(SetNode(channels=k.c_channels, prior_sees_images=sees, **place, **pool, **look))
         film, channels = k.condition == "film", k.z_channels
         nodes.append(ImageNode(layer=layer, channels=channels, top=top, film=film, has_context=num_c > 0, **look))
     return SetModel(
         encoder=ConvEncoder(k.width, spatial, k.encoder_width, dtype),
         nodes=tuple(nodes),
         decoder=ConvDecoder(k.width, image_shape[0], out_channels, spatial, k.encoder_width, dtype),
-        likelihood=k.likelihood,
-        image_shape=image_shape,
-        head=head,
         prior_sees_images=sees,
+        **fields,
     )
 
 

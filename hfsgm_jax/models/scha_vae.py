@@ -18,7 +18,7 @@ from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.keys import FLAG, Key, one_of, text, whole
 from hfsgm_jax.models import keywords as kw
 from hfsgm_jax.models.base import Node, SetModel
-from hfsgm_jax.models.constructor import ImageShape, check_heads, check_images, constructor, pixel_head
+from hfsgm_jax.models.constructor import ImageShape, check_heads, check_images, constructor, of_pixels
 from hfsgm_jax.nn.aggregate import Aggregate
 from hfsgm_jax.nn.bottleneck import Levels, PyramidDecoder, PyramidEncoder, block_type, parse_levels
 from hfsgm_jax.nn.layers import Dense, padded_size, scaled_init, upsample
@@ -184,9 +184,9 @@ def _nodes(levels: Levels, channels: tuple[int, int], pool: dict[str, Any], **lo
     return tuple(out)
 
 
-Pyramid = Annotated[
-    str, Key(text("'resolution-depth,...', high to low, such as '8-6,4-6,1-3'"), "resolution-depth pairs")
-]
+Pyramid = Annotated[str, Key(text("'resolution-depth,...', high to low: '8-6,4-6,1-3'"), "resolution-depth pairs")]
+Context = Annotated[str, Key(one_of("full", "top_left"), "positions of c in the decoder: all, or the reference's one")]
+Std = Annotated[str, Key(one_of(table=lambda: NORMALS), "standard deviations: softplus, or the reference's exp")]
 
 
 @constructor("scha_vae")
@@ -204,12 +204,8 @@ def scha_vae(
     decoder: Pyramid = "32-9,16-6,8-6",
     patch: Annotated[int, Key(whole(1, 64), "side of the pixel patches the encoder starts from (1: pixels)")] = 1,
     border: Annotated[str, Key(one_of("pad", "nearest"), "28 to 32 pixels: padded, or the reference's resize")] = "pad",
-    decoder_context: Annotated[
-        str, Key(one_of("full", "top_left"), "resolution of c in the decoder: full, or the reference's one position")
-    ] = "full",
-    std: Annotated[
-        str, Key(one_of(table=lambda: NORMALS), "standard deviations: softplus, or the reference's exp")
-    ] = "softplus",
+    decoder_context: Context = "full",
+    std: Std = "softplus",
     likelihood: kw.LikelihoodName = "bernoulli",
     pixelcnn_layers: kw.PixelCNNLayers = 0,
     pixelcnn_width: kw.PixelCNNWidth = 64,
@@ -226,26 +222,18 @@ def scha_vae(
     if width % 4:
         raise ConfigError(f"width={width} is no multiple of 4: blocks work on a quarter of it")
     levels = _check_pyramids(padded_size(image_shape[0]), patch, encoder=encoder, latents=latents, decoder=decoder)
-    head, out_channels = pixel_head(image_shape, SimpleNamespace(**locals()))
+    fields, out_channels = of_pixels(image_shape, SimpleNamespace(**locals()))
     look = dict(width=width, remat=remat, dtype=jnp.dtype(dtype))
     pixels = dict(patch=patch, border=border)
     pool = dict(aggregate=aggregate, heads=heads, prior_sees_images=prior_sees_images)
+    pixels_out = dict(image_size=image_shape[0], out_channels=out_channels, context=decoder_context)
     return SetModel(
         encoder=PyramidEncoder(levels["encoder"], **pixels, **look),
         nodes=_nodes(levels["latents"][::-1], (c_channels, z_channels), pool, std=std, **look),
         start=Start(width, jnp.dtype(dtype)),
-        decoder=PyramidDecoder(
-            levels["decoder"][::-1],
-            image_size=image_shape[0],
-            out_channels=out_channels,
-            context=decoder_context,
-            **pixels,
-            **look,
-        ),
-        likelihood=likelihood,
-        image_shape=image_shape,
-        head=head,
+        decoder=PyramidDecoder(levels["decoder"][::-1], **pixels_out, **pixels, **look),
         prior_sees_images=prior_sees_images,
+        **fields,
     )
 
 
@@ -260,23 +248,14 @@ def _check_pyramids(size: int, patch: int, **strings: str) -> dict[str, Levels]:
         sides = [side for side, _ in levels[key]]
         for high, low in zip(sides, sides[1:]):
             if high % low:
-                raise ConfigError(
-                    f"{key}={string!r}: {low} does not divide {high}, so {high} pixels cannot become {low}"
-                )
+                raise ConfigError(f"{key}={string!r}: {low} does not divide {high}")
     if size % patch:
         raise ConfigError(f"patch={patch} does not divide the {size} pixels the model works on")
     top, latents, decoder = size // patch, levels["latents"], levels["decoder"]
     if levels["encoder"][0][0] != top:
-        raise ConfigError(
-            f"encoder={strings['encoder']!r} has to start at {top}: images of {size} pixels (28 are padded to 32) in "
-            f"patches of {patch}"
-        )
+        raise ConfigError(f"encoder={strings['encoder']!r} has to start at {top}: {size} pixels in patches of {patch}")
     if missing := [side for side, _ in latents if side not in dict(levels["encoder"])]:
-        raise ConfigError(
-            f"latents={strings['latents']!r}: the encoder {strings['encoder']!r} has no resolution {missing[0]}"
-        )
+        raise ConfigError(f"latents={strings['latents']!r}: the encoder has no resolution {missing[0]}")
     if (decoder[0][0], decoder[-1][0]) != (top, latents[0][0]):
-        raise ConfigError(
-            f"decoder={strings['decoder']!r} has to go from {top} to {latents[0][0]}, the latents' highest resolution"
-        )
+        raise ConfigError(f"decoder={strings['decoder']!r} has to go from {top} to {latents[0][0]}, where latents end")
     return levels

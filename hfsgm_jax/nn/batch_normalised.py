@@ -109,11 +109,8 @@ class ConvDecoder(nn.Module):
         c = jnp.concatenate(shared, -1) if shared else None
         x = nn.elu(Merge(self.width, dtype=self.dtype, name="merge")((z, c), observed, train))
         most, side = 4 * self.features, grid_side(self.image_size)
-        if self.spatial:
-            x = Dense(most, dtype=self.dtype, name="grid")(x)
-        else:
-            x = Dense(side * side * most, dtype=self.dtype, name="grid")(x)
-            x = x.reshape(*x.shape[:2], side, side, most)
+        x = Dense(most if self.spatial else side * side * most, dtype=self.dtype, name="grid")(x)
+        x = x if self.spatial else x.reshape(*x.shape[:2], side, side, most)
         last = "VALID" if self.image_size == 28 else 1
         for features, padding in ((most, 1), (most // 2, 1), (self.features, last)):
             x = ConvStack(((features, 1, 1), (features, 1, padding)), self.dtype)(x, observed, train)
@@ -136,9 +133,8 @@ class Merge(nn.Module):
     @nn.compact
     def __call__(self, inputs: tuple[jax.Array | None, ...], observed: jax.Array, train: bool) -> jax.Array:
         *others, condition = inputs
-        terms = [
-            Dense(self.width, dtype=self.dtype, name=f"input{i}")(x) for i, x in enumerate(others) if x is not None
-        ]
+        there = [(f"input{i}", x) for i, x in enumerate(others) if x is not None]
+        terms = [Dense(self.width, dtype=self.dtype, name=name)(x) for name, x in there]
         if condition is not None:
             if self.film and terms:
                 zeros = nn.initializers.zeros
@@ -158,11 +154,8 @@ class ResidualNet(nn.Module):
     def __call__(self, x: jax.Array, observed: jax.Array, train: bool) -> jax.Array:
         spatial, out = x.ndim > 3, x
         for i in range(self.blocks):
-            if spatial:
-                out = Conv(x.shape[-1], 3, use_bias=False, dtype=self.dtype)(out)
-            else:
-                out = Dense(x.shape[-1], use_bias=False, dtype=self.dtype)(out)
-            out = BatchNorm(dtype=self.dtype)(out, observed, train)
+            layer = (Conv if spatial else Dense)(x.shape[-1], use_bias=False, dtype=self.dtype)
+            out = BatchNorm(dtype=self.dtype)(layer(out), observed, train)
             out = nn.elu(out) if i < self.blocks - 1 else out
         return nn.elu(out + x)
 

@@ -1,24 +1,16 @@
 """Bottleneck blocks without normalisation and the pyramids made of them (SCHA-VAE)."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.nn.layers import (
-    Conv,
-    Dense,
-    add_border,
-    average_pool,
-    depth_to_space,
-    gelu,
-    remove_border,
-    scaled_init,
-    space_to_depth,
-    upsample,
-)
+from hfsgm_jax.nn import layers
+from hfsgm_jax.nn.layers import Conv, Dense, gelu, scaled_init
 
 Levels = tuple[tuple[int, int], ...]
 
@@ -79,6 +71,12 @@ def block_type(remat: bool) -> type[nn.Module]:
     return RecomputedBottleneck if remat else Bottleneck
 
 
+def residual_block(levels: Levels, width: int, remat: bool, dtype: Any) -> Callable[..., nn.Module]:
+    """A block of a pyramid, its resolution and name left open."""
+    scale = 1 / math.sqrt(sum(depth for _, depth in levels))
+    return functools.partial(block_type(remat), width, width, scale=scale, residual=True, dtype=dtype)
+
+
 class PyramidEncoder(nn.Module):
     """Image features at every resolution: ``[B, N, H, W, C]`` -> {resolution: [B, N, r, r, width]}.
 
@@ -96,21 +94,18 @@ class PyramidEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, observed: jax.Array, train: bool) -> dict[int, jax.Array]:
         del observed, train
-        x = add_border(images.astype(self.dtype), self.border)
+        x = layers.add_border(images.astype(self.dtype), self.border)
         if self.patch > 1:
-            x = Dense(self.width, dtype=self.dtype, name="stem")(space_to_depth(x, self.patch))
+            x = Dense(self.width, dtype=self.dtype, name="stem")(layers.space_to_depth(x, self.patch))
         else:
             x = Conv(self.width, dtype=self.dtype, name="stem")(x)
-        scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
+        block = residual_block(self.levels, self.width, self.remat, self.dtype)
         features = {}
         for resolution, depth in self.levels:
             for i in range(depth):
-                block = block_type(self.remat)(
-                    self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}"
-                )
-                x = block(x)
+                x = block(resolution=resolution, name=f"r{resolution}_{i}")(x)
                 if x.shape[-3] > resolution:
-                    x = average_pool(x, x.shape[-3] // resolution)
+                    x = layers.average_pool(x, x.shape[-3] // resolution)
             features[resolution] = x
         return features
 
@@ -141,17 +136,13 @@ class PyramidDecoder(nn.Module):
             xc = xc[..., :1, :1, :]
         x = Conv(self.width, dtype=self.dtype, name="from_z")(xz)
         x = x + Conv(self.width, dtype=self.dtype, name="from_c")(xc)
-        scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
+        block = residual_block(self.levels, self.width, self.remat, self.dtype)
         for resolution, depth in self.levels:
             for i in range(depth):
-                block = block_type(self.remat)(
-                    self.width, self.width, resolution, scale, True, dtype=self.dtype, name=f"r{resolution}_{i}"
-                )
-                x = upsample(block(x), resolution)
+                x = layers.upsample(block(resolution=resolution, name=f"r{resolution}_{i}")(x), resolution)
         if self.patch > 1:
             logits = Dense(self.out_channels * self.patch**2, dtype=jnp.float32, name="pixels")(gelu(x))
-            return remove_border(depth_to_space(logits, self.patch), self.image_size, self.border)
+            return layers.remove_border(layers.depth_to_space(logits, self.patch), self.image_size, self.border)
         # A 1x1 layer commutes with cropping, and there are fewer pixels to compute after it.
-        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(
-            remove_border(x, self.image_size, self.border)
-        )
+        x = layers.remove_border(x, self.image_size, self.border)
+        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(x)

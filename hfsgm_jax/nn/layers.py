@@ -45,18 +45,11 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        options = dict(use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype)
         if self.size == 1:
-            return Dense(self.features, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype)(x)
+            return Dense(self.features, **options)(x)
         window, strides = (self.size, self.size), (self.stride, self.stride)
-        return nn.Conv(
-            self.features,
-            window,
-            strides,
-            self.padding,
-            use_bias=self.use_bias,
-            kernel_init=self.kernel_init,
-            dtype=self.dtype,
-        )(x)
+        return nn.Conv(self.features, window, strides, self.padding, **options)(x)
 
 
 class BatchNorm(nn.Module):

@@ -128,10 +128,8 @@ class PixelCNN(nn.Module):
 
     def setup(self):
         gated = self.conditional or self.form == "stacks"
-        self.stack = [
-            CausalLayer(self.features, i == 0, i == self.layers - 1, self.form, gated, self.dtype)
-            for i in range(self.layers)
-        ]
+        ends = [(i == 0, i == self.layers - 1) for i in range(self.layers)]
+        self.stack = [CausalLayer(self.features, *end, self.form, gated, self.dtype) for end in ends]
         self.head = Dense(self.outputs, dtype=jnp.float32)
 
     def __call__(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
@@ -208,43 +206,25 @@ def draw_map(
     columns_first = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), tree)  # noqa: E731
     blank = lambda features: jnp.zeros((*lead, width, features), net.dtype)  # noqa: E731
     inputs = (blank(net.channels), *[blank(net.features)] * (net.layers - 1))
-    y = () if y is None else y
-
-    def one(noise_here, us, lefts, y_here):
-        condition = None if isinstance(y_here, tuple) else y_here
-        params, here = net.apply(variables, us, lefts, condition, method="position")
-        value, extra = draw(params, noise_here)
-        return (value, extra), (value.astype(net.dtype), *here)
 
     def row(i, carry):
         out, v_above, h_above = carry
-        y_row = at_row(y, i)
-        condition = None if isinstance(y, tuple) else y_row
-        us, vs = net.apply(variables, v_above, h_above, condition, method="begin_row")
+        us, vs = net.apply(variables, v_above, h_above, at_row(y, i), method="begin_row")
 
         def step(lefts, column):
             noise_here, us_here, y_here = column
-            found, here = one(noise_here, us_here, lefts, y_here)
-            return here, (found, here)
+            params, here = net.apply(variables, us_here, lefts, y_here, method="position")
+            value, extra = draw(params, noise_here)
+            here = value.astype(net.dtype), *here
+            return here, ((value, extra), here)
 
         start = tuple(x[..., 0, :] * 0 for x in inputs)
-        _, (found, h_row) = jax.lax.scan(step, start, columns_first((at_row(noise, i), us, y_row)))
+        _, (found, h_row) = jax.lax.scan(step, start, columns_first((at_row(noise, i), us, at_row(y, i))))
         found, h_row = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), (found, h_row))
         out = jax.tree.map(lambda all_, new: jax.lax.dynamic_update_index_in_dim(all_, new, i, axis), out, found)
         return out, (h_row[0], *vs[1:]), h_row
 
-    shapes = jax.eval_shape(
-        lambda: one(
-            *jax.tree.map(lambda a: a[..., 0, :], (at_row(noise, 0), tuple(_wide(net, inputs)), inputs)),
-            jax.tree.map(lambda a: a[..., 0, :], at_row(y, 0)),
-        )[0]
-    )
+    shapes = jax.eval_shape(draw, jnp.zeros((*lead, net.outputs)), jax.tree.map(lambda a: a[..., 0, 0, :], noise))
     out = jax.tree.map(lambda s: jnp.zeros((*s.shape[:axis], height, width, *s.shape[axis:]), s.dtype), shapes)
     end = height if rows is None else rows
     return jax.lax.fori_loop(0, end, row, (out, inputs, inputs))[0]
-
-
-def _wide(net: PixelCNN, inputs: tuple[jax.Array, ...]) -> list[jax.Array]:
-    """Arrays of the shape of u, for shapes only."""
-    gated = net.conditional or net.form == "stacks"
-    return [jnp.zeros((*inputs[0].shape[:-1], net.features * (2 if gated else 1)), net.dtype)] * net.layers
