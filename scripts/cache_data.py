@@ -2,8 +2,8 @@
 
 python -m scripts.cache_data --config=configs/omniglot_scha_vae_lag.py --out=DIR [--sources=omniglot,mnist]
 
-There, HFSGM_CACHE=DIR reads them. A file holds every split, groups and all that the evaluations need; its sha256 is
-checked whenever it is read.
+There, HFSGM_CACHE=DIR reads them. A file holds every split, groups and all that the evaluations need;
+damage is noticed when it is read.
 """
 
 import os

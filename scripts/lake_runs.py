@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hfsgm_jax import default_config
-from hfsgm_jax.data import lake
+from hfsgm_jax import data, default_config
+from hfsgm_jax.data.fixed_sets import LAKE_RUNS
 from hfsgm_jax.data.tfds_sources import OMNIGLOT
 
-OUT = Path(lake.__file__).with_name(lake.FILE)
+OUT = Path(data.__file__).with_name(LAKE_RUNS)
 
 
 def find(runs: dict[str, np.ndarray], data_dir: str | None) -> dict[str, list]:
@@ -27,7 +27,7 @@ def find(runs: dict[str, np.ndarray], data_dir: str | None) -> dict[str, list]:
     dataset = OMNIGLOT.read(config)
     drawings = dataset.images.to_memory().reshape(-1, 20, 105, 105) > 0  # [label, member, ...]
     found = {"images_per_class": 20}
-    for side, name in zip(lake.SIDES, ("train", "test"), strict=True):
+    for side, name in zip(("support", "query"), ("train", "test"), strict=True):
         labels = runs[f"{name}_character_ids"] - 1
         found[f"{side}_label"] = labels.tolist()
         found[f"{side}_member"] = [

@@ -1,10 +1,8 @@
 """Data: image sources, splits by class, the local cache, sets sampled on the device or read from disk."""
 
 from hfsgm_jax.data.dataset import Dataset, StreamedImages, Table
-from hfsgm_jax.data.fixed_sets import drawn_sets, fixed_sets, pixels_of
+from hfsgm_jax.data.fixed_sets import drawn_sets, fixed_sets, independent_pixel_nll, lake_runs, pixels_of
 from hfsgm_jax.data.folder import CORRUPT
-from hfsgm_jax.data.independent_pixels import independent_pixel_nll
-from hfsgm_jax.data.lake import lake_runs
 from hfsgm_jax.data.loading import check_data, image_shape, load_dataset
 from hfsgm_jax.data.resize import RESIZES
 from hfsgm_jax.data.sets import BINARIZE, SetSpec, draw_sets, finish_sets, sample_sets

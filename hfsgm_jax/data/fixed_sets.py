@@ -1,4 +1,7 @@
-"""Sets for evaluation: the same ones each time."""
+"""What evaluations look at, the same each time: sets, Lake's runs, and the model of independent pixels."""
+
+import json
+from importlib import resources
 
 import jax
 import numpy as np
@@ -8,6 +11,9 @@ from hfsgm_jax.data.dataset import Dataset, StreamedImages
 from hfsgm_jax.data.sets import SetSpec, draw_sets, finish_sets, set_size_range
 from hfsgm_jax.errors import DataError
 from hfsgm_jax.trace import GROUP, SET, STYLE, Sets
+
+_CHUNK = 4096  # images at once
+LAKE_RUNS = "lake_runs.json"  # written by scripts/lake_runs.py: label and member of every image, in tfds's Omniglot
 
 
 def fixed_sets(
@@ -105,3 +111,57 @@ def _threshold(images: np.ndarray | StreamedImages, index: np.ndarray, seed: int
     shape = images.shape[1:]
     draws = [np.random.default_rng([seed, 1, i]).integers(0, 255, shape, np.uint8) for i in index.ravel()]
     return np.stack(draws).reshape(*index.shape, *shape)
+
+
+# --- one-shot runs, and a baseline ------------------------------------------------------------
+
+
+def lake_runs(dataset: Dataset, seed: int = 0, binarize: str = "dynamic") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lake's one-shot classification, 20 runs of 20 ways within one alphabet (Lake, Salakhutdinov, Tenenbaum, 2015).
+
+    Args:
+      dataset: a split of omniglot with all images of the evaluation characters (`back_eval`, `alphabet`: `test`).
+      seed, binarize: of grey images, as in `fixed_sets`: an image has the same pixels in both.
+
+    Returns:
+      support ``[20 runs, 20, H, W, C]`` float32 in [0, 1], one image of each class; query, likewise; label
+      ``[20, 20]`` int64, the class (0..19) of each query image.
+
+    Raises:
+      DataError: a character is not in ``dataset``, or not with all its images.
+    """
+    runs = json.loads(resources.files("hfsgm_jax.data").joinpath(LAKE_RUNS).read_text())
+    label = {side: np.array(runs[f"{side}_label"]) for side in ("support", "query")}
+    support, query = (pixels_of(dataset, _index(dataset, label[side], runs, side), seed, binarize) for side in label)
+    return support, query, (label["query"][:, :, None] == label["support"][:, None]).argmax(-1)
+
+
+def _index(dataset: Dataset, label: np.ndarray, runs: dict, side: str) -> np.ndarray:
+    """Index of the images of a side in ``dataset.images``, ``[20 runs, 20]``."""
+    if dataset.info.get("source") != "omniglot" or not np.isin(label, dataset.label).all():
+        given = " of ".join(repr(dataset.info.get(key)) for key in ("split", "scheme", "source"))
+        raise DataError(f"{given} lacks characters of Lake's runs: use 'test' of 'back_eval' of 'omniglot'.")
+    entry = np.searchsorted(dataset.label, label)
+    fewest, need = dataset.size[entry].min(), runs["images_per_class"]
+    if fewest < need:
+        raise DataError(f"Lake's runs need all {need} images of a character, not {fewest}: use data.heldout=0.")
+    return dataset.start[entry] + np.array(runs[f"{side}_member"])
+
+
+def independent_pixel_nll(train: Dataset, test_images: np.ndarray) -> float:
+    """NLL of the model that draws each pixel by itself, with its mean over the training images.
+
+    Args:
+      train: its images, as uint8 0..255 or float in [0, 1].
+      test_images: ``[..., H, W, C]`` uint8 0..255 or float in [0, 1]; grey levels count as probabilities.
+
+    Returns:
+      Nats per image.
+    """
+    top = lambda images: 255.0 if images.dtype == np.uint8 else 1.0
+    parts = (train.images[start : start + _CHUNK] for start in range(0, len(train.images), _CHUNK))
+    ones = sum(part.sum(0, dtype=np.float64) for part in parts) / top(train.images)
+    probability = (ones + 0.5) / (len(train.images) + 1)
+    test_images = np.asarray(test_images)
+    mean = test_images.reshape(-1, *train.image_shape).mean(0, dtype=np.float64) / top(test_images)
+    return float(-(mean * np.log(probability) + (1 - mean) * np.log1p(-probability)).sum())

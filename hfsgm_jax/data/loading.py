@@ -106,29 +106,16 @@ def load_dataset(config: Any, split: str, source: str | None = None, dataset: Da
 
 
 def _check_sizes(dataset: Dataset, config: Any) -> None:
-    """Checks that no more is drawn of a class, group or style than the training data have."""
+    """Checks that no more is drawn of a class than the training data have, and that there are groups."""
     low, high = set_size_range(config.set_size)
     smallest, largest = int(dataset.size.min()), int(dataset.size.max())
     if low > smallest or high > largest:
-        fewer = f"{(dataset.size < low).sum()} of {dataset.num_classes} have fewer than {low}"
-        raise DataError(
-            f"data.set_size={config.set_size}: training classes have {smallest} to {largest} images, {fewer}: use at "
-            f"most data.set_size={smallest} or a range up to ({smallest}, {largest}), or leave out small classes."
-        )
+        have = f"training classes have {smallest} to {largest} images"
+        raise DataError(f"data.set_size={config.set_size}: {have}; a range may go up to ({smallest}, {largest}).")
     if config.dihedral and dataset.image_shape[0] != dataset.image_shape[1]:
         raise DataError(f"data.dihedral=True needs square images, these are {dataset.image_shape}: use False.")
-    if config.group_size:
-        groups, index = np.unique(dataset.group, return_inverse=True)
-        if len(groups) == 1:
-            raise DataError(f"data.group_size={config.group_size}: all classes are of one group: use 0.")
-        _check_size("group", config.group_size, np.bincount(index, dataset.size).min())
-    if config.styles:
-        _check_size("style", config.style_size, np.bincount(dataset.style, minlength=config.styles).min())
-
-
-def _check_size(plate: str, size: int, most: float) -> None:
-    if size > most:
-        raise DataError(f"data.{plate}_size={size}: the smallest {plate} of the training data has {most:.0f} images.")
+    if config.group_size and len(np.unique(dataset.group)) == 1:
+        raise DataError(f"data.group_size={config.group_size}: all classes are of one group: use 0.")
 
 
 def _info(config: Any, dataset: Dataset, name: str, split: str, scheme: str, source: Source) -> dict[str, Any]:

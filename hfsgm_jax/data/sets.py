@@ -13,7 +13,7 @@ from hfsgm_jax.trace import GROUP, SET, STYLE, Sets
 
 BINARIZE = ("none", "dynamic")
 _SHUFFLE = 2**32 - 1  # no row has this index
-_AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles style_size copies by_size".split()
+_AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles style_size copies".split()
 
 
 def set_size_range(set_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -36,7 +36,6 @@ class SetSpec:
       styles: number of styles of the images; 0: they have none.
       style_size: images of the target's style, before the target, that inform the style's latent.
       replace: the context is drawn with replacement.
-      by_size: classes are drawn in proportion to their images.
       copies: factor on the class size, for augmentations that count as new images.
     """
 
@@ -56,7 +55,6 @@ class SetSpec:
     style_size: int = 0
     replace: bool = False
     copies: int = 1
-    by_size: bool = False
 
     @classmethod
     def from_config(cls, config: Any, targets: int = 0, replace: bool = False, binary: bool = False) -> "SetSpec":
@@ -66,9 +64,8 @@ class SetSpec:
         return cls(config.sets_per_batch, low, high, targets=targets, replace=replace, binary=binary, **same)
 
 
-def sample_sets(table: Table, key: jax.Array, spec: SetSpec, rows: jax.Array | None = None) -> Sets:
-    """Draws sets: the classes without replacement where there are at least as many as rows, else with; all alike, or
-    with ``by_size`` by their numbers of images.
+def sample_sets(table: Table, key: jax.Array, spec: SetSpec) -> Sets:
+    """Draws sets: the classes without replacement where there are at least as many as rows, else with.
 
     Images within a context (unless ``spec.replace``) and within the targets are distinct; a target may also be in the
     context, from which it is drawn apart. A class with fewer images than the set gives all of them, the other slots
@@ -79,28 +76,25 @@ def sample_sets(table: Table, key: jax.Array, spec: SetSpec, rows: jax.Array | N
       table: from `Dataset.table`.
       key: used for nothing else; a batch is a pure function of it, and a row of it and the row's index.
       spec: static.
-      rows: ``[R]`` indices of the rows to draw, for a process's share of the batch; default: all.
     """
-    sets = draw_sets(table, key, spec, rows)
-    return finish_sets(sets.replace(images=table.images[sets.images]), key, spec, rows)
+    sets = draw_sets(table, key, spec)
+    return finish_sets(sets.replace(images=table.images[sets.images]), key, spec)
 
 
-def draw_sets(table: Table, key: jax.Array, spec: SetSpec, rows: jax.Array | None = None) -> Sets:
+def draw_sets(table: Table, key: jax.Array, spec: SetSpec) -> Sets:
     """The first half of `sample_sets`, which does without ``table.images``.
 
     Returns:
       Sets with ``images`` ``[B, N]`` int32, indices of images of the data set (any where absent), and with ``ids`` of
       styles of every image ``[B, N]``.
     """
-    rows, row_keys = _row_keys(key, spec, rows)
     # One draw per row for all its small decisions: threefry is slow to compile on a CPU, each call adds to it.
     largest = max(table.member.shape[0], spec.high, spec.targets)
     counts = 1, 1 + largest, largest if spec.targets else 0, spec.group_size, spec.style_size
-    draws = jax.vmap(lambda k: jax.random.uniform(k, (sum(counts),)))(row_keys)
+    draws = jax.vmap(lambda k: jax.random.uniform(k, (sum(counts),)))(_row_keys(key, spec))
     for_class, for_context, for_targets, for_group, for_style = jnp.split(draws, np.cumsum(counts)[:-1], axis=1)
     copies = augment.DIHEDRAL if spec.dihedral else 1
-    weight = jnp.repeat(table.size if spec.by_size else jnp.ones_like(table.size), copies)
-    copy = _draw_classes(key, for_class[:, 0], rows, weight, spec.rows)
+    copy = _draw_classes(key, for_class[:, 0], copies * len(table.size))
     classes, dihedral_index = copy // copies, copy % copies
     size = table.size[classes]
     of_class = lambda member, mask: (member, mask, table.start[classes][:, None] + jnp.where(mask, member, 0))
@@ -127,14 +121,14 @@ def draw_sets(table: Table, key: jax.Array, spec: SetSpec, rows: jax.Array | Non
     )
 
 
-def finish_sets(sets: Sets, key: jax.Array, spec: SetSpec, rows: jax.Array | None = None) -> Sets:
+def finish_sets(sets: Sets, key: jax.Array, spec: SetSpec) -> Sets:
     """The second half of `sample_sets`: styles, augmentation and binarisation.
 
     Args:
       sets: from `draw_sets`, their ``images`` ``[B, N, H, W, C]`` as the data set has them: uint8 or float.
-      key, spec, rows: those of `draw_sets`.
+      key, spec: those of `draw_sets`.
     """
-    _, row_keys = _row_keys(key, spec, rows)
+    row_keys = _row_keys(key, spec)
     images, ids = jnp.asarray(sets.images), dict(sets.ids)
     images = images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images  # numpy has other last bits
     images = augment.augment_rows(row_keys, images, ids[SET] % augment.DIHEDRAL, spec)
@@ -147,19 +141,16 @@ def finish_sets(sets: Sets, key: jax.Array, spec: SetSpec, rows: jax.Array | Non
     return sets.replace(images=images, ids=ids)
 
 
-def _row_keys(key: jax.Array, spec: SetSpec, rows: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    rows = jnp.arange(spec.rows) if rows is None else rows
-    return rows, jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+def _row_keys(key: jax.Array, spec: SetSpec) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(spec.rows))
 
 
-def _draw_classes(key: jax.Array, draws: jax.Array, rows: jax.Array, weight: jax.Array, num_rows: int) -> jax.Array:
-    """The class of every row, by ``weight`` ``[classes]``: distinct ones where there are enough, else by ``draws``."""
-    if len(weight) < num_rows:
-        ends = jnp.cumsum(weight)
-        return jnp.searchsorted(ends, jnp.floor(draws * ends[-1]), side="right").astype(jnp.int32)
-    order = jax.random.uniform(jax.random.fold_in(key, _SHUFFLE), weight.shape)
-    # Without replacement, each next one by the weights of those left (Efraimidis and Spirakis 2006).
-    return jax.lax.top_k(jnp.log(order) / weight, num_rows)[1][rows]
+def _draw_classes(key: jax.Array, draws: jax.Array, num: int) -> jax.Array:
+    """The class of every row, one of ``num``: distinct ones where there are enough, else by ``draws``."""
+    if num < len(draws):
+        return jnp.floor(draws * num).astype(jnp.int32)
+    order = jax.random.uniform(jax.random.fold_in(key, _SHUFFLE), (num,))
+    return jax.lax.top_k(jnp.log(order), len(draws))[1]
 
 
 def _draw_context(draws: jax.Array, size: jax.Array, spec: SetSpec) -> tuple[jax.Array, jax.Array]:

@@ -60,8 +60,7 @@ def read_npz(config: Any) -> Dataset:
             groups = file["groups"] if "groups" in file.files else None
             dataset = Dataset.from_arrays(file["images"], file["labels"], groups)
     except UNREADABLE as error:
-        need = "`images` [n, H, W] or [n, H, W, C], `labels` [n] and perhaps `groups` [n], no objects, are needed"
-        raise DataError(f"{path} cannot be read as .npz: {need}; {error}") from error
+        raise DataError(f"{path} cannot be read as .npz: `images`, `labels` (no objects) needed; {error}") from error
     dataset.images = resize_images(dataset.images, config.resize, config.image_size, config.channels)
     return dataset
 
@@ -75,12 +74,9 @@ def _path_key(config: Any) -> str:
 
 
 def _multi_digit(digits: int) -> Source:
-    return Source(
-        read=lambda config, part: multi_digit.read(config, digits, part),
-        schemes=("official",),
-        key=lambda config: f"seed{config.seed}-{multi_digit.VERSION}-{tfds_sources.MNIST.key(config)}",
-        by_part=True,
-    )
+    read = lambda config, part: multi_digit.read(config, digits, part)
+    key = lambda config: f"seed{config.seed}-{multi_digit.VERSION}-{tfds_sources.MNIST.key(config)}"
+    return Source(read, ("official",), key, by_part=True)
 
 
 def _tfds(source: tfds_sources.TfdsSource, *schemes: str, **more: Any) -> Source:
@@ -97,9 +93,7 @@ SOURCES: dict[str, Source | Callable[[Any], Dataset]] = {
     "triple_mnist": _multi_digit(3),
     "cifar100": _tfds(tfds_sources.CIFAR100, "official", "random"),
     "celeba": _tfds(tfds_sources.CELEBA, "official", "random", open=tfds_sources.CELEBA.open),
-    "strokes": Source(
-        strokes.read, ("back_eval", "official", "random"), lambda config: f"seed{config.seed}-{strokes.VERSION}"
-    ),
+    "strokes": Source(strokes.read, ("back_eval", "official", "random"), lambda x: f"seed{x.seed}-{strokes.VERSION}"),
     "npz": Source(read_npz, schemes=("random",), key=_path_key),
     "folder": Source(folder.read, schemes=("random",), key=_path_key, open=folder.opener),
 }

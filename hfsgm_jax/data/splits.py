@@ -44,11 +44,8 @@ def split_classes(
         test = _spread(label, group, _NS[2])
         rest = ~np.isin(label, test)
         val = _spread(label[rest], group[rest], _NS[1])
-        return {
-            "train": label[rest] if scheme == "vhe_1200" else np.setdiff1d(label[rest], val),
-            "val": val,
-            "test": test,
-        }
+        train = label[rest] if scheme == "vhe_1200" else np.setdiff1d(label[rest], val)
+        return {"train": train, "val": val, "test": test}
     if scheme == "alphabet":
         groups = np.unique(group[part < 2])
         if len(groups) < 2:
@@ -72,9 +69,7 @@ def _spread(label: np.ndarray, group: np.ndarray, num: int) -> np.ndarray:
 
 def _random(label: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     if len(label) < 3:
-        raise DataError(
-            f"too few classes for train, val and test: data.split='random' needs 3, there are {len(label)}."
-        )
+        raise DataError(f"too few classes: data.split='random' needs 3, there are {len(label)}.")
     val, test = (max(1, round(share * len(label))) for share in (0.1, 0.2))
     val, test, train = np.split(_shuffled(label, f"random:{seed}"), [val, val + test])
     return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}

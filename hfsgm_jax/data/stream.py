@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from hfsgm_jax.data.dataset import Dataset
-from hfsgm_jax.data.optional import import_optional
 from hfsgm_jax.data.sets import SetSpec, draw_sets
+from hfsgm_jax.data.tfds_prepare import import_optional
 from hfsgm_jax.trace import Sets
 
 _THREADS = 8  # at least; reading waits for disks

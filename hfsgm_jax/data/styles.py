@@ -90,13 +90,10 @@ def check_styles(config: Any, targets: int) -> None:
         return
     if num < 2 or not size:
         raise DataError(f"data.styles={num}, data.style_size={size}: set both (at least 2 and 1), or neither (0).")
-    if config.channels != 3:
-        raise DataError(f"data.styles={num} makes images coloured, data.channels is {config.channels}: use 3.")
-    if config.binarize != "none":
-        raise DataError(f"data.styles={num} makes 256 levels, data.binarize is {config.binarize!r}: use 'none'.")
+    if config.channels != 3 or config.binarize != "none":
+        raise DataError(f"data.styles={num} makes colours of 256 levels: use data.channels=3, data.binarize='none'.")
     if targets != 1:
-        one = "one image of a set can be scored, which has one style: use objective.name=vhe, objective.targets=1"
-        raise DataError(f"data.styles={num}: {one}, not {targets or 'the context'}.")
+        raise DataError(f"data.styles={num}: a style is of one image; use objective.name='vhe', objective.targets=1.")
 
 
 def check_grey(images: np.ndarray, source: str) -> None:

@@ -1,21 +1,22 @@
 """Downloads and prepares tfds data sets, without TensorFlow where that is not installed.
 
-The builders of tfds use TensorFlow to open, list and unpack files alone, for which the standard library does.
+The builders of tfds use TensorFlow to open, list and unpack files alone, for which the standard library does. With a
+cache file of resized images (`cache`) neither tfds nor array_record is needed.
 """
 
 import functools
+import importlib
 import importlib.util
 import os
 import sys
 import zipfile
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from hfsgm_jax.data.optional import import_tfds
 from hfsgm_jax.errors import DataError
 
 _COMMAND = 'python -c "from hfsgm_jax.data.tfds_prepare import prepare; prepare{}"'
@@ -50,11 +51,9 @@ def prepare(name: str, data_dir: str, files: str = "FILES") -> None:
     if name == "celeb_a":
         paths = {key: os.path.join(files, file) for key, file in _CELEBA_FILES.items()}
         if missing := [path for path in paths.values() if not os.path.exists(path)]:
-            raise DataError(
-                f"celeb_a {builder.version} (with identities) is not prepared in {data_dir!r}, and there is no "
-                f"{', '.join(missing)}: download them from {page} into a folder FILES, and run\n  "
-                + _COMMAND.format((name, data_dir, "FILES"))
-            )
+            command = _COMMAND.format((name, data_dir, "FILES"))
+            where = f"celeb_a {builder.version} is not in {data_dir!r}, and there is no {', '.join(missing)}"
+            raise DataError(f"{where}: download them from {page} into a folder FILES, and run\n  {command}")
         manager = SimpleNamespace(download=lambda urls: paths, iter_archive=_images_in)
         split = builder._split_generators
         builder._split_generators = lambda dl_manager: split(manager)
@@ -64,12 +63,27 @@ def prepare(name: str, data_dir: str, files: str = "FILES") -> None:
         _replace_tensorflow(builder, tfds.core.download.extractor)
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # requests, promise, tfds and the file system each have their own
-        raise DataError(
-            f"{name} is not prepared in {data_dir!r} and cannot be had from {page} "
-            f"({type(error).__name__}: {str(error)[:300]}).\nWhere there is internet access run\n  "
-            f"{_COMMAND.format((name, 'DIR'))}\nand name DIR, or a copy of it, by data.data_dir or TFDS_DATA_DIR; "
-            "a copy of the cache file of the resized images does as well."
-        ) from error
+        problem = f"{name} is not in {data_dir!r} and cannot be had from {page}: {type(error).__name__}: {error}"[:500]
+        command = f"run\n  {_COMMAND.format((name, 'DIR'))}\nand name DIR, or a copy of it, by data.data_dir"
+        raise DataError(f"{problem}\nWhere there is internet access {command}") from error
+
+
+def import_tfds() -> ModuleType:
+    """`tensorflow_datasets`, which reads raw Omniglot, MNIST, CIFAR100 and CelebA by `array_record`."""
+    return import_optional("array_record", "tensorflow_datasets")
+
+
+def import_optional(*modules: str) -> ModuleType:
+    """The last of the modules.
+
+    Raises:
+      DataError: one of them is not installed.
+    """
+    try:
+        return [importlib.import_module(module) for module in modules][-1]
+    except ImportError as error:
+        without = "or copy a cache file, which `python -m scripts.cache_data` writes, into the folder HFSGM_CACHE"
+        raise DataError(f"raw data need pip install {' '.join(modules)} ({error}), {without}.") from error
 
 
 def _check_online(url: str) -> None:

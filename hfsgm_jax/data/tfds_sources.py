@@ -10,8 +10,8 @@ import numpy as np
 
 from hfsgm_jax.data import tfds_prepare
 from hfsgm_jax.data.dataset import Dataset, StreamedImages, group_by_class
-from hfsgm_jax.data.optional import import_tfds
 from hfsgm_jax.data.resize import resize_images
+from hfsgm_jax.data.tfds_prepare import import_tfds
 
 # Superclasses of CIFAR100 whose classes are validation and test in FS-CIFAR100 (Oreshkin et al., 2018): 20 classes
 # each, 60 train. large carnivores, large omnivores and herbivores, non-insect invertebrates, small mammals;

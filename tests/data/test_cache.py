@@ -48,10 +48,10 @@ def test_an_exported_file_is_all_that_is_needed(omniglot, tmp_path, monkeypatch)
 def test_damaged_files_are_made_anew(omniglot, own_cache):
     first = load_dataset(omniglot, "test")
     (path,) = own_cache.iterdir()
-    with np.load(path) as file:
-        arrays = dict(file)
-    np.savez(path, **{**arrays, "images": arrays["images"] ^ 255})
-    with pytest.warns(UserWarning, match="not those of its sha256.*made anew"):
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1  # a bit of the images
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="cannot be read.*made anew"):
         assert load_dataset(omniglot, "test").info == first.info
     os.truncate(path, 1000)
     with pytest.warns(UserWarning, match="cannot be read"):

@@ -24,8 +24,8 @@ def dataset():
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def sample(table, key, spec, rows=None):
-    return sample_sets(table, key, spec, rows)
+def sample(table, key, spec):
+    return sample_sets(table, key, spec)
 
 
 def content(sets):
@@ -70,29 +70,11 @@ def test_members_and_classes_are_uniform(dataset):
     np.testing.assert_allclose(np.bincount(first) / first.size, 1 / 8, atol=0.03)
 
 
-@pytest.mark.parametrize("rows", [2, 12])
-def test_classes_in_proportion_to_their_images(dataset, rows):
-    table, spec = dataset.table(), SetSpec(rows=rows, low=1, high=1, by_size=True)
-    sets = jax.jit(jax.vmap(lambda key: sample_sets(table, key, spec)))(jax.random.split(jax.random.key(2), 2000))
-    share = np.bincount(class_of(sets)[:, 0], minlength=6) / 2000
-    np.testing.assert_allclose(share, SIZES / SIZES.sum(), atol=0.035)
-
-
 def test_set_sizes_are_mixed_up_to_whole_classes(dataset):
     drawn = [sample(dataset.table(), jax.random.key(i), SetSpec(rows=6, low=2, high=4)) for i in range(10)]
     assert set(np.concatenate([sets.observed.sum(1) for sets in drawn])) == {2, 3, 4}
     sets = sample(dataset.table(), jax.random.key(0), SetSpec(rows=3, low=20, high=20))
     np.testing.assert_array_equal(sets.observed.sum(1), SIZES[class_of(sets)])
-
-
-@pytest.mark.parametrize("num_rows", [4, 9])
-def test_rows_are_functions_of_key_and_index(dataset, num_rows):
-    table, key = dataset.table(), jax.random.key(5)
-    spec = SetSpec(num_rows, 2, 4, binarize="dynamic" if num_rows == 4 else "none")
-    whole = sample(table, key, spec)
-    rows = jnp.array([3, 1])
-    chex.assert_trees_all_equal(sample(table, key, spec, rows), jax.tree.map(lambda x: x[rows], whole))
-    assert (np.asarray(sample(table, jax.random.key(6), spec).images) != np.asarray(whole.images)).any()
 
 
 def test_padding_and_rows_do_not_change_the_noise():
