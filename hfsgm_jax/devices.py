@@ -100,20 +100,8 @@ def local(tree: Any) -> Any:
 def check_rows(mesh: Mesh, sets_per_batch: int, accumulate: int) -> None:
     """Raises a ConfigError unless every device gets the same rows of every part of the batch."""
     if sets_per_batch % (mesh.size * accumulate):
-        raise ConfigError(
-            f"data.sets_per_batch ({sets_per_batch}) must be a multiple of devices x optimizer.accumulate "
-            f"({mesh.size} x {accumulate} = {mesh.size * accumulate}); train.devices limits the devices used"
-        )
-
-
-def check_memory(state: Any) -> None:
-    """Raises a ConfigError where a training state and its gradients, about twice its size, exceed a device's memory."""
-    need = 2 * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    have = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    have = have or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
-        sizes = f"parameters, optimizer and gradients take {need >> 30:,} GiB, and a device has {have >> 30:,}"
-        raise ConfigError(f"{sizes}: lower model.width")
+        need = f"a multiple of the devices x optimizer.accumulate ({mesh.size} x {accumulate})"
+        raise ConfigError(f"data.sets_per_batch ({sets_per_batch}) must be {need}; train.devices limits the devices")
 
 
 def use_compilation_cache() -> None:

@@ -90,17 +90,12 @@ def _is_whole(x: Any) -> bool:
 
 
 def _is_set_size(x: Any) -> bool:
-    if isinstance(x, tuple | list):
-        return len(x) == 2 and all(map(_is_whole, x)) and 1 <= x[0] <= x[1] <= LARGEST
-    return _is_whole(x) and 1 <= x <= LARGEST
+    low, high = x if isinstance(x, tuple | list) and len(x) == 2 else (x, x)
+    return _is_whole(low) and _is_whole(high) and 1 <= low <= high <= LARGEST
 
 
 SET_SIZE = Kind("a whole number above 0, or (low, high) with 1 <= low <= high", _is_set_size)
-STEP = Kind(
-    "'best', 'last' or the number of a step",
-    lambda x: x in ("best", "last") or (_is_whole(x) and x >= 0) or (isinstance(x, str) and x.isdecimal()),
-    str,
-)
+STEP = Kind("'best', 'last' or the number of a step", lambda x: x in ("best", "last") or str(x).isdecimal(), str)
 
 
 def keywords(function: Callable) -> dict[str, Key]:

@@ -9,6 +9,7 @@ config, from replicated arrays, or from what the functions here agree on. The fi
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -79,18 +80,14 @@ def start(coordinator: str | None, num_processes: int | None = None, process_id:
 
 
 def _check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    given = f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}"
     if coordinator in (None, AUTO):
         fits = num_processes is None and process_id is None
     else:
-        host, _, port = coordinator.rpartition(":")
-        fits = host and port.isdigit() and 0 < int(port) < 65536
-        fits = fits and process_id is not None and 0 <= process_id < (num_processes or 0)
+        in_range = process_id is not None and 0 <= process_id < (num_processes or 0)
+        fits = in_range and re.fullmatch(r".+:\d{1,5}", coordinator)
     if not fits:
-        raise ConfigError(
-            f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}: give all three "
-            "(HOST:PORT of the first process, such as node1:8476; N; 0..N-1), --coordinator=auto alone (SLURM, TPU pod "
-            "slices, Open MPI), or none of them"
-        )
+        raise ConfigError(f"{given}: give all three (HOST:PORT; N; 0..N-1), --coordinator=auto alone, or none of them")
 
 
 def _seconds(name: str) -> int:

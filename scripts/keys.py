@@ -11,7 +11,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "keys.md"
 BAR = "\\|"  # in a cell of a table
 HEAD = """# Keys of a config
 
-Written by `make keys` from the table in `hfsgm_jax/config_keys.py` and the keywords of the models' constructors. On the
+Written by `make keys` from the table in `hfsgm_jax/config.py` and the keywords of the models' constructors. On the
 command line they are `--config.SECTION.KEY=VALUE` (`train.py`), `--eval.KEY=VALUE` (`evaluate.py`).
 """
 

@@ -23,9 +23,8 @@ ALLOWED = {
     "classification": {"distributions", "trace", "objectives"},
     "data": {"errors", "trace", "warp"},
     "images": {"errors", "data"},
-    "config_keys": {"errors", "keys", "models", "objectives", "data"},
     "processes": {"errors"},
-    "config": {"errors", "keys", "distributions", "models", "objectives", "processes", "config_keys"},
+    "config": {"errors", "keys", "distributions", "models", "objectives", "processes", "data"},
     "devices": {"errors"},
     "run_folder": {"errors", "trace", "config", "models", "devices", "processes", "shipped"},
 }

@@ -77,11 +77,10 @@ class Checkpoints(contextlib.AbstractContextManager):
         self._manager.wait_until_finished()
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
-        try:
+        # Orbax raises whatever its storage layers raise: of no interest where a failure is on its way already.
+        ignored = () if kind is None else (Exception,)
+        with contextlib.suppress(*ignored):
             self._manager.close()  # waits for the save under way
-        except Exception:  # Orbax raises whatever its storage layers raise
-            if kind is None:  # else a failure is on its way already
-                raise
 
     def _write_manifest(self) -> None:
         """Lists the files of a checkpoint; called by the first process when all have written.
@@ -126,12 +125,9 @@ def _set_damaged_aside(folder: Path) -> None:
         place = folder / f"unreadable-{step}"
         shutil.rmtree(place, ignore_errors=True)
         os.replace(folder / str(step), place)
+        problem = f"checkpoint {step} cannot be read ({reason}) and is now {place}"
         again = f": steps {good[-1] + 1} to {step} are done again" if step > good[-1] else ", which is whole"
-        warnings.warn(
-            f"checkpoint {step} cannot be read ({reason}); continuing from checkpoint {good[-1]}{again}. What is left "
-            f"of it is in {place}",
-            stacklevel=2,
-        )
+        warnings.warn(f"{problem}; continuing from checkpoint {good[-1]}{again}", stacklevel=2)
 
 
 # --- the folder ---------------------------------------------------------------------------------
@@ -151,27 +147,18 @@ def explains_full_disk(workdir: Path) -> Iterator[None]:
         reason = next((os.strerror(code) for code in FULL if os.strerror(code) in str(error)), None)
         if reason is None:
             raise
-        file = getattr(error, "filename", None)
-        place, steps = _existing(Path(file or workdir)), saved_steps(workdir / CHECKPOINTS)
+        place, steps = getattr(error, "filename", None) or workdir, saved_steps(workdir / CHECKPOINTS)
         after = f"continues from checkpoint {steps[-1]}, which is whole" if steps else "begins anew"
-        raise StorageError(
-            f"{reason}{f' writing {file}' if file else ''} ({shutil.disk_usage(place).free / 1e6:.1f} MB free on the "
-            f"file system of {place}): the run stopped; once there is space, the same command {after}"
-        ) from error
+        said = f"{reason}, writing {place}: the run stopped; once there is space, the same command {after}"
+        raise StorageError(said) from error
 
 
-def _existing(path: Path) -> Path:
-    """``path``, or the nearest folder above it that exists."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-
-
-def check_folder(workdir: Path) -> None:
-    """Raises a ConfigError where ``workdir`` is no folder or cannot be written; makes nothing."""
-    place = _existing(workdir)
-    if not place.is_dir():
-        raise ConfigError(f"--workdir={workdir}: {place} is a file, not a folder; give another one")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"--workdir={workdir}: {place} cannot be written; give another or change its permissions")
+def make_folder(workdir: Path) -> None:
+    """Makes the folder of a run; raises a ConfigError where it cannot be one."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir} cannot be a folder: {error}") from None
 
 
 def write_config(config: ConfigDict, workdir: Path, data_sha256: str) -> None:

@@ -15,18 +15,14 @@ from hfsgm_jax import data, devices, processes
 from hfsgm_jax.errors import UserError
 from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, best_checkpoint
 from hfsgm_jax.training import step as step_lib
-from hfsgm_jax.training.checkpoint import Checkpoints, check_folder, explains_full_disk, restore_latest, write_config
+from hfsgm_jax.training.checkpoint import Checkpoints, explains_full_disk, make_folder, restore_latest, write_config
 from hfsgm_jax.training.ending import Ending
 from hfsgm_jax.training.log import Clock, Log, Meter
 from hfsgm_jax.training.setup import Setup, setup, with_own
 from hfsgm_jax.training.state import TrainState
 
 PICTURE_KEY = 2**31 - 2  # folded into the root key; steps take the numbers below
-ENDS = {
-    "steps": "all steps done",
-    "minutes": "time budget spent",
-    "signal": "stopped by SIGTERM; run the same command to continue",
-}
+ENDS = dict(steps="all steps done", minutes="time budget spent", signal="stopped by SIGTERM; run again to continue")
 
 
 class NonFiniteError(RuntimeError):
@@ -70,9 +66,9 @@ def train(
     """
     workdir = Path(workdir)
     with processes.together(UserError, NonFiniteError), explains_full_disk(workdir):
-        check_folder(workdir)
         config_lib.check_same_run(workdir, with_own(config, dataset, model))
         s = setup(config, dataset, model)
+        make_folder(workdir)
         write_config(s.config, workdir, str(s.dataset.info.get("sha256")))
         return _run(s, workdir)
 
@@ -142,11 +138,9 @@ def _check_finite(state: TrainState) -> None:
     in_a_row = int(state.skipped_in_a_row)
     if in_a_row >= step_lib.MAX_SKIPPED:
         # The state froze when the count was reached; steps since then did nothing.
-        raise NonFiniteError(
-            f"loss or gradient were not finite for {in_a_row} steps in a row, from step {int(state.step) - in_a_row} "
-            "on; the run stopped and nothing of it is saved. A lower optimizer.learning_rate, optimizer.warmup or a "
-            "smaller optimizer.clip_at may help; running again continues from the last checkpoint"
-        )
+        problem = f"not finite for {in_a_row} steps in a row, from step {int(state.step) - in_a_row} on"
+        advice = "running again continues from the last checkpoint; a lower optimizer.learning_rate may help"
+        raise NonFiniteError(f"loss or gradient were {problem}; {advice}")
 
 
 def _draw(s: Setup, state: TrainState, folder: Path) -> None:

@@ -48,7 +48,7 @@ class Optimizer(NamedTuple):
 
 
 def make_optimizer(config: ConfigDict, total_steps: int) -> Optimizer:
-    """The optimizer of ``config.optimizer``; ``total_steps`` is the default length of a cosine."""
+    """The optimizer of ``config.optimizer``; ``total_steps`` is the length of a cosine."""
     clips = {"norm": optax.clip_by_global_norm, "value": optax.clip, "none": lambda _: optax.identity()}
     clip = clips[config.clip](config.clip_at)
     decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
@@ -66,9 +66,5 @@ def _schedule(config: ConfigDict, total_steps: int) -> Callable[[jax.Array], jax
     peak, warmup = config.learning_rate, config.warmup
     base = optax.constant_schedule(peak)
     if config.schedule == "cosine":
-        length = max((config.decay_steps or total_steps) - warmup, 1)
-        base = optax.cosine_decay_schedule(peak, length, alpha=config.decay_factor)
-    elif config.schedule == "step":
-        base = optax.exponential_decay(peak, config.decay_steps, config.decay_factor, staircase=True)
-
+        base = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1), alpha=config.decay_factor)
     return lambda step: base(jnp.maximum(step - warmup, 0)) * jnp.minimum(1.0, (step + 1) / max(warmup, 1))

@@ -21,8 +21,7 @@ from hfsgm_jax.run_folder import model_section
 from hfsgm_jax.trace import Sets
 from hfsgm_jax.training.optimizer import make_optimizer
 from hfsgm_jax.training.state import TrainState, init_state
-from hfsgm_jax.training.step import BATCH_KEY, Batch, Metrics, make_step
-from hfsgm_jax.training.validation import make_validation
+from hfsgm_jax.training.step import BATCH_KEY, Batch, Metrics, make_step, make_validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,6 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
     init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
-    devices.check_memory(abstract_state)
 
     measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
     # Parameters of an objective's own are those of training classes.
@@ -146,10 +144,7 @@ def _check_together(config: ConfigDict, model: Any, shape: tuple[int, ...], mesh
         raise ConfigError(f"the model is of images {tuple(model.image_shape)}, and the data are {shape}")
     devices.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
     if config.optimizer.ema and "batch_stats" in abstract_variables(model):
-        raise ConfigError(
-            f"optimizer.ema averages parameters, and model.name={config.model.name!r} has batch normalisation, "
-            "whose statistics belong to the parameters of the last step: set optimizer.ema=0"
-        )
+        raise ConfigError(f"model.name={config.model.name!r} has batch normalisation: set optimizer.ema=0")
 
 
 def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[Any, Any, Sets, Sets | None]:
@@ -157,19 +152,16 @@ def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[
     train_data = data.load_dataset(config.data, "train", dataset=dataset)
     spec = data.SetSpec.from_config(config.data, config_lib.num_targets(config), replace, train_data.binary)
     if LIKELIHOODS[model.likelihood].levels == 2 and config.data.binarize == "none" and not train_data.binary:
-        raise ConfigError(
-            f"model.likelihood={model.likelihood!r} is of binary pixels, and the images of {config.data.source!r} "
-            "are grey: use data.binarize='dynamic', or model.likelihood='discretized_logistics'"
-        )
+        raise ConfigError(f"model.likelihood={model.likelihood!r} is of binary pixels: use data.binarize='dynamic'")
     smallest = train_data.size.min()
     if config.objective.targets and spec.targets > smallest:
         raise ConfigError(f"objective.targets={spec.targets}: the smallest class in training has {smallest} images")
     val_data = data.load_dataset(config.data, "val", dataset=dataset)
     num, seed = config.eval.val_sets, config.eval.seed
     fixed = data.fixed_sets(val_data, config.data.set_size, num, seed, config.data.binarize)
-    if not (spec.targets or spec.group_size):
-        return spec, train_data, fixed, None
-    return spec, train_data, fixed, data.drawn_sets(val_data, dataclasses.replace(spec, rows=num), seed)
+    apart = spec.targets or spec.group_size
+    drawn = data.drawn_sets(val_data, dataclasses.replace(spec, rows=num), seed) if apart else None
+    return spec, train_data, fixed, drawn
 
 
 def _resolved(config: ConfigDict, spec: Any, dataset: Any) -> ConfigDict:

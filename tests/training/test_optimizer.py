@@ -20,7 +20,6 @@ def optimizer_of(**changes):
     [
         (dict(warmup=4), [0, 1, 3, 50], [0.25, 0.5, 1, 1]),
         (dict(schedule="cosine", decay_factor=0.1), [0, 50, 100, 1000], [1, 0.55, 0.1, 0.1]),
-        (dict(schedule="step", decay_steps=10), [0, 9, 10, 25], [1, 1, 0.5, 0.25]),
     ],
 )
 def test_schedules(changes, steps, rates):

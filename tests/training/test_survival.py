@@ -69,7 +69,9 @@ def truncate(path):
 def test_a_damaged_latest_checkpoint_falls_back_to_the_same_bits(finished, copied, item, harm, reason):
     place = copied / "checkpoints" / "20" / item
     harm(place if place.is_file() else largest_file(place))
-    expected = rf"checkpoint 20 cannot be read \(.*{reason}.*\); continuing from checkpoint 10: steps 11 to 20 are done"
+    expected = (
+        rf"checkpoint 20 cannot be read \(.*{reason}.*\).*; continuing from checkpoint 10: steps 11 to 20 are done"
+    )
     with pytest.warns(UserWarning, match=expected):
         again = train_again(copied)
     assert_same(finished, again, copied)
@@ -165,7 +167,7 @@ def test_killed_while_saving_resumes_to_the_same_bits(finished, tmp_path):
 def test_a_disk_that_is_full_for_a_checkpoint_leaves_the_one_before(finished, tmp_path):
     result = run_program(FULL, tmp_path)
     assert result.returncode == 1, result.stderr
-    assert "File too large (" in result.stdout and "MB free on the file system of" in result.stdout
+    assert "File too large, writing " in result.stdout
     assert "continues from checkpoint 10, which is whole" in result.stdout
     assert "Traceback" not in result.stderr
     assert_same(finished, train_again(tmp_path), tmp_path)
@@ -179,7 +181,7 @@ def test_a_disk_that_is_full_for_metrics_is_told(finished, tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(log._Events, "write", full)
-        with pytest.raises(StorageError, match="No space left on device writing .*/tb/events .*from checkpoint 10, wh"):
+        with pytest.raises(StorageError, match="No space left on device, writing .*/tb/events: .*checkpoint 10, wh"):
             train_again(tmp_path)
     assert_same(finished, train_again(tmp_path), tmp_path)
 

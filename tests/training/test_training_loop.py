@@ -204,7 +204,7 @@ def test_pictures_are_drawn(tmp_path, monkeypatch):
 
 
 def test_rows_that_do_not_divide_are_refused():
-    with pytest.raises(ConfigError, match=r"data.sets_per_batch \(9\).*1 x 2 = 2"):
+    with pytest.raises(ConfigError, match=r"data.sets_per_batch \(9\).*1 x 2"):
         devices.check_rows(devices.make_mesh(1), 9, 2)
     with pytest.raises(ConfigError, match="train.devices is 1000"):
         devices.make_mesh(1000)
@@ -213,7 +213,7 @@ def test_rows_that_do_not_divide_are_refused():
 @pytest.mark.parametrize("place", ["file", "file/run"])
 def test_a_workdir_that_is_a_file_is_refused(place, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=f"--workdir={tmp_path}/{place}: {tmp_path}/file is a file, not a folder"):
+    with pytest.raises(ConfigError, match=f"--workdir={tmp_path}/{place} cannot be a folder: "):
         train_tiny(tiny_config(), tmp_path / place)
 
 
