@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from hfsgm_jax.errors import NotApplicable
@@ -83,33 +82,22 @@ def summary(weights: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def draw(sets: Sets, layers: dict[str, np.ndarray]) -> Figure:
-    """Sets with the weights of their images beneath, a line per layer, on one colour scale; per head, and their mean.
+    """Sets with the weights of their images beneath, a line per layer and head, on one scale of colours.
 
     Args:
       sets: the first are shown.
       layers: name -> ``[sets, N, heads]``, top first.
     """
-    rows, slots, depth = min(SHOWN, sets.num_rows), sets.num_slots, len(layers)
-    maps = np.stack([np.concatenate([w[:rows], w[:rows].mean(-1, keepdims=True)], -1) for w in layers.values()])
-    columns = maps.shape[-1]
-    cell = max(0.2, min(0.55, 14 / (columns * slots)))  # inches
-    size = columns * (slots * cell + 0.9) + 1.0, rows * (cell + 0.22 * depth + 0.55) + 0.5
-    page = Figure(figsize=size, layout="constrained")
-    page.suptitle("Attention of each layer and head over the set's images")
-    grid = page.subplots(2 * rows, columns, squeeze=False, height_ratios=[cell, 0.22 * depth] * rows)
-    uniform = 1 / sets.observed.sum(1).max()
-    norm = TwoSlopeNorm(uniform, 0.0, max(maps.max(), 2 * uniform))
-    for b, h in np.ndindex(rows, columns):
-        strip, heat = grid[2 * b, h], grid[2 * b + 1, h]
-        images = np.where(sets.observed[b, :, None, None, None], sets.images[b], 0)
+    count, lines = min(SHOWN, sets.num_rows), sum(weights.shape[-1] for weights in layers.values())
+    names = [name if head == 0 else "" for name, weights in layers.items() for head in range(weights.shape[-1])]
+    page = Figure(figsize=(0.5 * sets.num_slots * count + 2, 0.2 * lines + 1.5), layout="constrained")
+    page.suptitle("Attention of each layer, a line per head, over the images of a set")
+    strips, heats = page.subplots(2, count, squeeze=False, height_ratios=[0.5, 0.2 * lines])
+    maps = np.concatenate([weights[:count] for weights in layers.values()], -1)
+    for images, weights, strip, heat in zip(sets.images, maps, strips, heats):
         strip.imshow(np.concatenate(images, 1), cmap="gray_r", vmin=0, vmax=1, aspect="auto")  # side by side
-        strip.set_title(f"set {b + 1}, " + (f"head {h + 1}" if h + 1 < columns else "mean of the heads"), fontsize=9)
+        colors = heat.imshow(weights.T, vmin=0, vmax=maps.max(), aspect="auto")
+        heat.set(xticks=[], yticks=range(lines), yticklabels=names)
         strip.set_axis_off()
-        weights = np.where(sets.observed[b], maps[:, b, :, h], np.nan)
-        colors = heat.imshow(weights, cmap="RdBu_r", norm=norm, aspect="auto")
-        heat.set_xticks([])
-        heat.set_yticks(range(depth), [""] * depth if h else layers, fontsize=8)
-    bar = page.colorbar(colors, ax=grid, shrink=0.6, pad=0.02)
-    bar.set_ticks([0, uniform, norm.vmax], labels=["0", f"{uniform:.2g}\nuniform\n(1/N)", f"{norm.vmax:.2g}"])
-    bar.ax.set_title("weight", fontsize=10)
+    page.colorbar(colors, ax=heats, label="weight")
     return page

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 from hfsgm_jax import data, devices, processes, sampling
 from hfsgm_jax.config import FREE_KEYS, KEYS, nearest_key
 from hfsgm_jax.data import Dataset
-from hfsgm_jax.errors import ConfigError, NotApplicable, UserError
+from hfsgm_jax.errors import ConfigError, NotApplicable, UserError, hint
 from hfsgm_jax.run_folder import open_run
 from hfsgm_jax.trace import SET, Sets
 
@@ -67,9 +67,8 @@ class Evaluation:
           ConfigError, CheckpointError: no such run, key, value or checkpoint.
         """
         for name in overrides.keys() - OVERRIDES.keys():
-            near = None if name in KEYS else nearest_key(name, OVERRIDES)
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise ConfigError(f"{name} is not of an evaluation, which takes eval.KEY, data.data_dir, data.path{hint}")
+            near = hint(None if name in KEYS else nearest_key(name, OVERRIDES))
+            raise ConfigError(f"{name} is not of an evaluation, which takes eval.KEY, data.data_dir, data.path{near}")
         devices.use_cpu_cores()
         return cls(Path(workdir), *open_run(workdir, overrides=overrides, model=model), dataset)
 
@@ -116,11 +115,9 @@ class Evaluation:
         key, which, bound = ("set_sizes", "smallest", np.min) if sizes else ("set_size", "largest", np.max)
         size, limit, info = math.lcm(*sizes or [self.set_size]), bound(dataset.size), dataset.info
         if size > limit:
-            same = " (all sizes have the same images, so that they divide those of a class)" if sizes else ""
-            raise ConfigError(
-                f"eval.{key} asks for sets of {size} images, but the {which} class of {info['source']} "
-                f"({info['split']}) has {limit} images; use --eval.{key} of {limit} or less{same}"
-            )
+            have = f"the {which} class of {info['source']} ({info['split']}) has {limit} images"
+            same = " (all sizes are of the same images, and divide their number)" if sizes else ""
+            raise ConfigError(f"eval.{key} asks for sets of {size} images, but {have}{same}")
 
     # --- data ---------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Few-shot classification by likelihoods: accuracies of every classifier, and pictures of their mistakes."""
+"""Few-shot classification by likelihoods: accuracies of every classifier, and a picture of their mistakes."""
 
 import functools
 from collections.abc import Mapping
@@ -6,10 +6,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from hfsgm_jax import classification
 from hfsgm_jax.evaluation import pictures, plots
@@ -20,7 +18,6 @@ from hfsgm_jax.trace import Sets
 
 MNIST_WAYS, MNIST_SHOTS = 10, 5  # SCHA-VAE, Table 4
 CONFIDENCE = 0.95
-LARGEST_MATRIX, PRINTED_MATRIX = 30, 12  # classes: of a confusion matrix, and of one with numbers in it
 MISTAKES, SHOWN = 8, 3  # mistakes that are shown, and support images beside each
 
 Scores = Mapping[str, np.ndarray]  # classifier -> [E, Q, Y]
@@ -55,7 +52,8 @@ def classify(run: Evaluation) -> Records:
 
 def _accuracies(run: Evaluation, episodes: Episodes) -> Records:
     scores = functools.cache(lambda: _scores(run, episodes))
-    drawn = functools.cache(lambda: _draw(run, episodes, scores()))
+    file = f"classify_{episodes.name}_mistakes"
+    drawn = functools.cache(lambda: [plots.write(run, file, _mistakes(episodes, scores()))])
     right = lambda name: scores()[name].argmax(-1) == episodes.label
     measure = lambda name: accuracy(right(name), 1 / episodes.conditions["ways"]) | {"pictures": drawn()}
     conditions = run.data_conditions(episodes.dataset) | episodes.conditions
@@ -98,42 +96,8 @@ def method_conditions(run: Evaluation, name: str) -> dict[str, Any]:
     return {"class_samples_c": run.options.class_samples_c} | likelihood | sees
 
 
-# --- pictures ---------------------------------------------------------------------------------
-
-
-def _draw(run: Evaluation, episodes: Episodes, scores: Scores) -> list[str]:
-    """The pictures of one setting.
-
-    The mistakes each classifier was surest of, beside what it took them for; the first episode; and a confusion matrix
-    per classifier, of the classes where they are few, else of their groups (alphabets).
-    """
-    pages, dataset = {"mistakes": _mistakes(episodes, scores), "episode": _episode(episodes, scores)}, episodes.dataset
-    kind, (names, of_class) = "groups", np.unique(dataset.group, return_inverse=True)
-    if dataset.num_classes <= LARGEST_MATRIX:
-        kind, of_class = "confusion", np.arange(dataset.num_classes)
-        names = dataset.info.get("class_names") or dataset.label
-    if episodes.index is not None and len(names) > 1:
-        pages[kind] = _confusion(episodes, scores, names, of_class)
-    return [plots.write(run, f"classify_{episodes.name}_{kind}", page) for kind, page in pages.items()]
-
-
-def _confusion(episodes: Episodes, scores: Scores, names: np.ndarray, of_class: np.ndarray) -> Figure:
-    """Of the queries of each of ``names``, the shares that were taken for each; ``of_class``: name of a class."""
-    named = lambda way: of_class[np.take_along_axis(episodes.index, way, 1)].ravel()
-    page, axes = plots.figure(len(scores), width=3.4, height=3.9)
-    style = dict(labels=range(len(names)), display_labels=names, normalize="true", cmap="Blues", values_format=".1f")
-    style |= dict(include_values=len(names) <= PRINTED_MATRIX, colorbar=False, xticks_rotation="vertical")
-    for axis, (name, score) in zip(axes, scores.items()):
-        way = score.argmax(-1)
-        ConfusionMatrixDisplay.from_predictions(named(episodes.label), named(way), ax=axis, **style)
-        right = (way == episodes.label).mean()
-        axis.set(title=f"{name}: {right:.1%} right", xlabel="taken for", ylabel="query's class")
-        axis.grid(False)
-    return page
-
-
 def _mistakes(episodes: Episodes, scores: Scores) -> Image.Image:
-    """For each classifier: query, its own class (green), and the class it was most surely taken for (red)."""
+    """For each classifier its surest mistakes: query, its own class, and the class it was taken for."""
     blocks, titles, support = [], [], episodes.support[:, :, :SHOWN]
     for name, score in scores.items():
         way = score.argmax(-1)
@@ -145,14 +109,4 @@ def _mistakes(episodes: Episodes, scores: Scores) -> Image.Image:
         for images in (episodes.query[e, q][:, None], support[e, episodes.label[e, q]], support[e, way[e, q]]):
             blocks.append(np.pad(images, empty, constant_values=np.nan))
         titles += [name, "is", "taken for"]
-    return pictures.grid(blocks, titles, [None, True, False] * len(scores))
-
-
-def _episode(episodes: Episodes, scores: Scores) -> Image.Image:
-    """The first episode, a class per row: its support, its first query, and the classes that classifiers name it."""
-    support, ways = episodes.support[0], np.arange(len(episodes.support[0]))
-    first = (episodes.label[0] == ways[:, None]).argmax(1)
-    named = [score[0, first].argmax(-1) for score in scores.values()]
-    blocks = [support, episodes.query[0, first][:, None], *(support[way, :1] for way in named)]
-    frames = [None, None, *((way == ways)[:, None] for way in named)]
-    return pictures.grid(blocks, ["class", "query", *scores], frames)
+    return pictures.grid(blocks, titles)

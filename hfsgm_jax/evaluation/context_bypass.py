@@ -19,24 +19,21 @@ from hfsgm_jax.trace import SET, Sets, Skip
 
 OWN, FROM_PRIOR, SKIPPED = range(3)  # sources of a latent's value
 WAYS = {"prior": "from its prior (a bound)", "skip": "skipped (not a bound)"}
-LINEAR_BELOW = 3.0  # relative NELBO that a linear axis still shows well
 Layers = tuple[int, ...]  # positions in the traversal, 0 at the top, in order
 
 
 def curves_of(resolutions: list[int | None]) -> dict[str, list[Layers]]:
     """The layers that are bypassed at each point of each curve, by the resolutions of the set latents, top first.
 
-    The k lowest layers, k = 0 ... L: the context depth shrinks from below, as in figure 7 left; the k layers at the
-    top. Where there are several resolutions, the k highest of them, so that the coarse context is left, as in figure 7
-    middle; one resolution each.
+    The k lowest layers, k = 0 ... L: the context depth shrinks from below, as in figure 7 left. Where there are several
+    resolutions, the k highest of them, so that the coarse context is left, as in figure 7 middle.
     """
-    layers, sides = tuple(range(len(resolutions))), list(dict.fromkeys(resolutions))
-    of = lambda chosen: tuple(i for i in layers if resolutions[i] in chosen)
-    lowest, top = [layers[k:] for k in layers[::-1]], [layers[: k + 1] for k in layers]
-    curves = {"lowest layers": [(), *lowest], "top layers": [(), *top]}
-    highest = [of(sides[k:]) for k in range(len(sides), -1, -1)]
-    several = {"highest resolutions": highest, "one resolution": [of([side]) for side in sides]}
-    return curves | (several if len(sides) > 1 else {})
+    layers, sides = range(len(resolutions)), list(dict.fromkeys(resolutions))
+    curves = {"lowest layers": [tuple(layers[k:]) for k in range(len(layers), -1, -1)]}
+    if len(sides) > 1:
+        highest = [sides[k:] for k in range(len(sides), -1, -1)]
+        curves["highest resolutions"] = [tuple(i for i in layers if resolutions[i] in off) for off in highest]
+    return curves
 
 
 def bypassed_terms(
@@ -119,17 +116,11 @@ def draw(results: dict[tuple[str, Layers], Result], curves: dict[str, list[Layer
     full = results["none", ()]["value"]
     of = lambda way, off: results[(way, off) if off else ("none", ())]
     for axis, (title, curve) in zip(axes, curves.items()):
-        for (way, label), color, style in zip(WAYS.items(), plots.COLORS, ("o-", "s:")):
+        for (way, label), style in zip(WAYS.items(), ("o-", "s:")):
             values = [of(way, off)["value"] / full for off in curve]
-            # The standard error of the difference from the full model.
-            errors = [(of(way, off)["parts"].get("increase_error") or 0.0) / full for off in curve]
-            axis.errorbar(range(len(curve)), values, errors, fmt=style, color=color, label=label, capsize=2)
-        axis.axhline(1, color="0.5", linewidth=1)
+            errors = [(of(way, off)["parts"].get("increase_error") or 0.0) / full for off in curve]  # of the difference
+            axis.errorbar(range(len(curve)), values, errors, fmt=style, label=label, capsize=2)
         axis.set_xticks(range(len(curve)), [of("prior", off)["bypassed"] for off in curve], rotation=60, fontsize=8)
-        axis.set(title=title, xlabel="layers removed")
-    if max(result["value"] for result in results.values()) > LINEAR_BELOW * full:
-        axes[0].set_yscale("log")
-    axes[0].set_ylabel("NELBO / that of the full model")
+        axis.set(title=title, xlabel="layers removed", ylabel=f"NELBO / {full:.1f}, that of the full model")
     axes[0].legend(fontsize=8)
-    page.suptitle(f"full model: {full:.1f} nats per image", fontsize=10)
     return page

@@ -60,19 +60,15 @@ def draw_episodes(
     """
     each, large = shots + queries, np.flatnonzero(dataset.size >= shots + queries)
     if len(large) < 2:
-        raise DataError(
-            f"{shots} shots and {queries} queries need classes of {each} images, and {dataset.info['source']} "
-            f"({dataset.info['split']}) has {len(large)} of {dataset.num_classes} classes as large; the two largest "
-            f"have {np.sort(dataset.size)[-2:].tolist()} images: lower eval.shots or eval.queries"
-        )
+        problem = f"{shots} shots and {queries} queries need classes of {each} images"
+        raise DataError(f"{problem}, and {len(large)} of {dataset.num_classes} are as large: lower eval.shots")
     pools = [large]
     if within:
         pools = [p for p in (large[dataset.group[large] == g] for g in np.unique(dataset.group)) if len(p) >= ways]
     if not pools:
         raise DataError(f"no group of {dataset.info['source']} has {ways} classes of {each} images: lower eval.ways")
     whole = "within alphabet" if within else f"whole {dataset.info['split']} set"
-    conditions = dict(classes=whole, ways=min(ways, len(large)), shots=shots)
-    conditions |= dict(queries=queries, episodes=num)
+    conditions = dict(classes=whole, ways=min(ways, len(large)), shots=shots, queries=queries, episodes=num)
     conditions |= {"ways_asked": ways} if ways > len(large) else {}
     conditions |= {"classes_large_enough": len(large)} if len(large) < dataset.num_classes else {}
     index, members = [], []

@@ -19,7 +19,6 @@ from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, expand_mask
 
 ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean (Burda et al., 2016, section 5.2)
-ACTIVE_KL = 0.01  # nats
 Statistics = Callable[[], dict[str, dict[str, np.ndarray]]]
 
 
@@ -35,8 +34,7 @@ def layer_statistics(apply: Apply, encode: Encode, row: Sets, key: jax.Array) ->
 
     Returns:
       label + ``/kl``: the sum over the set's images (one value for a shared latent), nats;
-      ``/unit_kl``, ``/mean``, ``/square``: the same sum for every unit ``[*event]`` of its KL, its
-      posterior mean and the square of that.
+      ``/mean``, ``/square``: the same sum for every unit ``[*event]`` of its posterior mean and the square of that.
     """
     sets = as_batch(row)
     features = encode(sets)
@@ -49,8 +47,7 @@ def layer_statistics(apply: Apply, encode: Encode, row: Sets, key: jax.Array) ->
 
     out = {}
     for label, (unit_kl, mean, square) in jax.lax.map(statistics, jnp.array([1.0, 0.0])).items():
-        out |= {f"{label}/kl": unit_kl[0].sum(), f"{label}/unit_kl": unit_kl[0]}
-        out |= {f"{label}/mean": mean[1], f"{label}/square": square[1]}
+        out |= {f"{label}/kl": unit_kl[0].sum(), f"{label}/mean": mean[1], f"{label}/square": square[1]}
     return out
 
 
@@ -81,16 +78,14 @@ def kl_layers(run: Evaluation) -> Records:
 
     A shared latent's KL is divided by the images of its set (``parts.per_set`` is not). ``parts`` also
     holds the layer's share and the cumulative share, from the top, of its plate's KL, and the active
-    units (channels times positions) by two counts: ``active_units``, whose posterior mean varies over
-    sets or images by more than `ACTIVE_VARIANCE`, and ``active_units_kl``, whose mean KL is above
-    `ACTIVE_KL` nats (per set for c, per image for z). The first also counts a unit that says nothing
-    and whose mean follows the layers above it; the second does not. Then ``kl_c``, the KL of all latents c in nats
-    per set, on ``eval.split`` (the sum of its layers) and on training classes (VHE, Table 1), where they are at hand
-    and have sets of that size.
+    units (channels times positions): those whose posterior mean varies over sets or images by more than
+    `ACTIVE_VARIANCE`. That also counts a unit that says nothing and whose mean follows the layers above it. Then
+    ``kl_c``, the KL of all latents c in nats per set, on ``eval.split`` (the sum of its layers) and on training
+    classes (VHE, Table 1), where they are at hand and have sets of that size.
     """
     data = run.data_conditions(run.load(), run.sets)
     statistics = functools.cache(lambda: _statistics(run, run.sets))
-    active = {"active_above": ACTIVE_VARIANCE, "active_kl_above": ACTIVE_KL}
+    active = {"active_above": ACTIVE_VARIANCE}
     results = []
     for node in run.model.nodes:
         layer = {"plate": node.plate, "layer": node.layer, "resolution": resolution(node), "estimator": "elbo"}
@@ -111,7 +106,6 @@ def _measure_layer(run: Evaluation, node: Any, statistics: Statistics) -> dict[s
     variance = sums["square"] / count - (sums["mean"] / count) ** 2
     parts = dict(share=float(shares[at]), cumulative_share=float(shares[: at + 1].sum()))
     parts |= dict(units=math.prod(node.event_shape), active_units=int((variance > ACTIVE_VARIANCE).sum()))
-    parts["active_units_kl"] = int((sums["unit_kl"] / count > ACTIVE_KL).sum())
     per_set = {} if node.plate == IMAGE else {"per_set": float(sums["kl"].mean())}
     return measured(sums["kl"], images, run.sets.ids[SET], parts=parts | per_set)
 
@@ -144,22 +138,17 @@ def resolution(node: Any) -> int | None:
 
 def draw(results: Sequence[Result]) -> Figure:
     """KL per layer of c and of z, top first, cumulative KL, and active units."""
-    page, axes = plots.figure(2, rows=2, width=6.0)
+    page, (bars, (cumulative, active)) = plots.figure(2, rows=2, width=6.0)
     groups = {"c": [r for r in results if r["plate"] != IMAGE], "z": [r for r in results if r["plate"] == IMAGE]}
-    for (letter, found), axis, color in zip(groups.items(), axes[0], plots.COLORS):
+    for (letter, found), axis, color in zip(groups.items(), bars, plots.COLORS):
         x, parts = range(len(found)), [result["parts"] for result in found]
         errors = [result["standard_error"] or 0.0 for result in found]
         axis.bar(x, [result["value"] for result in found], yerr=errors, color=color, error_kw=dict(capsize=2))
         axis.set(title=f"latents {letter} of {'a set' if letter == 'c' else 'an image'}", ylabel="KL, nats per image")
-        sides = [None, *(result["resolution"] for result in found)]
-        new = [f"\n{side}×{side}" if side not in (None, last) else "" for last, side in zip(sides, sides[1:])]
-        axis.set_xticks(x, [result["name"] + side for result, side in zip(found, new)], fontsize=8)
-        curves = (0, "cumulative_share", letter), (1, "active_units", f"{letter}, mean varies")
-        for which, key, label in (*curves, (1, "active_units_kl", f"{letter}, KL > {ACTIVE_KL} nats")):
-            share = [100 * part[key] / (part["units"] if which else 1) for part in parts]
-            axes[1, which].plot(x, share, "s:" if key == "active_units_kl" else "o-", color=color, label=label)
-    for axis, title in zip(axes[1], ("cumulative KL from the top, % of all of c or z", "active units, %")):
-        axis.set(title=title, xlabel="layers above", ylim=(0, 115))
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(fontsize=8)
+        axis.set_xticks(x, [f"{r['name']}\n{r['resolution'] or ''}" for r in found], fontsize=8)
+        cumulative.plot(x, [100 * part["cumulative_share"] for part in parts], "o-", color=color, label=letter)
+        active.plot(x, [100 * part["active_units"] / part["units"] for part in parts], "o-", color=color, label=letter)
+    cumulative.set(title="cumulative KL from the top, % of all of c or z", xlabel="layers above", ylim=(0, 115))
+    active.set(title="active units, %", xlabel="layers above", ylim=(0, 115))
+    cumulative.legend()
     return page

@@ -17,37 +17,29 @@ from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
 from hfsgm_jax.evaluation.records import Record, Records, measured
 from hfsgm_jax.evaluation.tables import describe
 from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
+from hfsgm_jax.trace import SET, Plan, Sets
 
 PARTS = ("log_px", "kl_z", "kl_c")
-POSTERIOR = Plan()
 NELBO = {"estimator": "elbo", "importance_samples": 1}  # conditions of a NELBO
 
 
 def set_nelbo(
-    apply: Apply,
-    encode: Encode,
-    row: Sets,
-    key: jax.Array,
-    features: Any = None,
-    given: Any = None,
-    plan: Plan = POSTERIOR,
+    apply: Apply, encode: Encode, row: Sets, key: jax.Array, features: Any = None, given: Any = None
 ) -> Arrays:
     """The NELBO of one whole set from one sample, in nats: divide by its size for "per image".
 
     Args:
       apply, encode, row, key: see `Evaluation.each`; by default the set's images are context and target.
       features: result of ``encode``, if it has run.
-      given, plan: sources of the latents, where they are others than their posteriors.
+      given: values of latents, or `Skip`.
 
     Returns:
-      Float32 scalars ``nelbo`` and its parts ``log_px``, ``kl_z``, ``kl_c``; the KL of every shared latent, by label.
+      Float32 scalars: ``nelbo`` and its parts ``log_px``, ``kl_z``, ``kl_c``.
     """
     sets = as_batch(row)
     features = encode(sets) if features is None else features
-    trace = apply(sets, plan, key, given=given, features=features)
-    terms, shared = objectives.terms(trace, sets), [x.label for x in trace.latents if x.plate != IMAGE]
-    return jax.tree.map(lambda x: x[0], terms.of_sets() | dict(zip(shared, terms.kl_c, strict=True)))
+    trace = apply(sets, Plan(), key, given=given, features=features)
+    return {name: x[0] for name, x in objectives.terms(trace, sets).of_sets().items()}
 
 
 def set_likelihood(

@@ -24,7 +24,6 @@ ROWS = 8  # of a picture
 TRAINING = "reconstruction", "conditional", "refined", "unconditional"  # kinds in the grids of a training run
 ITERATIONS = 10  # of their refinement
 PAGE, GUTTER, TEXT = 255, 225, 70  # grey levels
-RIGHT, WRONG = (34, 136, 85), (204, 85, 68)  # colours of frames
 Page = Figure | Image.Image | list[Image.Image]  # a list: of a film
 MARGIN = 8  # pixels around the page, and between blocks
 HEADER = 16  # pixels of a line of text
@@ -78,21 +77,16 @@ def as_bytes(samples: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     return {name: jnp.round(255 * jnp.clip(x[0], 0, 1)).astype(jnp.uint8) for name, x in samples.items()}
 
 
-def grid(
-    blocks: Sequence[np.ndarray], titles: Sequence[str] = (), frames: Sequence[Any] = (), scale: int = 2
-) -> Image.Image:
+def grid(blocks: Sequence[np.ndarray], titles: Sequence[str] = (), scale: int = 2) -> Image.Image:
     """Blocks of images side by side, a set per row.
 
     Args:
       blocks: each ``[rows, columns, H, W, C]`` in [0, 1] with the same number of rows; one channel is shown as dark
         ink (1) on white (0), three as they are. An image of NaN leaves its cell empty.
       titles: one per block, written above it.
-      frames: one per block: True (green) or False (red), ``[rows, columns]`` of these, or None for no frames.
       scale: pixels per pixel.
     """
-    titles, frames = titles or [""] * len(blocks), frames or [None] * len(blocks)
-    edge = scale if any(frame is not None for frame in frames) else 0
-    tiles = [_tile(block, frame, edge, scale) for block, frame in zip(blocks, frames, strict=True)]
+    titles, tiles = titles or [""] * len(blocks), [_tile(block, scale) for block in blocks]
     font, header = ImageFont.load_default(size=12), HEADER if any(titles) else 0
     widths = [max(tile.width, math.ceil(font.getlength(title))) for tile, title in zip(tiles, titles, strict=True)]
     size = sum(widths) + MARGIN * (len(tiles) + 1), tiles[0].height + header + 2 * MARGIN
@@ -105,19 +99,14 @@ def grid(
     return page
 
 
-def _tile(images: np.ndarray, frame: np.ndarray | bool | None, edge: int, scale: int) -> Image.Image:
-    """A block with gutters of ``scale`` pixels between its images, and ``edge`` pixels around each for its frame."""
+def _tile(images: np.ndarray, scale: int) -> Image.Image:
+    """A block with gutters of ``scale`` pixels between its images."""
     shades = np.asarray(1 - images if images.shape[-1] == 1 else images, np.float32)
     pixels = np.where(np.isnan(shades), PAGE, np.round(255 * np.clip(shades, 0, 1))).astype(np.uint8)
     pixels = pixels.repeat(scale, 2).repeat(scale, 3)
     rows, columns, height, width, _ = pixels.shape
-    cells = np.full((rows, columns, scale + height + 2 * edge, scale + width + 2 * edge, 3), GUTTER, np.uint8)
-    framed = cells[:, :, scale:, scale:]
-    framed[:] = PAGE
-    if frame is not None:
-        right, shown = np.broadcast_to(frame, (rows, columns)), ~np.isnan(shades).all((2, 3, 4))
-        framed[right & shown], framed[~right & shown] = RIGHT, WRONG
-    framed[:, :, edge : edge + height, edge : edge + width] = pixels
+    cells = np.full((rows, columns, scale + height, scale + width, 3), GUTTER, np.uint8)
+    cells[:, :, scale:, scale:] = pixels
     flat = cells.swapaxes(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], 3)
     return Image.fromarray(np.pad(flat, ((0, scale), (0, scale), (0, 0)), constant_values=GUTTER))
 

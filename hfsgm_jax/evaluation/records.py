@@ -83,14 +83,11 @@ def read_results(path: str | os.PathLike) -> list[Result]:
       ConfigError: it cannot be read, or holds something else.
     """
     try:
-        results = json.loads(Path(path).read_text())
-        if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
-            raise ValueError("something else")
+        return [dict(result) for result in json.loads(Path(path).read_text())]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} is no list of results ({error}); remove it, or move it away") from None
-    return results
 
 
 def write_results(path: str | os.PathLike, new: Iterable[Result]) -> None:

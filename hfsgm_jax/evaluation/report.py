@@ -85,10 +85,8 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None, model:
     tasks = dict.fromkeys([*WORDS["tasks"], *(task for run in runs for task in run.results)])
     measured = [_section(task, runs) for task in tasks if any(task in run.results for run in runs)]
     sections = [Section("Overview", table=_facts(runs)), *measured, *_training(runs)]
-    missing = {run.folder: ",".join(task for task in WORDS["tasks"] if task not in run.results) for run in runs}
-    commands = [f"python evaluate.py --workdir={folder} --tasks={tasks}" for folder, tasks in missing.items() if tasks]
     title = "Runs side by side" if len(runs) > 1 else f"{runs[0].name}: {paper.model_title(runs[0].config['model'])}"
-    values = dict(title=title, sections=sections, commands=commands, config=_config(runs))
+    values = dict(title=title, sections=sections, config=_config(runs))
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True)
     with processes.replacing(out) as partial:
         partial.write_text(templates.get_template("page.html.j2").render(values), encoding="utf-8")

@@ -57,7 +57,6 @@ def _numbers(run: Evaluation, own: "Samples") -> Records:
         for name, about in {"recognised": dict(classifier=CLASSIFIER, ways=ways), **space}.items():
             measure = functools.partial(lambda kind, name: numbers(kind)[name], kind, name)
             yield Record(name, about | conditions, measure)
-    yield own.picture("recognised_samples", lambda: own.recognised(rows[:ways], judge()))
 
 
 class Samples:
@@ -124,14 +123,3 @@ class Samples:
         title = lambda t: f"refined, iteration {t} of {last}"
         page = lambda t: pictures.grid([shown, self.drawn["film"][:ROWS, :, t]], [self._title, title(t)])
         return [page(t) for t in range(last + 1)]
-
-    def recognised(self, rows: np.ndarray, judge: Judge) -> Image.Image:
-        """Draws in green frames where they are named rightly among the classes of ``rows``, in red ones elsewhere."""
-        blocks, titles, frames = [self._shown[rows[:ROWS]]], [self._title], [None]
-        for kind in ("conditional", "refined"):
-            draws = self.drawn[f"{kind}_draws"][rows, :SHOWN]
-            right = judge.named_rightly(draws)
-            blocks.append(draws[:ROWS])
-            titles.append(f"{kind}: {right.mean():.0%} named rightly (of {len(rows)} classes)")
-            frames.append(right[:ROWS])
-        return pictures.grid(blocks, titles, frames)

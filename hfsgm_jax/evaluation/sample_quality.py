@@ -4,7 +4,7 @@ Likelihood alone does not tell (Boutin et al. 2022, "Diversity vs. Recognizabili
 class's real images beside its context, which have not been shown to the model.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -57,31 +57,28 @@ def _means(rows: Iterable[np.ndarray]) -> np.ndarray:
     return np.array([x.mean() for x in rows])
 
 
-class Recogniser:
-    """A classifier of `features`.
+def recogniser(examples: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A classifier of `features`: ``[..., F] ->`` log-probabilities up to a constant per image ``[..., classes]``.
 
     A linear discriminant: the class of the nearest mean in a metric that discounts what varies within
     classes, which all classes teach together. It takes square roots of the histograms, which name Omniglot
     better (95 % against 91 % of 20), though noise disturbs them more. All classes are equally likely beforehand.
+
+    Args:
+      examples: ``[n, F]``, more than there are classes.
+      labels: ``[n]`` integers 0 ... classes - 1, all of them.
     """
+    classes = int(labels.max()) + 1
+    priors = np.full(classes, 1 / classes)
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=priors)
+    model.fit(_unit(np.sqrt(examples)), labels)
 
-    def __init__(self, examples: np.ndarray, labels: np.ndarray):
-        """
-        Args:
-          examples: ``[n, F]``, more than there are classes.
-          labels: ``[n]`` integers 0 ... classes - 1, all of them.
-        """
-        self._classes = int(labels.max()) + 1
-        priors = np.full(self._classes, 1 / self._classes)
-        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=priors)
-        self._model = model.fit(_unit(np.sqrt(examples)), labels)
+    def scores(images):
+        found = model.decision_function(_unit(np.sqrt(images)).reshape(-1, images.shape[-1]))
+        found = np.stack([0 * found, found], -1) if classes == 2 else found  # scikit-learn gives the difference only
+        return found.reshape(*images.shape[:-1], classes)
 
-    def scores(self, images: np.ndarray) -> np.ndarray:
-        """Log-probabilities up to a constant per image: ``[..., F] -> [..., classes]``."""
-        scores = self._model.decision_function(_unit(np.sqrt(images)).reshape(-1, images.shape[-1]))
-        if self._classes == 2:  # scikit-learn gives the difference only
-            scores = np.stack([np.zeros_like(scores), scores], -1)
-        return scores.reshape(*images.shape[:-1], self._classes)
+    return scores
 
 
 def chance_of_right(scores: np.ndarray, label: np.ndarray, ways: int) -> np.ndarray:
@@ -116,7 +113,7 @@ class Judge:
         self._contexts = [x[:set_size][m[:set_size]] for x, m in zip(described, mask, strict=True)]
         others = [x[set_size:][m[set_size:]] for x, m in zip(described, mask, strict=True)]
         labels = np.repeat(np.arange(len(others)), [len(x) for x in others])
-        self._recogniser, self._ways = Recogniser(np.concatenate(others), labels), ways
+        self._scores, self._ways = recogniser(np.concatenate(others), labels), ways
         self._real = self._recognised(self._contexts)
         apart = self._to_context(others)
         self._spread, self._apart = _means(map(pdist, others)), _means(apart)
@@ -124,7 +121,7 @@ class Judge:
 
     def _recognised(self, described: Any) -> np.ndarray:
         """``[B]``, of rows of features."""
-        scores = map(self._recogniser.scores, described)
+        scores = map(self._scores, described)
         return _means(chance_of_right(x, row, self._ways) for row, x in enumerate(scores))
 
     def _to_context(self, described: Any) -> list[np.ndarray]:
@@ -150,10 +147,6 @@ class Judge:
             out["diversity"] = measured(_means(map(pdist, described)), self._spread, unit="of real images")
         copies = {"close": float(close.mean()), "close_real_images": CLOSE}
         return out | {"copying": measured(_means(apart), self._apart, unit="of real images", parts=copies)}
-
-    def named_rightly(self, draws: np.ndarray) -> np.ndarray:
-        """Whether each sample ``[ways, M, H, W, C]`` of the first ``ways`` classes is named rightly among these."""
-        return self._recogniser.scores(features(draws))[..., : len(draws)].argmax(-1) == np.arange(len(draws))[:, None]
 
 
 def judged(mask: np.ndarray, set_size: int) -> np.ndarray:

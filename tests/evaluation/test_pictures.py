@@ -30,18 +30,6 @@ def test_colours_stay_as_they_are():
     assert (page[pictures.MARGIN + 1, pictures.MARGIN + 1] == [255, 128, 0]).all()
 
 
-def test_frames_say_right_or_wrong():
-    right, nothing = np.array([[True, False]]), np.full((1, 1, 4, 4, 1), np.nan)
-    page = np.asarray(pictures.grid([np.ones((1, 2, 4, 4, 1))] * 2 + [nothing], frames=[right, None, True], scale=2))
-    inside = page[pictures.MARGIN : -pictures.MARGIN, pictures.MARGIN : -pictures.MARGIN]
-    frame, ink = inside[2:4, 2:14], inside[4:12, 4:12]
-    assert (frame == pictures.RIGHT).all() and (ink == 0).all()
-    assert (inside[2:4, 16:28] == pictures.WRONG).all()
-    assert inside.shape == (2 + 14, 5 * 14 + 3 * 2 + 2 * pictures.MARGIN, 3)  # blocks without frames are as high
-    assert (inside[2:4, 40:52] == pictures.PAGE).all()
-    assert (inside[2:14, -14:-2] == pictures.PAGE).all()  # no frame around nothing
-
-
 def test_an_animation_has_all_pages(tmp_path):
     levels = [0.0, 0.5, 1.0]
     pages = [pictures.grid([np.full((1, 1, 8, 8, 1), level)]) for level in levels]

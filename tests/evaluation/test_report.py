@@ -62,9 +62,7 @@ def test_pictures_and_curves_are_inside(page):
     assert "eval/gone.png is missing" in page.text
 
 
-def test_says_what_can_be_evaluated(folder, page):
-    missing = ",".join(task for task in WORDS["tasks"] if task not in ("likelihood", "sample"))
-    assert f"python evaluate.py --workdir={folder} --tasks={missing}" in page.text
+def test_the_page_knows_all_tasks():
     assert [*WORDS["tasks"], "report"] == list(TASKS)
 
 
@@ -144,7 +142,7 @@ def test_what_is_no_run_is_said(tmp_path):
     folder = write_run(tmp_path / "run", {})
     with pytest.raises(ConfigError, match="is a folder; name a file in it"):
         compare([folder], tmp_path)
-    (folder / "eval" / "likelihood.json").write_text("{}")
+    (folder / "eval" / "likelihood.json").write_text('{"a": 1}')
     with pytest.raises(ConfigError, match=r"likelihood\.json is no list of results"):
         compare([folder])
 

@@ -16,12 +16,7 @@ HARD = set("name source scheme split set_size ways shots method classes augmente
 # number of test sets) are said.
 DATA = {"resize", "trained_on", "training_classes"}
 SAMPLES, LENGTH = "importance_samples", "training_images"
-AUGMENTATION = {
-    "dihedral": "flips and turns as classes",
-    "affine": "small warps",
-    "flip": "flips",
-    "rotate": "rotations",
-}
+AUGMENTATION = dict(dihedral="flips and turns as classes", affine="small warps", flip="flips", rotate="rotations")
 Lines = Sequence[Mapping[str, Any]]
 BOUND = {"estimator", SAMPLES, "importance_samples_z"}
 # The papers' tables: table, task, unit, conditions, columns, rows of numbers as text.
