@@ -43,14 +43,12 @@ def evaluate(
       conditions, are not measured again.
 
     Raises:
-      UserError: an unknown task, key or value, before anything is computed; or, when all others are done, the first
-        problem of a task, such as one that does not apply (and is asked for by name).
+      UserError: an unknown task, key or value, or a task that does not apply (and is asked for by name), before
+        anything is computed.
     """
     choose(tasks)  # before the checkpoint is read
     overrides = {f"{'data' if key in DATA_OPTIONS else 'eval'}.{key}": value for key, value in options.items()}
-    results, problems = run_tasks(Evaluation.open(workdir, overrides, dataset, model), tasks)
-    for problem in problems.values():
-        raise problem
+    results, _ = run_tasks(Evaluation.open(workdir, overrides, dataset, model), tasks, strict=True)
     return [result for of_task in results.values() for result in of_task]
 
 
@@ -72,10 +70,14 @@ def choose(tasks: Tasks) -> tuple[dict[str, Task], bool]:
     return chosen | last, "all" in given
 
 
-def run_tasks(run: Evaluation, tasks: Tasks) -> tuple[dict[str, list[Result]], dict[str, Exception]]:
+def run_tasks(
+    run: Evaluation, tasks: Tasks, strict: bool = False
+) -> tuple[dict[str, list[Result]], dict[str, Exception]]:
     """Runs tasks, none before all have been checked; of "all" those without meaning for the model are skipped.
 
-    A problem of one (see `evaluate`) is told on standard error, and the others go on.
+    Args:
+      tasks: see `evaluate`.
+      strict: the first problem is raised. Otherwise it is told on standard error, and the other tasks go on.
 
     Returns:
       name -> results, and name -> why not.
@@ -86,6 +88,8 @@ def run_tasks(run: Evaluation, tasks: Tasks) -> tuple[dict[str, list[Result]], d
         try:
             begun[name] = begin(run, name, task)
         except UserError as error:
+            if strict and not everything:
+                raise
             skipped = everything and isinstance(error, NotApplicable)
             _tell(f"{name} {'does not apply' if skipped else 'is refused'}: {error}")
             problems |= {} if skipped else {name: error}
@@ -94,7 +98,7 @@ def run_tasks(run: Evaluation, tasks: Tasks) -> tuple[dict[str, list[Result]], d
         try:
             results[name] = finish(run, name, task)
         except Exception as error:  # noqa: BLE001  one task's failure is not the others'
-            if not processes.alone():  # other processes may go on with this one
+            if strict or not processes.alone():  # other processes may go on with this one
                 raise
             traceback.print_exc()
             _tell(f"{name} failed (above)")

@@ -88,6 +88,9 @@ def test_all_are_checked_before_any_computes(nothing):
 
     run_tasks(nothing, [task("a"), task("b")])
     assert order == ["check a", "check b", "measure a", "measure b"]
+    with pytest.raises(DataError, match="no images"):
+        run_tasks(nothing, [task("c"), "refused"], strict=True)
+    assert order[4:] == ["check c"]
 
 
 def test_what_was_finished_is_kept(nothing, capsys):
