@@ -37,7 +37,14 @@ class Player:
         """Compiles what a first drawing needs."""
         blank = np.zeros((1, *self.few.image_shape), np.float32)
         self.new(blank, AT_ONCE)
+        self.attention(blank)
         self.log_likelihoods([blank], blank)
+
+    def warm_up_the_rest(self) -> None:
+        """Compiles the others."""
+        blank = np.zeros((1, *self.few.image_shape), np.float32)
+        self.between(blank, blank)
+        self.new(blank, AT_ONCE, "refined")
 
     def new(self, images: np.ndarray, num: int, mode: str = "conditional", temperature: float = 1.0, seed: int = 0):
         """New images of the class of ``images`` ``[N, H, W, C]``: ``[frames, num, H, W, C]``.

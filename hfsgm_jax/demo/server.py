@@ -174,6 +174,7 @@ def serve(model: str, host: str = "127.0.0.1", port: int = 7860, browser: bool =
     demo.player.warm_up()
     address = f"http://{host}:{server.server_address[1]}/"
     print(f"draw at {address} (Ctrl-C ends it)", flush=True)
+    threading.Thread(target=demo.player.warm_up_the_rest, daemon=True).start()
     if browser:
         webbrowser.open(address)
     try:

@@ -200,7 +200,7 @@ def test_results_of_rounded_weights_are_told_from_the_runs_own(run_folder, tmp_p
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--workdir=nowhere", "--eval.shots=1,5"], "nowhere is not the folder of a run"),
+        (["--workdir=nowhere", "--eval.shots=1,5"], "nowhere does not exist, nor is it a model"),
         (["--workdir=a,b", "--tasks=report", "--eval.shots=1"], "and --out, go with --tasks=report alone"),
         (["--tasks=all"], "--workdir=DIR, the folder of a run, is needed"),
     ],
