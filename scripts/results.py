@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hfsgm_jax.config import load_config
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.page import paper
 from hfsgm_jax.evaluation.page.curves import IMAGES, MINUTES, NATS, draw, points
 from hfsgm_jax.evaluation.records import Result, read_results
 from hfsgm_jax.evaluation.tables import markdown, table
-from hfsgm_jax.run_folder import load_config, read_metrics
+from hfsgm_jax.run_folder import read_metrics
 from hfsgm_jax.shipped import pretrained
 from scripts import readme
 from scripts.machine import machine

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import hfsgm_jax
+from hfsgm_jax.config import load_config
 from hfsgm_jax.evaluation.records import read_results
 from hfsgm_jax.evaluation.report import num_parameters
 from hfsgm_jax.evaluation.tables import markdown, table
 from hfsgm_jax.models import MODELS, build_model
-from hfsgm_jax.run_folder import load_config, read_metrics
+from hfsgm_jax.run_folder import read_metrics
 from hfsgm_jax.shipped import PRETRAINED, pretrained
 from scripts.results import RESULTS, keep
 
@@ -40,6 +41,7 @@ few.generate(images, num=16)
 | machine | {machine} |
 | code | commit {commit}, config beside this card |
 
+{note}
 {tables}
 
 All numbers are of characters that training and validation have not seen, with the float32 weights of the run; ± is the
@@ -81,8 +83,9 @@ def card(name: str) -> str:
         steps=config.train.steps,
         images=last["images"],
         minutes=last["seconds"] / 60,
-        machine=f"{where['cpu']}, {where['cores']} cores" if where["device"] == "cpu" else where["device"],
+        machine=f"{where['cpu']}, {where['cores']} of its cores" if where["device"] == "cpu" else where["device"],
         commit=where["commit"],
+        note=(folder / "note.md").read_text() if (folder / "note.md").exists() else "",
         tables="\n\n".join(tables),
     )
 
