@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.ndimage
 
 import hfsgm_jax
-from hfsgm_jax.data import load_dataset
+from hfsgm_jax.data.resize import resize_images
 from hfsgm_jax.shipped import PRETRAINED
 from scripts.ship import card
 
 ROOT = Path(__file__).resolve().parent.parent
-OMNIGLOT = ROOT.parent / "shared" / "data" / "tfds"
+OMNIGLOT = ROOT.parent / "shared" / "data" / "npz" / "omniglot_evaluation.npz"
 pytestmark = pytest.mark.parametrize("name", hfsgm_jax.pretrained())
 
 
@@ -34,24 +35,21 @@ def test_opens_quickly_and_draws(name):
     new = few.generate(character, num=8)
     assert 0.02 < new.mean() < 0.2 and (new.reshape(8, -1).max(1) > 0.9).all()  # strokes in each
     where = new.mean(0)[..., 0]
-    drawn = character[0] > 0
-    assert where[drawn].mean() > 5 * where[~drawn].mean()  # about where the context has them
+    near = scipy.ndimage.binary_dilation(character[0] > 0, iterations=3)
+    assert where[near].mean() > 3 * where[~near].mean()  # about where the context has them
 
 
-def test_classifies_as_its_card_says(name, tmp_path, monkeypatch):
+def test_classifies_as_its_card_says(name):
     if not OMNIGLOT.exists():
-        pytest.skip(f"needs Omniglot as tfds prepares it, in {OMNIGLOT}")
-    monkeypatch.setenv("TFDS_DATA_DIR", str(OMNIGLOT))
-    config = json.loads((PRETRAINED / name / "config.json").read_text())["data"]
-    data = hfsgm_jax.default_config("scha_vae").data
-    data.update(source="omniglot", split=config["split"], resize=config["resize"])
-    test, rng = load_dataset(data, "test"), np.random.default_rng(0)
-    classes = rng.choice(test.num_classes, 20, replace=False)
-    members = np.stack([test.images[test.start[c] : test.start[c] + 6] for c in classes])
+        pytest.skip(f"needs the evaluation characters of Omniglot, in {OMNIGLOT}")
+    characters, rng = np.load(OMNIGLOT)["images"], np.random.default_rng(0)
+    ink = ~characters[rng.choice(len(characters), 10, replace=False), :6]
     few = hfsgm_jax.load(name)
+    images = resize_images(255 * ink.reshape(-1, 105, 105, 1).astype(np.uint8), few.drawings, 28, 1)
+    members = images.reshape(10, 6, 28, 28, 1)
     supports = {str(i): images[:5] for i, images in enumerate(members)}
-    labels, _ = few.classify(supports, members[:, 5], num_samples=2, num_samples_z=2)
+    labels, _ = few.classify(supports, members[:, 5], num_samples=2, num_samples_z=1)
     accuracy = np.mean([label == str(i) for i, label in enumerate(labels)])
     records = json.loads((ROOT / "results" / name / "classify.json").read_text())
     told = [r["value"] for r in records if (r["method"], r["shots"], r["classes"]) == ("log_mean", 5, "whole test set")]
-    assert accuracy > told[0] - 3 * np.sqrt(told[0] * (1 - told[0]) / 20) - 0.05  # of 20 queries, and fewer samples
+    assert accuracy > told[0] - 3 * np.sqrt(told[0] * (1 - told[0]) / 10)  # of 10 queries, and 10 classes
