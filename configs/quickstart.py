@@ -33,7 +33,7 @@ def get_config():
     config.optimizer.ema = 0.99
 
     config.train.cpu_devices = 1
-    config.train.minutes = 3.0
+    config.train.minutes = 6.0  # of a slow machine
     config.train.steps = 1_400
     config.train.log_every = 50
     config.train.eval_every = 700

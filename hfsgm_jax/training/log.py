@@ -141,7 +141,8 @@ class Log(contextlib.AbstractContextManager):
         """The time that the remaining steps will take, from those since the program was compiled."""
         steps, seconds = (now - then for now, then in zip((line["step"], line["seconds"]), self._since))
         left = min((self._total - line["step"]) * seconds / max(steps, 1), self._budget - line["seconds"])
-        return f"  {left / 60:.0f} min left" if steps and left > 0 else ""
+        words = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+        return f"  {words} left" if steps and left > 0 else ""
 
     def __exit__(self, *_) -> None:
         self._bar.close()
