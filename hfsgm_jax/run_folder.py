@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from hfsgm_jax import config as config_lib
 from hfsgm_jax import devices, processes
-from hfsgm_jax.errors import CheckpointError, ConfigError, check_choice, nearest
+from hfsgm_jax.errors import CheckpointError, ConfigError, check_choice, hint, nearest
 from hfsgm_jax.models import build_model
 from hfsgm_jax.shipped import PRETRAINED, pretrained
 
@@ -69,8 +69,8 @@ def open_run(
     names = pretrained()
     folder = PRETRAINED / folder if str(folder) in names else Path(folder)
     if not folder.exists():
-        near = f"; did you mean {nearest(folder, names)!r}?" if nearest(folder, names) else ""
-        raise ConfigError(f"{folder} does not exist, nor is it a model that comes with the library: {names}{near}")
+        known = f"nor is it a model that comes with the library ({', '.join(names)})"
+        raise ConfigError(f"{folder} does not exist, {known}{hint(nearest(folder, names))}")
     config = config_lib.set_overrides(config_lib.load_config(folder), overrides or {})
     if "image_shape" not in config:
         raise ConfigError(f"the config.json of {folder} has no image_shape: it was not written by train.py")
