@@ -90,14 +90,14 @@ def read_images(
     Raises:
       UserError: none, one that cannot be read, or one without strokes; names it.
     """
-    from hfsgm_jax.data.folder import open_image
+    from hfsgm_jax.data.folder import opaque, open_image
     from hfsgm_jax.data.resize import resize_images
 
     if not len(files):
         raise UserError("no images were given")
     height, width, channels = image_shape
-    images = [f if isinstance(f, Image.Image) else open_image(os.fspath(f), channels) for f in files]
-    levels = [np.asarray(image.convert("L" if channels == 1 else "RGB")) for image in images]
+    load = lambda f: opaque(f, channels) if isinstance(f, Image.Image) else open_image(os.fspath(f), channels)
+    levels = [np.asarray(load(file)) for file in files]
     if drawings:
         levels = [_drawing(file, x, (height, width)) for file, x in zip(files, levels)]
     shaped = [x.reshape(*x.shape[:2], channels) for x in levels]

@@ -1,7 +1,6 @@
 """The models that come with the library: they open, draw, classify, and do what their cards say."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,8 @@ def test_files(name):
     assert (folder / "card.md").read_text() == card(name)  # made from results/NAME
 
 
-def test_opens_quickly_and_draws(name):
-    hfsgm_jax.load(name)  # imports
-    began = time.monotonic()
+def test_opens_and_draws(name):
     few = hfsgm_jax.load(name)
-    assert time.monotonic() - began < 5  # a second on an idle machine
     character = np.zeros((2, 28, 28), np.uint8)
     character[:, 6:22, 8], character[:, 20, 8:20] = 255, 255
     new = few.generate(character, num=8)

@@ -95,7 +95,7 @@ def open_image(file: str, channels: int, size: int = 0) -> Image.Image:
             if image.format == "JPEG" and size:
                 image.draft("RGB", (2 * size, 2 * size))  # a fraction of the time
             image.load()
-            return _opaque(image, channels)
+            return opaque(image, channels)
     except Exception as error:  # Pillow's decoders raise many kinds of errors on broken files
         raise DataError(f"{file} ({type(error).__name__}: {error})") from error
 
@@ -106,7 +106,7 @@ def _read_image(file: str, image_size: int, channels: int) -> np.ndarray:
     return np.asarray(square(image, image_size)).reshape(image_size, image_size, channels)
 
 
-def _opaque(image: Image.Image, channels: int) -> Image.Image:
+def opaque(image: Image.Image, channels: int) -> Image.Image:
     """Upright, on white, grey or RGB."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode == "I":

@@ -22,7 +22,7 @@ from hfsgm_jax.images import read_images
 
 PAGE = Path(__file__).with_name("page.html")
 MOST_NEW = 32  # images of an answer
-MOST_BYTES = 8 * 2**20  # of a request
+MOST_BYTES = 64 * 2**20  # of a request
 MOST_PIXELS = 4096**2  # of an uploaded picture
 UNSEEN = 200  # procedural characters to show
 
@@ -36,9 +36,7 @@ class Demo:
 
     def info(self) -> dict[str, Any]:
         """What the page shows of the model."""
-        lag = any(getattr(node, "aggregate", None) == "lag" for node in self.player.few.model.shared_nodes)
-        known = dict(shots=SHOTS, drawings=self.player.few.drawings is not None, attention=lag, most=MOST_NEW)
-        return dict(name=self.name, size=self.player.few.image_shape[0], **known)
+        return dict(name=self.name, shots=SHOTS, drawings=self.player.few.drawings is not None)
 
     def read(self, images: list[str]) -> dict[str, Any]:
         """Uploaded pictures as the model sees them."""
@@ -99,17 +97,17 @@ def _within(name: str, value: Any, low: float, high: float) -> float:
 
 
 def _decoded(text: str) -> Image.Image:
-    """A ``data:image/...;base64,`` URL -> its picture, on white."""
+    """A ``data:image/...;base64,`` URL -> its picture."""
     try:
         image = Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2], validate=True)))
         if image.width * image.height > MOST_PIXELS:
             raise UserError(f"a picture of {image.width} x {image.height} pixels is too large: at most 4096 x 4096")
-        image = image.convert("RGBA")
+        image.load()
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds
         raise UserError(f"a picture cannot be read ({type(error).__name__}); PNG and JPEG can") from None
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
 
 
 def _encoded(images: np.ndarray) -> list[str]:
@@ -139,6 +137,8 @@ def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
                 if name.startswith("_") or not callable(method := getattr(demo, name, None)):
                     raise UserError(f"there is nothing called {name!r}")
                 if length > MOST_BYTES:
+                    for start in range(0, length, 2**20):  # or the browser would not read the answer
+                        self.rfile.read(min(2**20, length - start))
                     raise UserError(f"{length / 2**20:.0f} MiB were sent: at most {MOST_BYTES >> 20} MiB are taken")
                 found = method(**json.loads(self.rfile.read(length) or b"{}"))
                 found["seconds"] = time.monotonic() - began

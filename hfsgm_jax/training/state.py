@@ -56,7 +56,13 @@ def init_state(
     params = dict(variables.pop("params"))
     if init_own is not None:
         params[OWN] = init_own(jax.random.fold_in(key, 2), model)
-    counts = {name: jnp.int32(0) for name in ("step", "skipped", "skipped_in_a_row")} | {"images": jnp.uint32(0)}
-    averaged = jax.tree.map(jnp.copy, params) if ema else None
-    trained = dict(params=params, ema_params=averaged, opt_state=optimizer.init(params), model_state=variables)
-    return TrainState(**trained, **counts)
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+        opt_state=optimizer.init(params),
+        model_state=variables,
+        images=jnp.uint32(0),
+        skipped=jnp.int32(0),
+        skipped_in_a_row=jnp.int32(0),
+    )
