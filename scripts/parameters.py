@@ -3,6 +3,7 @@
 python -m scripts.parameters
 """
 
+import functools
 import importlib
 import json
 from pathlib import Path
@@ -41,8 +42,12 @@ def load(name: str, *argument: str) -> ml_collections.ConfigDict:
 
 def count(config: ml_collections.ConfigDict) -> int:
     """Number of the model's trainable parameters."""
-    shape = image_shape(config.data)
-    return num_parameters(build_model(config.model, shape))
+    return _count(config.model.to_json(sort_keys=True), image_shape(config.data))
+
+
+@functools.cache  # several configs share a model
+def _count(model: str, shape: tuple[int, int, int]) -> int:
+    return num_parameters(build_model(json.loads(model), shape))
 
 
 def table(counts: dict[str, int]) -> str:

@@ -7,6 +7,7 @@ of bits that resume need eight devices, and a CPU.
 
 import importlib.metadata
 import os
+import pathlib
 
 # Tests compile much and compute little: this takes three quarters of their time. Before JAX starts.
 ON_CPU = os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu"
@@ -16,6 +17,9 @@ if ON_CPU and "xla_backend_optimization_level" not in _FLAGS:
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # others may not know these flags, and would abort
         _FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = _FLAGS.strip()
+# What one test, worker or run has compiled, the others read.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -29,8 +33,9 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Images read by tests are cached apart from the user's."""
-    os.environ["HFSGM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Images read by tests are cached apart from the user's, once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ["HFSGM_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
 
 
 @pytest.fixture(scope="session")

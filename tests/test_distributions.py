@@ -64,7 +64,7 @@ def test_discretized_likelihoods_sum_to_one_over_all_levels(scale):
     images = LEVELS[:, None, None, None]
     loc, log_scale = scale * jax.random.normal(jax.random.key(1), (2, 1, 1, 1))
     for px in (_logistics(1, scale), DiscretizedNormal(loc, log_scale)):
-        total = jnp.exp(jax.vmap(px.log_prob)(images)).sum()
+        total = jnp.exp(jax.jit(jax.vmap(px.log_prob))(images)).sum()
         np.testing.assert_allclose(total, 1, rtol=2e-3)
 
 
@@ -73,7 +73,7 @@ def test_mixture_of_logistics_chains_its_channels():
     px = _logistics(3, 0.7)
     red_green = jnp.array([0.2, 0.6])
     images = jnp.concatenate([jnp.broadcast_to(red_green, (256, 2)), LEVELS[:, None]], -1)[:, None, None]
-    over_blue = jax.nn.logsumexp(jax.vmap(px.log_prob)(images))
+    over_blue = jax.nn.logsumexp(jax.jit(jax.vmap(px.log_prob))(images))
     two = DiscretizedLogistics(px.mixture, px.loc[..., :2, :], px.log_scale[..., :2, :], px.coupling[..., :1, :])
     np.testing.assert_allclose(over_blue, two.log_prob(red_green[None, None]), rtol=2e-3)
 
@@ -87,7 +87,7 @@ def test_gradients_of_logistics_are_finite_at_extremes(channels, scale):
     def loss(params):
         return DiscretizedLogistics.from_params(params, channels).log_prob(x)
 
-    value, grad = jax.value_and_grad(loss)(params)
+    value, grad = jax.jit(jax.value_and_grad(loss))(params)
     chex.assert_tree_all_finite((value, grad))
 
 
@@ -95,16 +95,16 @@ def test_gradients_of_logistics_are_finite_at_extremes(channels, scale):
 def test_gradients_of_the_discretized_normal_are_finite_at_extremes(scale):
     loc, log_scale = scale * jax.random.normal(jax.random.key(0), (2, 2, 2, 1))
     x = jnp.linspace(0, 1, 4).reshape(2, 2, 1)
-    chex.assert_tree_all_finite(jax.grad(lambda p: DiscretizedNormal(*p).log_prob(x))((loc, log_scale)))
+    chex.assert_tree_all_finite(jax.jit(jax.grad(lambda p: DiscretizedNormal(*p).log_prob(x)))((loc, log_scale)))
 
 
 @pytest.mark.parametrize("name,channels", [("bernoulli", 1), ("discretized_normal", 3), ("discretized_logistics", 3)])
 def test_samples_and_means_are_images(name, channels):
     shape = (2, 3, 4, 4, dist.LIKELIHOODS[name].num_params(channels))
     px = dist.LIKELIHOODS[name].make(jax.random.normal(jax.random.key(0), shape), channels)
-    sample, mean = px.sample(jax.random.key(1)), px.mean()
+    sample, mean = jax.jit(px.sample)(jax.random.key(1)), jax.jit(px.mean)()
     chex.assert_shape([sample, mean], (2, 3, 4, 4, channels))
-    chex.assert_shape(px.log_prob(sample), (2, 3))
+    chex.assert_shape(jax.eval_shape(px.log_prob, sample), (2, 3))
     assert ((sample >= 0) & (sample <= 1) & (mean >= 0) & (mean <= 1)).all()
     levels = sample * (1 if name == "bernoulli" else 255)
     np.testing.assert_allclose(levels, jnp.round(levels), atol=1e-3)

@@ -8,9 +8,9 @@ import pytest
 from hfsgm_jax import data, default_config, models, objectives
 from hfsgm_jax.trace import Plan
 
-SIZES = dict(width=32, c_channels=8, z_channels=8, aggregate="lag")
+SIZES = dict(width=16, c_channels=8, z_channels=8, aggregate="lag")
 MODELS = {
-    "ns": lambda: models.ns(layers=1, blocks=1, encoder_width=8, **SIZES),
+    "ns": lambda: models.ns(layers=1, blocks=1, encoder_width=4, **SIZES),
     "scha_vae": lambda: models.scha_vae(patch=4, encoder="8-1,1-1", latents="8-1,1-1", decoder="8-1", **SIZES),
 }
 
