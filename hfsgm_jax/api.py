@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from hfsgm_jax import classification, objectives, run_folder, sampling
 from hfsgm_jax.devices import use_compilation_cache
@@ -34,7 +35,8 @@ def load(run: str | os.PathLike, step: str | int = "best", model: SetModel | Non
     """
     found = run_folder.open_run(run, step, model=model)
     data = found.config.data
-    return FewShotModel(found.model, found.variables, found.step, data.resize if data.source in DRAWINGS else None)
+    own = "ink" if data.source == "folder" and data.binarize != "none" else None
+    return FewShotModel(found.model, found.variables, found.step, data.resize if data.source in DRAWINGS else own)
 
 
 class FewShotModel:
@@ -50,7 +52,7 @@ class FewShotModel:
       model, variables: a Flax module and its variables.
       step: training step of the variables.
       image_shape: (H, W, C) of its images.
-      drawings: `data.resize` of a model of drawings, which `read` makes of image files; None: of pictures.
+      drawings: what `read` makes of image files, see `images.read_images`.
     """
 
     def __init__(self, model: SetModel, variables: Mapping[str, Any], step: int = 0, drawings: str | None = None):
@@ -73,9 +75,14 @@ class FewShotModel:
         """
         if not self.model.made_of:
             raise ConfigError("a model put together by hand has no keywords to save: use models.constructor")
-        return run_folder.save_weights(folder, run_folder.config_of(self.model), self.variables, self.step, dtype)
+        config = run_folder.config_of(self.model)
+        if self.drawings == "ink":
+            config.data.source = "folder"
+        elif self.drawings:
+            config.data.update(source=DRAWINGS[0], resize=self.drawings)
+        return run_folder.save_weights(folder, config, self.variables, self.step, dtype)
 
-    def read(self, files: Sequence[str | os.PathLike]) -> np.ndarray:
+    def read(self, files: Sequence[str | os.PathLike | Image.Image]) -> np.ndarray:
         """Image files as this model takes them, ``[N, H, W, C]`` in [0, 1]; see `images.read_images`."""
         return read_images(files, self.image_shape, self.drawings)
 

@@ -53,6 +53,7 @@ KEYS: dict[str, Key] = {
     "data.heldout": Key(whole(), "images per training class kept out of training", 0),
     "data.binarize": Key(one_of(table=lambda: BINARIZE), "dynamic: anew in training, once in evaluation", "dynamic"),
     "data.stream": Key(FLAG, "images read from disk while training (folder, celeba)", False),
+    "data.invert": Key(FLAG, "dark becomes light: drawings with dark ink (folder)", False),
     "data.corrupt": Key(one_of(*CORRUPT), "unreadable images of a folder", "refuse"),
     "data.flip": Key(FLAG, "random horizontal and vertical flips, per set", False),
     "data.rotate": Key(number(0, 180), "degrees: largest random rotation, per set", 0.0),

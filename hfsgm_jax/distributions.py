@@ -111,22 +111,23 @@ class Bernoulli:
 
 
 def _log_levels(
-    x: jax.Array, loc: jax.Array, log_scale: jax.Array, log_cdf: Callable, log_pdf: Callable, levels: int
+    x: jax.Array, loc: jax.Array, log_scale: jax.Array, cdf: Callable, log_cdf: Callable, log_pdf: Callable, levels: int
 ) -> jax.Array:
     """Log-probability of grey levels x in [-1, 1]: the mass of their bins; the outer ones reach to infinity.
 
     Args:
-      loc, log_scale: of a symmetric density, given by ``log_cdf`` and ``log_pdf`` in its standard form.
+      loc, log_scale: of a symmetric density, given by ``cdf``, ``log_cdf`` and ``log_pdf`` in its standard form.
     """
     inverse, half = jnp.exp(-log_scale), 1.0 / (levels - 1)
     centred = x - loc
     upper, lower = inverse * (centred + half), inverse * (centred - half)
-    difference = jnp.exp(log_cdf(upper)) - jnp.exp(log_cdf(lower))
+    difference = cdf(upper) - cdf(lower)
     log_density = log_pdf(inverse * centred) - log_scale + math.log(2 * half)  # where the difference underflows
     # The clamp inside the log keeps the gradient of the branch that is not taken finite.
     inner = jnp.where(difference > 1e-5, jnp.log(jnp.maximum(difference, 1e-12)), log_density)
     edge = 1.0 - half
-    return jnp.where(x < -edge, log_cdf(upper), jnp.where(x > edge, log_cdf(-lower), inner))
+    outer = log_cdf(jnp.where(x < 0, upper, -lower))
+    return jnp.where(jnp.abs(x) > edge, outer, inner)
 
 
 @flax.struct.dataclass
@@ -155,7 +156,7 @@ class DiscretizedNormal:
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
         log_pdf = lambda z: -0.5 * z * z - 0.5 * math.log(2 * math.pi)  # noqa: E731
-        settings = jax.scipy.special.log_ndtr, log_pdf, self.levels
+        settings = jax.scipy.special.ndtr, jax.scipy.special.log_ndtr, log_pdf, self.levels
         return _log_levels(_f32(x) * 2 - 1, _f32(self.loc), self._log_scale(), *settings).sum(IMAGE_AXES)
 
 
@@ -210,7 +211,8 @@ class DiscretizedLogistics:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
         x = (_f32(x) * 2 - 1)[..., None]  # [..., H, W, C, 1]
         log_pdf = lambda z: jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)  # noqa: E731
-        per_channel = _log_levels(x, self._means(x), self.log_scale, jax.nn.log_sigmoid, log_pdf, self.levels)
+        settings = jax.nn.sigmoid, jax.nn.log_sigmoid, log_pdf, self.levels
+        per_channel = _log_levels(x, self._means(x), self.log_scale, *settings)
         per_component = per_channel.sum(-2) + jax.nn.log_softmax(self.mixture)
         return jax.scipy.special.logsumexp(per_component, -1).sum((-2, -1))
 

@@ -85,7 +85,8 @@ def read_images(
       files: paths, or images of Pillow.
       image_shape: (H, W, C) of the model.
       drawings: ``gmn`` or ``box``: the files show drawings, which become what `data.resize` makes of Omniglot's
-        (see `as_drawing`); None: pictures, of which the centred square is taken.
+        (see `as_drawing`); ``ink``: drawings that only become light on dark; None: pictures. Of both the centred
+        square is taken.
 
     Raises:
       UserError: none, one that cannot be read, or one without strokes; names it.
@@ -99,17 +100,16 @@ def read_images(
     load = lambda f: opaque(f, channels) if isinstance(f, Image.Image) else open_image(os.fspath(f), channels)
     levels = [np.asarray(load(file)) for file in files]
     if drawings:
-        levels = [_drawing(file, x, (height, width)) for file, x in zip(files, levels)]
+        levels = [_drawing(file, x, drawings == "ink" or x.shape == (height, width)) for file, x in zip(files, levels)]
     shaped = [x.reshape(*x.shape[:2], channels) for x in levels]
-    fits = [x if x.shape == image_shape else resize_images([x], drawings or "box", height, channels)[0] for x in shaped]
+    resize = "gmn" if drawings == "gmn" else "box"
+    fits = [x if x.shape == image_shape else resize_images([x], resize, height, channels)[0] for x in shaped]
     return np.stack(fits).astype(np.float32) / 255
 
 
-def _drawing(file: Any, levels: np.ndarray, own: tuple[int, int]) -> np.ndarray:
+def _drawing(file: Any, levels: np.ndarray, as_it_is: bool) -> np.ndarray:
     try:
-        if levels.shape == own:
-            return _ink(levels)
-        return 255 * as_drawing(levels).astype(np.uint8)
+        return _ink(levels) if as_it_is else 255 * as_drawing(levels).astype(np.uint8)
     except UserError as error:
         raise UserError(f"{file if isinstance(file, str | os.PathLike) else 'a drawing'}: {error}") from None
 

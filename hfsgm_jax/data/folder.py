@@ -1,10 +1,11 @@
 """Source: a folder with one folder of images per class."""
 
+import collections
 import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,6 +16,58 @@ from hfsgm_jax.errors import DataError
 
 CORRUPT = ("refuse", "skip")
 _SHOWN = 10  # files named in a message
+_LOOKED_AT = 200  # images by which a folder is judged
+_BETWEEN = 0.2  # of the pixels of a drawing, at most, lie between its paper and its ink
+_COLORED = 12  # levels between the channels of a pixel of a colour photograph, on average
+
+
+class Look(NamedTuple):
+    """What the images of a folder are like, by `look`.
+
+    Attributes:
+      classes, images: their numbers.
+      smallest: images of the smallest class.
+      side: median of the shorter sides, pixels.
+      drawn: drawings or silhouettes, two levels and few pixels between them.
+      dark: the drawings are dark on a light ground.
+      colored: not grey.
+    """
+
+    classes: int
+    images: int
+    smallest: int
+    side: int
+    drawn: bool
+    dark: bool
+    colored: bool
+
+
+def look(folder: str) -> Look:
+    """What the images of a folder with a folder per class are like, from some of every part of it.
+
+    Raises:
+      DataError: there are no classes or images, or one that is looked at cannot be read.
+    """
+    files = _files(folder)
+    some = [files[i][1] for i in np.unique(np.linspace(0, len(files) - 1, _LOOKED_AT).astype(int))]
+    with ThreadPoolExecutor() as threads:
+        sides, between, light, color = np.array(list(threads.map(_look_at, some))).T
+    sizes = collections.Counter(name for name, _ in files).values()
+    drawn, dark = np.median(between) < _BETWEEN, np.median(light) > 0.5
+    colored = np.median(color) > _COLORED
+    return Look(len(sizes), len(files), min(sizes), int(np.median(sides)), bool(drawn), bool(dark), bool(colored))
+
+
+def _look_at(file: str) -> tuple[float, float, float, float]:
+    """Shorter side, share of pixels between the two ends of the levels, lightness of the border (0 to 1), colour."""
+    image = open_image(file, 3, 128)
+    levels = np.asarray(square(image, min(64, *image.size)), np.float32)
+    grey = levels.mean(-1)
+    low, high = grey.min(), grey.max()
+    scaled = (grey - low) / max(1.0, high - low)
+    border = np.concatenate([scaled[0], scaled[-1], scaled[:, 0], scaled[:, -1]])
+    between = ((scaled > 0.2) & (scaled < 0.8)).mean()
+    return min(image.size), between, float(np.median(border)), float(np.ptp(levels, axis=-1).mean())
 
 
 def read(config: Any) -> Dataset:
@@ -26,13 +79,11 @@ def read(config: Any) -> Dataset:
     Raises:
       DataError: no classes or images, or one that cannot be read and ``data.corrupt="refuse"``.
     """
-    files = list_files(config.path)
-    if not files:
-        raise DataError(f"no classes in {config.path!r}: it must hold one folder of images per class.")
+    files = _files(config.path)
 
     def attempt(file: str) -> np.ndarray | str | None:
         try:
-            image = _read_image(file, config.image_size, config.channels)
+            image = _read_image(file, config)
             return None if config.stream else image
         except DataError as error:
             return str(error)
@@ -54,7 +105,13 @@ def read(config: Any) -> Dataset:
 def opener(config: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Positions among the folder's files -> their images ``[k, H, W, C]`` uint8."""
     files = [file for _, file in list_files(config.path)]
-    return lambda positions: np.stack([_read_image(files[i], config.image_size, config.channels) for i in positions])
+    return lambda positions: np.stack([_read_image(files[i], config) for i in positions])
+
+
+def _files(folder: str) -> list[tuple[str, str]]:
+    if files := list_files(folder):
+        return files
+    raise DataError(f"no classes in {folder!r}: it must hold one folder of images per class.")
 
 
 def list_files(folder: str) -> list[tuple[str, str]]:
@@ -100,10 +157,11 @@ def open_image(file: str, channels: int, size: int = 0) -> Image.Image:
         raise DataError(f"{file} ({type(error).__name__}: {error})") from error
 
 
-def _read_image(file: str, image_size: int, channels: int) -> np.ndarray:
+def _read_image(file: str, config: Any) -> np.ndarray:
     """``[image_size, image_size, channels]`` uint8."""
-    image = open_image(file, channels, image_size)
-    return np.asarray(square(image, image_size)).reshape(image_size, image_size, channels)
+    size, channels = config.image_size, config.channels
+    levels = np.asarray(square(open_image(file, channels, size), size)).reshape(size, size, channels)
+    return 255 - levels if config.invert else levels
 
 
 def opaque(image: Image.Image, channels: int) -> Image.Image:

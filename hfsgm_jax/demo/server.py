@@ -18,7 +18,6 @@ from hfsgm_jax import api
 from hfsgm_jax.data import strokes
 from hfsgm_jax.demo.play import MODES, SHOTS, Player
 from hfsgm_jax.errors import UserError, check_choice
-from hfsgm_jax.images import read_images
 
 PAGE = Path(__file__).with_name("page.html")
 MOST_NEW = 32  # images of an answer
@@ -31,25 +30,24 @@ class Demo:
     """What the page can ask: every public method is a request, JSON in and out."""
 
     def __init__(self, few: api.FewShotModel, name: str):
-        self.player, self.name = Player(few), name
+        self.player, self.name, self._drawings = Player(few), name, few.drawings is not None
         self._lock = threading.Lock()  # one drawing after another
 
     def info(self) -> dict[str, Any]:
         """What the page shows of the model."""
-        return dict(name=self.name, shots=SHOTS, drawings=self.player.few.drawings is not None)
+        return dict(name=self.name, shots=SHOTS, drawings=self._drawings)
 
     def read(self, images: list[str]) -> dict[str, Any]:
         """Uploaded pictures as the model sees them."""
-        return {"images": _encoded(self._images(images))}
+        return {"images": self._encoded(self._images(images))}
 
     def character(self, seed: int) -> dict[str, Any]:
         """Five drawings of a character that no training set holds."""
-        few = self.player.few
-        if few.drawings is None:
+        if not self._drawings:
             raise UserError("this model has not learnt characters")
         drawn = self._characters[int(seed) % UNSEEN, :SHOTS, ..., 0]
         pictures = [Image.fromarray(255 - x).resize((420, 420)) for x in drawn]
-        return {"images": _encoded(read_images(pictures, few.image_shape, few.drawings))}
+        return {"images": self._encoded(self.player.few.read(pictures))}
 
     def generate(self, images: list[str], num: int = 16, mode: str = "conditional", temperature: float = 1.0, seed=0):
         """New images of a set, and what the model attends to."""
@@ -59,7 +57,7 @@ class Demo:
         with self._lock:
             frames = self.player.new(context, int(num), mode, temperature, int(seed))
             attention = {label: weights.tolist() for label, weights in self.player.attention(context).items()}
-        return {"frames": [_encoded(frame) for frame in frames], "attention": attention}
+        return {"frames": [self._encoded(frame) for frame in frames], "attention": attention}
 
     def compare(self, sets: list[list[str]], query: str) -> dict[str, Any]:
         """log p(query | set) of one set or two, nats, and the probability of each of two."""
@@ -78,7 +76,7 @@ class Demo:
         ends, temperature = [self._images(images) for images in sets], _within("temperature", temperature, 0, 2)
         with self._lock:
             rows = self.player.between(*ends, temperature, int(seed))
-        return {"rows": [_encoded(row) for row in rows]}
+        return {"rows": [self._encoded(row) for row in rows]}
 
     @cached_property
     def _characters(self) -> np.ndarray:
@@ -87,7 +85,16 @@ class Demo:
     def _images(self, texts: list[str]) -> np.ndarray:
         if not isinstance(texts, list) or not 1 <= len(texts) <= SHOTS:
             raise UserError(f"a set is 1 to {SHOTS} images")
-        return read_images([_decoded(text) for text in texts], self.player.few.image_shape, self.player.few.drawings)
+        return self.player.few.read([_decoded(text) for text in texts])
+
+    def _encoded(self, images: np.ndarray) -> list[str]:
+        """``[N, H, W, C]`` in [0, 1] -> URLs of PNGs; drawings as dark ink on white."""
+        urls = []
+        for shade in np.rint(255 * np.clip(1 - images if self._drawings else images, 0, 1)).astype(np.uint8):
+            file = io.BytesIO()
+            Image.fromarray(shade[..., 0] if shade.shape[-1] == 1 else shade).save(file, "PNG")
+            urls.append("data:image/png;base64," + base64.b64encode(file.getvalue()).decode())
+        return urls
 
 
 def _within(name: str, value: Any, low: float, high: float) -> float:
@@ -108,17 +115,6 @@ def _decoded(text: str) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise many kinds
         raise UserError(f"a picture cannot be read ({type(error).__name__}); PNG and JPEG can") from None
     return image
-
-
-def _encoded(images: np.ndarray) -> list[str]:
-    """``[N, H, W, C]`` in [0, 1] -> URLs of PNGs; one channel as dark ink on white."""
-    shades = np.rint(255 * np.clip(1 - images if images.shape[-1] == 1 else images, 0, 1)).astype(np.uint8)
-    urls = []
-    for shade in shades:
-        file = io.BytesIO()
-        Image.fromarray(shade[..., 0] if shade.shape[-1] == 1 else shade).save(file, "PNG")
-        urls.append("data:image/png;base64," + base64.b64encode(file.getvalue()).decode())
-    return urls
 
 
 def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:

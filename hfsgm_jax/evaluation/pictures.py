@@ -81,12 +81,13 @@ def grid(blocks: Sequence[np.ndarray], titles: Sequence[str] = (), scale: int = 
     """Blocks of images side by side, a set per row.
 
     Args:
-      blocks: each ``[rows, columns, H, W, C]`` in [0, 1] with the same number of rows; one channel is shown as dark
-        ink (1) on white (0), three as they are. An image of NaN leaves its cell empty.
+      blocks: each ``[rows, columns, H, W, C]`` in [0, 1] with the same number of rows; drawings (`are_drawn`)
+        are shown as dark ink (1) on white (0). An image of NaN leaves its cell empty.
       titles: one per block, written above it.
       scale: pixels per pixel.
     """
-    titles, tiles = titles or [""] * len(blocks), [_tile(block, scale) for block in blocks]
+    drawn = are_drawn(blocks)
+    titles, tiles = titles or [""] * len(blocks), [_tile(1 - block if drawn else block, scale) for block in blocks]
     font, header = ImageFont.load_default(size=12), HEADER if any(titles) else 0
     widths = [max(tile.width, math.ceil(font.getlength(title))) for tile, title in zip(tiles, titles, strict=True)]
     size = sum(widths) + MARGIN * (len(tiles) + 1), tiles[0].height + header + 2 * MARGIN
@@ -99,9 +100,13 @@ def grid(blocks: Sequence[np.ndarray], titles: Sequence[str] = (), scale: int = 
     return page
 
 
-def _tile(images: np.ndarray, scale: int) -> Image.Image:
+def are_drawn(blocks: Sequence[np.ndarray]) -> bool:
+    """Whether ``[..., C]`` in [0, 1] are drawings, light ink on black: one channel, most of it nearly black."""
+    return blocks[0].shape[-1] == 1 and bool(np.nanmedian(np.concatenate([block.ravel() for block in blocks])) < 0.2)
+
+
+def _tile(shades: np.ndarray, scale: int) -> Image.Image:
     """A block with gutters of ``scale`` pixels between its images."""
-    shades = np.asarray(1 - images if images.shape[-1] == 1 else images, np.float32)
     pixels = np.where(np.isnan(shades), PAGE, np.round(255 * np.clip(shades, 0, 1))).astype(np.uint8)
     pixels = pixels.repeat(scale, 2).repeat(scale, 3)
     rows, columns, height, width, _ = pixels.shape

@@ -6,8 +6,10 @@ Run again on the same DIR, it continues where it stopped. Exit status: 0 done, 1
 
 import argparse
 import importlib.util
+import inspect
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -18,14 +20,18 @@ from hfsgm_jax.config import default_config, flatten, nearest_key
 from hfsgm_jax.errors import ConfigError, UserError
 from hfsgm_jax.training import NonFiniteError, StorageError, train
 
-HELP = "file with a function get_config() -> ConfigDict, e.g. configs/quickstart.py; FILE:TEXT calls get_config(TEXT)"
+HELP = """file with a function get_config() -> ConfigDict, e.g. configs/quickstart.py; FILE:TEXT calls get_config(TEXT);
+a keyword of it that is named like a key (data_path) gets that key's value (--config.data.path)"""
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; an existing run continues")
 processes.define_flags()
 flags.mark_flag_as_required("workdir")
 
 
-def load_config_file(name: str) -> ConfigDict:
+def load_config_file(name: str, given: Mapping[str, str] | None = None) -> ConfigDict:
     """The config of ``FILE`` or ``FILE:TEXT``.
+
+    Args:
+      given: values of the command line, ``config.SECTION.KEY``: get_config gets those that it has keywords for.
 
     Raises:
       ConfigError: no such file, or an error in it, with file and line.
@@ -39,7 +45,9 @@ def load_config_file(name: str) -> ConfigDict:
         spec.loader.exec_module(module)
         if not hasattr(module, "get_config"):
             raise ConfigError(f"--config={name}: {path} has no function get_config()")
-        config = module.get_config(*argument)
+        named = {key.removeprefix("config.").replace(".", "_"): value for key, value in (given or {}).items()}
+        keywords = inspect.signature(module.get_config).parameters.keys() & named.keys()
+        config = module.get_config(*argument, **{key: named[key] for key in keywords})
     except UserError:
         raise
     except Exception as error:
@@ -63,8 +71,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
     rest = [argv[0], *rest]
     try:
         if found.config:
-            config = load_config_file(found.config)
-            _check_overrides(rest, config)
+            flat = (arg.lstrip("-").partition("=") for arg in rest if arg.lstrip("-").startswith("config."))
+            given = {key: value for key, _, value in flat}
+            config = load_config_file(found.config, given)
+            _check_overrides(given, config)
             config_flags.DEFINE_config_dict("config", config, HELP, sys_argv=rest)
         else:
             flags.DEFINE_string("config", None, HELP, required=True)
@@ -75,9 +85,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         _fail(error, 2)
 
 
-def _check_overrides(argv: list[str], config: ConfigDict) -> None:
+def _check_overrides(given: Mapping[str, str], config: ConfigDict) -> None:
     """Names unknown keys before ml_collections fails on them; with another model come the keys of that one."""
-    given = dict(arg.lstrip("-").partition("=")[::2] for arg in argv if arg.lstrip("-").startswith("config."))
     name = given.get("config.model.name", config.model.name)
     if name != config.model.name:
         config.model = default_config(name).model
