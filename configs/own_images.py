@@ -16,44 +16,50 @@ The time is `train.minutes`, 10 unless given: the learning rate falls over the s
 
 from hfsgm_jax import default_config
 from hfsgm_jax.data import folder
-from hfsgm_jax.errors import ConfigError, check_choice
+from hfsgm_jax.errors import ConfigError
 
 SET_SIZE = 5
 FEW = 20  # classes: below, a warning
-# Steps a minute of two slow CPU cores, and the model's pyramids, by the pixels of a side.
-SIZES = {
-    28: (190, dict(encoder="8-3,4-2,1-1", decoder="8-3")),
-    32: (150, dict(encoder="8-3,4-2,1-1", decoder="8-3")),
-    64: (80, dict(encoder="16-2,8-2,4-2,1-1", decoder="16-2,8-2")),
-}
+PHOTOGRAPHS = {32: 300, 64: 150}  # pixels -> steps a minute of a slow CPU core
+DRAWINGS = {28: 150, 32: 150}
 
 
 def get_config(data_path=None, data_image_size=None, train_minutes=10):
     """The arguments are `--config.data.path` and so on, where they are given."""
-    config = default_config("scha_vae")
-    data, model = config.data, config.model
-    data.update(source="folder", split="random", sets_per_batch=8)
-    model.update(aggregate="lag", width=64, c_channels=16, z_channels=16, patch=4, latents="8-2,4-2,1-1")
-    config.optimizer.update(learning_rate=2e-3, schedule="cosine", decay_factor=0.02, warmup=100, ema=0.995)
-    config.train.update(log_every=50, eval_every=500, save_every=500, sample_every=0, cpu_devices=1)
-    config.eval.update(val_sets=40, max_sets=100, importance_samples=50, iterations=10)
-
     seen = data_path and folder.look(data_path)
-    if seen:
-        data.channels = 3 if seen.colored and not seen.drawn else 1
-        data.set_size = min(SET_SIZE, seen.smallest)
-        data.invert = seen.drawn and seen.dark
-        if not seen.drawn:
-            data.binarize, model.likelihood = "none", "discretized_normal"
-    fits = 28 if not seen or seen.drawn else 64 if seen.side >= 48 else 32
-    data.image_size = int(data_image_size or fits)
-    check_choice("data.image_size", data.image_size, SIZES, ConfigError)
-    steps_per_minute, pyramids = SIZES[data.image_size]
-    model.update(pyramids)
+    drawn = not seen or seen.drawn
+    sizes = DRAWINGS if drawn else PHOTOGRAPHS
+    size = int(data_image_size or (28 if drawn else 64 if seen.side >= 48 else 32))
+    if size not in sizes:
+        raise ConfigError(f"data.image_size={size}: this config has models of {' and '.join(map(str, sizes))} pixels")
+    config = _of_drawings() if drawn else _of_photographs(seen.colored)
+    config.data.update(source="folder", split="random", image_size=size, sets_per_batch=8)
+    config.train.update(log_every=50, eval_every=500, save_every=500, sample_every=0, cpu_devices=1)
     config.train.minutes = float(train_minutes)
-    config.train.steps = max(100, round(steps_per_minute * float(train_minutes)))
+    config.train.steps = round(sizes[size] * (float(train_minutes) or 10))
+    config.eval.update(val_sets=40, max_sets=100, importance_samples=50, iterations=10)
     if seen:
+        config.data.update(set_size=min(SET_SIZE, seen.smallest), invert=seen.drawn and seen.dark)
         _say(config, data_path, seen)
+    return config
+
+
+def _of_drawings():
+    """The SCHA-VAE-LAG of the quick start."""
+    config = default_config("scha_vae")
+    config.model.update(aggregate="lag", width=64, c_channels=16, z_channels=16, patch=4)
+    config.model.update(encoder="8-2,4-2,1-1", latents="8-2,4-2,1-1", decoder="8-3")
+    config.optimizer.update(learning_rate=3e-3, schedule="cosine", decay_factor=0.02, warmup=50, ema=0.99)
+    return config
+
+
+def _of_photographs(colored):
+    """A Neural Statistician: in minutes it draws what is alike in a class, blurred, where a SCHA-VAE draws texture."""
+    config = default_config("ns")
+    config.data.update(channels=3 if colored else 1, binarize="none")
+    config.model.update(likelihood="discretized_normal", width=128, c_channels=64, z_channels=32)
+    config.model.update(layers=1, blocks=1, encoder_width=16)
+    config.optimizer.update(learning_rate=2e-3, schedule="cosine", decay_factor=0.02, warmup=50)
     return config
 
 

@@ -142,6 +142,12 @@ class DiscretizedNormal:
     log_scale: jax.Array
     levels: int = flax.struct.field(pytree_node=False, default=256)
 
+    @classmethod
+    def from_params(cls, params: jax.Array, channels: int) -> "DiscretizedNormal":
+        """Means, then log-scales, of ``[..., H, W, 2 C]``; zeros are about the spread of a photograph's pixels."""
+        loc, raw = jnp.split(_f32(params), 2, -1)
+        return cls(loc, raw - 1.0)
+
     def mean(self) -> jax.Array:
         return jnp.clip((_f32(self.loc) + 1) / 2, 0, 1)
 
@@ -268,8 +274,6 @@ class Likelihood(NamedTuple):
 
 LIKELIHOODS: dict[str, Likelihood] = {
     "bernoulli": Likelihood(lambda channels: channels, lambda params, _: Bernoulli(_f32(params)), 2),
-    "discretized_normal": Likelihood(
-        lambda channels: 2 * channels, lambda params, _: DiscretizedNormal(*jnp.split(_f32(params), 2, -1)), 256
-    ),
+    "discretized_normal": Likelihood(lambda channels: 2 * channels, DiscretizedNormal.from_params, 256),
     "discretized_logistics": Likelihood(DiscretizedLogistics.num_params, DiscretizedLogistics.from_params, 256),
 }

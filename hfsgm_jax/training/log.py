@@ -111,9 +111,10 @@ class Log(contextlib.AbstractContextManager):
         self._bar = tqdm.tqdm(total=total_steps, initial=step, unit="step", disable=disable)
 
     def say(self, text: str) -> None:
-        """A line for the user, wherever the bar is."""
+        """A line for the user, wherever the bar is; a run goes on where nobody reads it any more (`| head`)."""
         if self._writes:
-            self._bar.write(text, file=sys.stderr)
+            with contextlib.suppress(BrokenPipeError):
+                self._bar.write(text, file=sys.stderr)
 
     def compiled(self, step: int, seconds: float, of_compiling: float) -> None:
         """After the first dispatch: what follows tells how long a step takes."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfsgm_jax.data import check_data, image_shape, load_dataset, strokes
+from hfsgm_jax.data import check_data, folder, image_shape, load_dataset, strokes
 from hfsgm_jax.errors import DataError
 
 
@@ -96,6 +96,31 @@ def test_folder_composes_transparency_on_white_and_converts_to_rgb(config, image
         Image.new("RGBA", (28, 28), (255, 0, 0, 0)).save(image_folder / f"class{k}" / "0.png")
     dataset = load(config, source="folder", path=str(image_folder), channels=3)
     assert dataset.image_shape == (28, 28, 3) and (dataset.images[dataset.start] == 255).all()
+
+
+def test_a_folder_is_looked_at(tmp_path):
+    """Drawings in either polarity, grey and colour photographs."""
+    rng = np.random.default_rng(0)
+    ink = strokes.draw(3, 4, 60, seed=0)[..., 0]
+    smooth = np.linspace(40, 200, 70)[:, None] + rng.uniform(-30, 30, (3, 4, 1, 50))
+    color = np.stack([smooth, 255 - smooth, 0.5 * smooth], -1)
+    kinds = dict(light=ink, dark=255 - ink, grey=smooth, color=color)
+    for name, classes in kinds.items():
+        for k, images in enumerate(classes):
+            (tmp_path / name / str(k)).mkdir(parents=True)
+            for i, image in enumerate(images[: 4 - k]):
+                Image.fromarray(np.rint(image).astype(np.uint8)).save(tmp_path / name / str(k) / f"{i}.png")
+    seen = {name: folder.look(str(tmp_path / name)) for name in kinds}
+    assert seen["light"] == folder.Look(3, 9, 2, 60, drawn=True, dark=False, colored=False)
+    assert seen["dark"] == folder.Look(3, 9, 2, 60, drawn=True, dark=True, colored=False)
+    assert seen["grey"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=False)
+    assert seen["color"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=True)
+
+
+def test_dark_ink_becomes_light(config, image_folder):
+    config.update(source="folder", path=str(image_folder), set_size=5)
+    plain, inverted = load(config), load(config, invert=True)
+    np.testing.assert_array_equal(inverted.images, 255 - plain.images)
 
 
 @pytest.mark.parametrize("stream", [False, True])

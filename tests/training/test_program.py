@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
-from hfsgm_jax.config import ConfigError, default_config
+from hfsgm_jax.config import ConfigError, check_config, default_config
 from hfsgm_jax.programs import train as program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +117,23 @@ def test_errors_of_a_config_file_name_its_line(text, message, config_file, comma
 def test_a_config_file_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match="nothing.py is not a Python file"):
         program.load_config_file("configs/nothing.py:text")
+
+
+def test_own_images_are_looked_at_where_the_command_says(tmp_path, capsys):
+    """get_config gets the keys it has keywords for."""
+    pixels = np.linspace(0, 255, 40 * 40 * 3).reshape(40, 40, 3).astype(np.uint8) * np.array([1, 0, 1], np.uint8)
+    for k in range(4):
+        (tmp_path / str(k)).mkdir()
+        for i in range(3):
+            Image.fromarray(pixels).save(tmp_path / str(k) / f"{i}.png")
+    given = {"config.data.path": str(tmp_path), "config.train.minutes": "2", "config.seed": "1"}
+    config = program.load_config_file("configs/own_images.py", given)
+    check_config(config)
+    assert (config.model.name, config.data.channels, config.data.image_size) == ("ns", 3, 32)
+    assert (config.data.set_size, config.train.minutes) == (3, 2.0)
+    assert "12 images of 4 classes, 3 in the smallest, 40 pixels: colour photographs" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="data.image_size=40.*32 and 64"):
+        program.load_config_file("configs/own_images.py", given | {"config.data.image_size": "40"})
 
 
 def test_as_a_program_it_ends_with_a_sentence(config_file, tmp_path):

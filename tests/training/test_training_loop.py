@@ -1,5 +1,6 @@
 """Whole runs: files, resume to the bit, signals, devices, refusals."""
 
+import io
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from hfsgm_jax.errors import CheckpointError, ConfigError
 from hfsgm_jax.run_folder import best_checkpoint, load_variables, open_run, read_metrics, saved_steps
 from hfsgm_jax.training import NonFiniteError, step
 from hfsgm_jax.training.checkpoint import Checkpoints
-from hfsgm_jax.training.log import drop_metrics_beyond
+from hfsgm_jax.training.log import Log, drop_metrics_beyond
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMED = ("seconds", "images_per_second", "compile_seconds")
@@ -223,3 +224,15 @@ def test_a_config_json_that_is_none_is_refused(content, tmp_path):
     with pytest.raises(ConfigError, match="config.json"):
         train_tiny(tiny_config(), tmp_path)
     assert np.array_equal([file.name for file in tmp_path.iterdir()], ["config.json"])
+
+
+def test_lines_that_nobody_reads_do_not_end_a_run(tmp_path, monkeypatch):
+    """`train.py 2>&1 | head`, or a `tee` that the same SIGTERM ends first: the run saves."""
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with Log(tmp_path, 0, 10) as log:
+        log.say("saved")
