@@ -12,7 +12,7 @@ FIND_PYTHON = for p in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 	    && { echo $$p; break; }; done
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart demo test lint format parameters keys parity bench measure clean
+.PHONY: help quickstart demo docs test lint format parameters keys parity bench measure clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,10 @@ quickstart: $(VENV)/.requirements  ## install, train a small SCHA-VAE on procedu
 
 demo: $(VENV)/.requirements  ## draw a character in the browser, and a trained model draws more of it
 	@$(RUN) -m hfsgm_jax.programs.front demo $(DEMO)
+
+docs: $(VENV)/.dev  ## the documentation as a site, build/docs/index.html
+	@$(PIP) -e '.[docs]'
+	@JAX_PLATFORMS=cpu $(RUN) -m sphinx -q docs/site build/docs
 
 test: lint  ## lint, then the test suite
 	@JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(RUN) -m pytest -q -n auto --maxprocesses=4 --dist=loadfile
