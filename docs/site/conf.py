@@ -25,7 +25,8 @@ def _reference() -> str:
     names = sorted((name for name in hfsgm_jax.__all__ if not elsewhere(name)), key=str.lower)
     kinds = {name: "class" if isinstance(getattr(hfsgm_jax, name), type) else "function" for name in names}
     parts = [f".. auto{kinds[name]}:: hfsgm_jax.{name}" + "\n   :members:" * (kinds[name] == "class") for name in names]
-    parts += [f"hfsgm_jax.{name}\n{'-' * 40}\n\n.. automodule:: hfsgm_jax.{name}\n   :members:\n   :no-index:" for name in MODULES]
+    module = "{name}\n{line}\n\n.. automodule:: hfsgm_jax.{name}\n   :members:\n   :no-index:"
+    parts += [module.format(name=name, line="-" * len(name)) for name in MODULES]
     return "Python interface\n================\n\n" + "\n\n".join(parts) + "\n"
 
 
