@@ -160,6 +160,8 @@ def test_an_exported_model_is_opened_like_a_run(run_folder, few, images, tmp_pat
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in files)
     assert sum(path.stat().st_size for path in files) < 40_000
     assert 0 < np.abs(hfsgm_jax.load(out).embed(images) - few.embed(images)).max() < 0.1
+    few.save(tmp_path / "saved")
+    assert hfsgm_jax.load(tmp_path / "saved").drawings == few.drawings == "box"  # of the procedural characters
     with pytest.raises(ValueError, match="of step 2 only, not of 1"):
         hfsgm_jax.load(out, step=1)
     with pytest.raises(ValueError, match="is the folder of a run"):

@@ -73,6 +73,13 @@ def test_files_of_the_models_size_are_kept():
         np.testing.assert_array_equal(read_images([Image.fromarray(x)], SHAPE, "gmn")[0, ..., 0], image / 255)
 
 
+def test_ink_becomes_light_and_keeps_its_size(ink):
+    dark = [Image.fromarray(255 - x) for x in ink]
+    np.testing.assert_array_equal(
+        read_images(dark, SHAPE, "ink"), read_images([Image.fromarray(x) for x in ink], SHAPE)
+    )
+
+
 def test_pictures_are_averaged_squares(tmp_path):
     colours = np.zeros((40, 60, 3), np.uint8)
     colours[:, 10:50] = [255, 0, 51]
