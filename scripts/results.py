@@ -14,7 +14,7 @@ from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.page import paper
 from hfsgm_jax.evaluation.page.curves import IMAGES, MINUTES, NATS, draw, points
 from hfsgm_jax.evaluation.records import Result, read_results
-from hfsgm_jax.evaluation.tables import markdown, table
+from hfsgm_jax.evaluation.tables import describe, markdown, split_conditions, table
 from hfsgm_jax.run_folder import read_metrics
 from hfsgm_jax.shipped import pretrained
 from scripts import readme
@@ -75,7 +75,13 @@ def against_papers() -> str:
             measured = [r for r in read_results(RESULTS / name / f"{task}.json") if r.get("value") is not None]
             beside = [r for r in paper.beside(task, measured, config, lines) if r["paper"]]
             records += [{"model": name} | {k: v for k, v in r.items() if k not in UNSHOWN} for r in beside]
-    return markdown(table(records))
+    varying, common = split_conditions(records, ("name", "value", "standard_error", "paper", "unit"))
+    rows = []
+    for record in records:  # one column of conditions: each number has few of its own
+        conditions = ", ".join(describe(key, record[key]) for key in varying if key in record)
+        names = {"name": record["name"], "unit": record["unit"], "conditions": conditions}
+        rows.append(names | {key: record.get(key) for key in ("value", "standard_error", "paper")} | common)
+    return markdown(table(rows))
 
 
 def curves(folders: list[Path]) -> None:

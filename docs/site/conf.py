@@ -37,7 +37,7 @@ def _copy() -> None:
     for page in (ROOT / "docs").glob("*.md"):
         (HERE / page.name).write_text(page.read_text().replace("](../", "](../../"))
     readme = re.sub(r"\]\(docs/", "](", (ROOT / "README.md").read_text())
-    pages = "api keys configs results parity architecture scaling benchmarks".split()
+    pages = "guide api keys configs results parity architecture scaling benchmarks".split()
     (HERE / "index.md").write_text(readme + "\n```{toctree}\n:hidden:\n" + "\n".join(pages) + "\n```\n")
     (HERE / "api.rst").write_text(_reference())
 
