@@ -39,7 +39,7 @@ def get_config(data_path=None, data_image_size=None, train_minutes=10):
     config.train.steps = round(sizes[size] * (float(train_minutes) or 10))
     config.eval.update(val_sets=40, max_sets=100, importance_samples=50, iterations=10)
     if seen:
-        config.data.update(set_size=min(SET_SIZE, seen.smallest), invert=seen.drawn and seen.dark)
+        config.data.update(set_size=min(SET_SIZE, seen.smallest), ink=seen.drawn)
         _say(config, data_path, seen)
     return config
 

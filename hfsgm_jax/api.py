@@ -35,7 +35,7 @@ def load(run: str | os.PathLike, step: str | int = "best", model: SetModel | Non
     """
     found = run_folder.open_run(run, step, model=model)
     data = found.config.data
-    own = "ink" if data.source == "folder" and data.binarize != "none" else None
+    own = "ink" if data.get("ink") else None
     return FewShotModel(found.model, found.variables, found.step, data.resize if data.source in DRAWINGS else own)
 
 
@@ -77,7 +77,7 @@ class FewShotModel:
             raise ConfigError("a model put together by hand has no keywords to save: use models.constructor")
         config = run_folder.config_of(self.model)
         if self.drawings == "ink":
-            config.data.source = "folder"
+            config.data.ink = True
         elif self.drawings:
             config.data.update(source=DRAWINGS[0], resize=self.drawings)
         return run_folder.save_weights(folder, config, self.variables, self.step, dtype)

@@ -53,7 +53,7 @@ KEYS: dict[str, Key] = {
     "data.heldout": Key(whole(), "images per training class kept out of training", 0),
     "data.binarize": Key(one_of(table=lambda: BINARIZE), "dynamic: anew in training, once in evaluation", "dynamic"),
     "data.stream": Key(FLAG, "images read from disk while training (folder, celeba)", False),
-    "data.invert": Key(FLAG, "dark becomes light: drawings with dark ink (folder)", False),
+    "data.ink": Key(FLAG, "drawings, dark or light: paper becomes 0, ink 1 (folder, one channel)", False),
     "data.corrupt": Key(one_of(*CORRUPT), "unreadable images of a folder", "refuse"),
     "data.flip": Key(FLAG, "random horizontal and vertical flips, per set", False),
     "data.rotate": Key(number(0, 180), "degrees: largest random rotation, per set", 0.0),
@@ -278,6 +278,8 @@ def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
             yield f"model.{channels}={model[channels]} needs images of the group or style: data.{key} is 0"
         elif model.name != CUSTOM and data[key] and not model.get(channels):
             yield f"data.{key}={data[key]}: model.name={model.name!r} has no latents that these images inform; use 0"
+    if data.ink and data.channels != 1:
+        yield f"data.ink=True makes drawings of one channel: use data.channels=1, not {data.channels}"
     if data.styles and likelihood and likelihood.levels != 256:
         yield f"data.styles={data.styles} makes images of 256 levels: use model.likelihood='discretized_logistics'"
 

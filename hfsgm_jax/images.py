@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from hfsgm_jax.data.folder import fitted, opaque, open_image
+from hfsgm_jax.data.resize import RESIZES, ink_of, resize_images
 from hfsgm_jax.errors import UserError
 
 SHEET = 105  # pixels of a side of Omniglot's drawings, which tell the next three (the middle 90 % of 4,820 of them)
@@ -18,7 +20,6 @@ STROKE = 4.35  # width of their strokes, twice area by perimeter
 SIDES = 0.42, 0.84  # longer side of their ink, of the sheet's
 OFF_CENTRE = 0.08  # from the sheet's middle to the ink's, of the sheet's side
 _FINER = 2  # strokes are made thinner and thicker in steps of a pixel of a sheet so many times as fine
-_CONTRAST = 32  # of 255 levels between ink and paper, at least
 
 
 def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = False) -> np.ndarray:
@@ -67,8 +68,6 @@ def _unit_range(x: np.ndarray) -> np.ndarray:
 
 
 def _convert(x: np.ndarray, size: int, channels: int) -> np.ndarray:
-    from hfsgm_jax.data.resize import resize_images  # the same as that of the training data
-
     levels = [np.round(image * 255).astype(np.uint8) for image in x]
     return resize_images(levels, "box", size, channels).astype(np.float32) / 255
 
@@ -85,33 +84,35 @@ def read_images(
       files: paths, or images of Pillow.
       image_shape: (H, W, C) of the model.
       drawings: ``gmn`` or ``box``: the files show drawings, which become what `data.resize` makes of Omniglot's
-        (see `as_drawing`); ``ink``: drawings that only become light on dark; None: pictures. Of both the centred
-        square is taken.
+        (see `as_drawing`); ``ink``: drawings that only become light on dark, as by `data.ink`; None: pictures. Of both
+        the centred square is taken.
 
     Raises:
       UserError: none, one that cannot be read, or one without strokes; names it.
     """
-    from hfsgm_jax.data.folder import opaque, open_image
-    from hfsgm_jax.data.resize import resize_images
-
     if not len(files):
         raise UserError("no images were given")
-    height, width, channels = image_shape
+    size, _, channels = image_shape
     load = lambda f: opaque(f, channels) if isinstance(f, Image.Image) else open_image(os.fspath(f), channels)
-    levels = [np.asarray(load(file)) for file in files]
-    if drawings:
-        levels = [_drawing(file, x, drawings == "ink" or x.shape == (height, width)) for file, x in zip(files, levels)]
-    shaped = [x.reshape(*x.shape[:2], channels) for x in levels]
-    resize = "gmn" if drawings == "gmn" else "box"
-    fits = [x if x.shape == image_shape else resize_images([x], resize, height, channels)[0] for x in shaped]
+    fits = []
+    for file in files:
+        image = load(file)
+        try:
+            if drawings in RESIZES:
+                fits.append(_drawing(np.asarray(image), drawings, size))
+            else:
+                fits.append(fitted(image, size, channels, drawings == "ink"))
+        except UserError as error:
+            name = file if isinstance(file, str | os.PathLike) else "a drawing"
+            raise UserError(f"{name}: {error}") from None
     return np.stack(fits).astype(np.float32) / 255
 
 
-def _drawing(file: Any, levels: np.ndarray, as_it_is: bool) -> np.ndarray:
-    try:
-        return _ink(levels) if as_it_is else 255 * as_drawing(levels).astype(np.uint8)
-    except UserError as error:
-        raise UserError(f"{file if isinstance(file, str | os.PathLike) else 'a drawing'}: {error}") from None
+def _drawing(levels: np.ndarray, resize: str, size: int) -> np.ndarray:
+    """``[size, size, 1]`` uint8 of ``[H, W]``; of the model's own size it is only made light on dark."""
+    if levels.shape == (size, size):
+        return ink_of(levels)[..., None]
+    return resize_images([255 * as_drawing(levels).astype(np.uint8)[..., None]], resize, size, 1)[0]
 
 
 def as_drawing(levels: np.ndarray) -> np.ndarray:
@@ -122,7 +123,7 @@ def as_drawing(levels: np.ndarray) -> np.ndarray:
     Raises:
       UserError: no strokes are seen.
     """
-    ink = _ink(levels)
+    ink = ink_of(levels)
     rows, columns = (np.flatnonzero((ink > 127).any(axis)) for axis in (1, 0))
     top, left = rows[0], columns[0]
     ink = ink[top : rows[-1] + 1, left : columns[-1] + 1]
@@ -139,15 +140,6 @@ def as_drawing(levels: np.ndarray) -> np.ndarray:
     # Half of the darkest: a pen thinner than a pixel leaves no full ink.
     sheet[start[0] : start[0] + shape[0], start[1] : start[1] + shape[1]] = 255 * (small >= small.max() / 2)
     return np.asarray(_of_stroke(Image.fromarray(sheet)).resize((SHEET, SHEET), Image.Resampling.BOX)) > 127
-
-
-def _ink(levels: np.ndarray) -> np.ndarray:
-    """Light on dark, from no ink to full ink: paper is what lies on the border."""
-    border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
-    away = np.abs(levels.astype(np.float32) - np.median(border))
-    if away.max() < _CONTRAST:
-        raise UserError("no strokes are seen: dark on light or light on dark is needed, with a plain border")
-    return np.rint(255 * away / away.max()).astype(np.uint8)
 
 
 def _of_stroke(sheet: Image.Image) -> Image.Image:

@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hfsgm_jax.data.dataset import Dataset, StreamedImages
-from hfsgm_jax.data.resize import square
+from hfsgm_jax.data.resize import ink_of, square
 from hfsgm_jax.errors import DataError
 
 CORRUPT = ("refuse", "skip")
+_NOISE = 26  # levels of ink that are paper: of scans and JPEG files
 _SHOWN = 10  # files named in a message
 _LOOKED_AT = 200  # images by which a folder is judged
 _BETWEEN = 0.2  # of the pixels of a drawing, at most, lie between its paper and its ink
@@ -159,9 +160,21 @@ def open_image(file: str, channels: int, size: int = 0) -> Image.Image:
 
 def _read_image(file: str, config: Any) -> np.ndarray:
     """``[image_size, image_size, channels]`` uint8."""
-    size, channels = config.image_size, config.channels
-    levels = np.asarray(square(open_image(file, channels, size), size)).reshape(size, size, channels)
-    return 255 - levels if config.invert else levels
+    image = open_image(file, config.channels, config.image_size)
+    try:
+        return fitted(image, config.image_size, config.channels, config.ink)
+    except DataError as error:
+        raise DataError(f"{file} ({error})") from None
+
+
+def fitted(image: Image.Image, size: int, channels: int, ink: bool) -> np.ndarray:
+    """The centred square as ``[size, size, channels]`` uint8; with ``ink`` a drawing, light on dark.
+
+    Raises:
+      DataError: ``ink``, and no strokes are seen.
+    """
+    levels = np.asarray(square(image, size))
+    return (ink_of(levels, _NOISE) if ink else levels).reshape(size, size, channels)
 
 
 def opaque(image: Image.Image, channels: int) -> Image.Image:

@@ -8,6 +8,7 @@ from PIL import Image
 from hfsgm_jax.errors import DataError
 
 RESIZES = ("gmn", "box")
+CONTRAST = 32  # of 255 levels between ink and paper, at least
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow
 
 
@@ -62,3 +63,20 @@ def _sample_gmn(images: Sequence[np.ndarray]) -> np.ndarray:
     if not np.isin(sampled, (0, 255)).all():
         raise DataError("data.resize='gmn' needs Omniglot's binary images, these have grey levels: use 'box'.")
     return sampled
+
+
+def ink_of(levels: np.ndarray, noise: int = 0) -> np.ndarray:
+    """A drawing ``[H, W]`` uint8 as light on dark, from no ink to full ink: paper is what lies on the border.
+
+    Args:
+      noise: levels below are no ink.
+
+    Raises:
+      DataError: no strokes are seen.
+    """
+    border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    away = np.abs(levels.astype(np.float32) - np.median(border))
+    if away.max() < CONTRAST:
+        raise DataError("no strokes are seen: dark on light or light on dark is needed, with a plain border")
+    ink = np.rint(255 * away / away.max()).astype(np.uint8)
+    return np.where(ink < noise, 0, ink).astype(np.uint8)

@@ -70,7 +70,7 @@ def _path_key(config: Any) -> str:
     path = os.path.abspath(os.path.expanduser(config.path))
     files = [file for _, file in folder.list_files(config.path)] if os.path.isdir(path) else [path]
     stamps = [(file, os.path.exists(file) and (os.path.getsize(file), os.path.getmtime(file))) for file in files]
-    return hashlib.sha256(repr((path, config.corrupt, config.invert, stamps)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((path, config.corrupt, config.ink, stamps)).encode()).hexdigest()[:16]
 
 
 def _multi_digit(digits: int) -> Source:

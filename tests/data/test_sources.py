@@ -117,10 +117,20 @@ def test_a_folder_is_looked_at(tmp_path):
     assert seen["color"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=True)
 
 
-def test_dark_ink_becomes_light(config, image_folder):
-    config.update(source="folder", path=str(image_folder), set_size=5)
-    plain, inverted = load(config), load(config, invert=True)
-    np.testing.assert_array_equal(inverted.images, 255 - plain.images)
+def test_ink_is_light_on_dark_in_either_polarity_and_noise_is_paper(config, tmp_path):
+    drawn = strokes.draw(6, 2, 40, seed=0)[..., 0]
+    for k, (light, dark) in enumerate(drawn):
+        (tmp_path / str(k)).mkdir()
+        Image.fromarray(light).save(tmp_path / str(k) / "0.png")
+        Image.fromarray((240 - 0.8 * dark + np.arange(40) % 2).astype(np.uint8)).save(tmp_path / str(k) / "1.png")
+    config.update(source="folder", path=str(tmp_path), set_size=2, image_size=40, ink=True)
+    train = load(config)
+    expected = drawn[[int(name) for name in train.info["class_names"]]].reshape(-1, 40, 40)
+    np.testing.assert_allclose(train.images[..., 0], np.where(expected < 26, 0, expected), atol=30)
+    assert (train.images[..., 0][expected == 0] == 0).all()
+    Image.new("L", (40, 40), 200).save(tmp_path / "0" / "empty.png")
+    with pytest.raises(DataError, match="1 of 13 images.*0/empty.png.*no strokes are seen"):
+        load(config)
 
 
 @pytest.mark.parametrize("stream", [False, True])
