@@ -74,10 +74,10 @@ def test_files_of_the_models_size_are_kept():
 
 
 def test_ink_becomes_light_and_keeps_its_size(ink):
-    dark = [Image.fromarray(255 - x) for x in ink]
-    np.testing.assert_array_equal(
-        read_images(dark, SHAPE, "ink"), read_images([Image.fromarray(x) for x in ink], SHAPE)
-    )
+    light, dark = ([Image.fromarray(x) for x in images] for images in (ink, 255 - ink))
+    found = read_images(dark, SHAPE, "ink")
+    assert np.abs(found - read_images(light, SHAPE, "ink")).mean() < 0.002  # rounded the other way
+    np.testing.assert_allclose(found, read_images(light, SHAPE), atol=0.11)  # what is fainter is no ink
 
 
 def test_pictures_are_averaged_squares(tmp_path):
