@@ -80,7 +80,8 @@ def test_accuracy_has_its_error_over_episodes():
 def test_the_mistakes_of_all_classifiers_are_drawn():
     episodes = draw_episodes(data([9] * 3), 2, 1, 2, 6, seed=0, binarize="none")
     scores = {"log_mean": np.eye(2)[np.zeros_like(episodes.label)], "kl": np.eye(2)[episodes.label]}
-    ink = episodes._replace(support=np.ones_like(episodes.support), query=np.ones_like(episodes.query))
+    stripe = lambda images: np.ones_like(images) * (np.arange(images.shape[-3]) < images.shape[-3] // 3)[:, None, None]
+    ink = episodes._replace(support=stripe(episodes.support), query=stripe(episodes.query))
     page = np.asarray(classify._mistakes(ink, scores))
     empty = lambda part: (part >= pictures.GUTTER).all()
     below = page[2 * pictures.HEADER :]

@@ -30,9 +30,16 @@ def test_colours_stay_as_they_are():
     assert (page[pictures.MARGIN + 1, pictures.MARGIN + 1] == [255, 128, 0]).all()
 
 
+def test_one_channel_that_is_mostly_light_is_no_drawing():
+    photograph = np.full((1, 1, 4, 4, 1), 0.4)
+    page = np.asarray(pictures.grid([photograph], scale=1))
+    assert (page[pictures.MARGIN + 1, pictures.MARGIN + 1] == 102).all()
+
+
 def test_an_animation_has_all_pages(tmp_path):
     levels = [0.0, 0.5, 1.0]
-    pages = [pictures.grid([np.full((1, 1, 8, 8, 1), level)]) for level in levels]
+    ink = np.pad(np.ones((1, 1, 5, 5, 1)), [(0, 0), (0, 0), (0, 3), (0, 3), (0, 0)])
+    pages = [pictures.grid([level * ink]) for level in levels]
     movie = Image.open(pictures.save(pages, tmp_path / "new" / "film.png"))
     assert movie.n_frames == 3 and movie.info["loop"] == 0
     for frame, (level, duration) in enumerate(zip(levels, (250, 250, 2000), strict=True)):
