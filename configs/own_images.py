@@ -10,10 +10,11 @@ pixels, photographs grey levels or colours of 32x32 or 64x64; sets of up to five
 what varies between classes and draws more of one it has not seen, so dozens of classes with a handful of images each
 are the least that makes sense.
 
-The time is `train.minutes`, 10 unless given: the learning rate falls over the steps that two CPU cores make in it.
+The time is `train.minutes`, 10 unless given: the learning rate falls over the steps that a slow CPU core makes in it.
 `--config.data.corrupt=skip` passes over files that cannot be read instead of refusing the folder.
 """
 
+from configs import quickstart
 from hfsgm_jax import default_config
 from hfsgm_jax.data import folder
 from hfsgm_jax.errors import ConfigError
@@ -32,24 +33,15 @@ def get_config(data_path=None, data_image_size=None, train_minutes=10):
     size = int(data_image_size or (28 if drawn else 64 if seen.side >= 48 else 32))
     if size not in sizes:
         raise ConfigError(f"data.image_size={size}: this config has models of {' and '.join(map(str, sizes))} pixels")
-    config = _of_drawings() if drawn else _of_photographs(seen.colored)
+    config = quickstart.get_config() if drawn else _of_photographs(seen.colored)
     config.data.update(source="folder", split="random", image_size=size, sets_per_batch=8)
     config.train.update(log_every=50, eval_every=500, save_every=500, sample_every=0, cpu_devices=1)
     config.train.minutes = float(train_minutes)
-    config.train.steps = round(sizes[size] * (float(train_minutes) or 10))
+    config.train.steps = round(sizes[size] * (config.train.minutes or 10))
     config.eval.update(val_sets=40, max_sets=100, importance_samples=50, iterations=10)
     if seen:
         config.data.update(set_size=min(SET_SIZE, seen.smallest), ink=seen.drawn)
         _say(config, data_path, seen)
-    return config
-
-
-def _of_drawings():
-    """The SCHA-VAE-LAG of the quick start."""
-    config = default_config("scha_vae")
-    config.model.update(aggregate="lag", width=64, c_channels=16, z_channels=16, patch=4)
-    config.model.update(encoder="8-2,4-2,1-1", latents="8-2,4-2,1-1", decoder="8-3")
-    config.optimizer.update(learning_rate=3e-3, schedule="cosine", decay_factor=0.02, warmup=50, ema=0.99)
     return config
 
 
@@ -72,9 +64,6 @@ def _say(config, path, seen):
     print(f"{seen.side} pixels: {drawings if seen.drawn else photographs}")
     if seen.classes < FEW:
         print(f"{seen.classes} classes are few: the model may learn them, and not what a new one can be like")
-    print(
-        f"chosen: {data.image_size}x{data.image_size} pixels, {data.channels} channel{'s' * (data.channels > 1)}, ",
-        end="",
-    )
+    print(f"chosen: {data.image_size} pixels, {'RGB' if data.channels == 3 else 'one channel'}, ", end="")
     print(f"sets of {data.set_size}, {config.model.likelihood}; {train.steps} steps or {train.minutes:g} minutes")
     print("to choose otherwise: --config.data.image_size=32, --config.train.minutes=60, ... (docs/keys.md)", flush=True)

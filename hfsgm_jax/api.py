@@ -34,9 +34,12 @@ def load(run: str | os.PathLike, step: str | int = "best", model: SetModel | Non
       UserError: no such run or checkpoint, or an unreadable one.
     """
     found = run_folder.open_run(run, step, model=model)
-    data = found.config.data
-    own = "ink" if data.get("ink") else None
-    return FewShotModel(found.model, found.variables, found.step, data.resize if data.source in DRAWINGS else own)
+    data, drawings = found.config.data, None
+    if data.source in DRAWINGS and found.model.image_shape[-1] == 1:  # not of coloured pens
+        drawings = data.resize
+    elif data.get("ink"):
+        drawings = "ink"
+    return FewShotModel(found.model, found.variables, found.step, drawings)
 
 
 class FewShotModel:

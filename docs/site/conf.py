@@ -17,7 +17,6 @@ myst_heading_anchors = 2
 autodoc_member_order, autodoc_typehints, add_module_names = "bysource", "none", False
 napoleon_use_ivar = False
 suppress_warnings = ["myst.xref_missing", "docutils"]  # docstrings are read as Markdown in editors, too
-exclude_patterns = ["build"]
 
 
 def _reference() -> str:
@@ -36,7 +35,7 @@ def _copy() -> None:
         shutil.copy(picture, HERE)
     for page in (ROOT / "docs").glob("*.md"):
         (HERE / page.name).write_text(page.read_text().replace("](../", "](../../"))
-    readme = re.sub(r"\]\(docs/", "](", (ROOT / "README.md").read_text())
+    readme = re.sub(r"\]\((?!docs/|http|#)", "](../../", (ROOT / "README.md").read_text()).replace("](docs/", "](")
     pages = "guide api keys configs results parity architecture scaling benchmarks".split()
     (HERE / "index.md").write_text(readme + "\n```{toctree}\n:hidden:\n" + "\n".join(pages) + "\n```\n")
     (HERE / "api.rst").write_text(_reference())

@@ -47,28 +47,36 @@ def look(folder: str) -> Look:
     """What the images of a folder with a folder per class are like, from some of every part of it.
 
     Raises:
-      DataError: there are no classes or images, or one that is looked at cannot be read.
+      DataError: there are no classes or images, or none of those looked at can be read.
     """
     files = _files(folder)
     some = [files[i][1] for i in np.unique(np.linspace(0, len(files) - 1, _LOOKED_AT).astype(int))]
     with ThreadPoolExecutor() as threads:
-        sides, between, light, color = np.array(list(threads.map(_look_at, some))).T
+        found = [seen for seen in threads.map(_look_at, some) if seen]  # `read` names those that are unreadable
+    if not found:
+        raise DataError(f"{len(some)} images in {folder!r} were tried, and none can be read: {_some(some)}.")
+    sides, between, light, color = np.array(found).T
     sizes = collections.Counter(name for name, _ in files).values()
     drawn, dark = np.median(between) < _BETWEEN, np.median(light) > 0.5
     colored = np.median(color) > _COLORED
     return Look(len(sizes), len(files), min(sizes), int(np.median(sides)), bool(drawn), bool(dark), bool(colored))
 
 
-def _look_at(file: str) -> tuple[float, float, float, float]:
+def _look_at(file: str) -> tuple[float, float, float, float] | None:
     """Shorter side, share of pixels between the two ends of the levels, lightness of the border (0 to 1), colour."""
-    image = open_image(file, 3, 128)
+    try:
+        image = open_image(file, 3, 64)
+    except DataError:
+        return None
+    with Image.open(file) as header:  # `image` may be decoded at a fraction of its size
+        side = min(header.size)
     levels = np.asarray(square(image, min(64, *image.size)), np.float32)
     grey = levels.mean(-1)
     low, high = grey.min(), grey.max()
     scaled = (grey - low) / max(1.0, high - low)
     border = np.concatenate([scaled[0], scaled[-1], scaled[:, 0], scaled[:, -1]])
     between = ((scaled > 0.2) & (scaled < 0.8)).mean()
-    return min(image.size), between, float(np.median(border)), float(np.ptp(levels, axis=-1).mean())
+    return side, between, float(np.median(border)), float(np.ptp(levels, axis=-1).mean())
 
 
 def read(config: Any) -> Dataset:

@@ -71,8 +71,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     rest = [argv[0], *rest]
     try:
         if found.config:
-            flat = (arg.lstrip("-").partition("=") for arg in rest if arg.lstrip("-").startswith("config."))
-            given = {key: value for key, _, value in flat}
+            given = _overrides(rest)
             config = load_config_file(found.config, given)
             _check_overrides(given, config)
             config_flags.DEFINE_config_dict("config", config, HELP, sys_argv=rest)
@@ -83,6 +82,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
         _fail(f"{error}\nusage: {__doc__.splitlines()[0]}", 2)
     except UserError as error:
         _fail(error, 2)
+
+
+def _overrides(argv: list[str]) -> dict[str, str]:
+    """``config.SECTION.KEY`` -> its value, of ``--KEY=VALUE`` and ``--KEY VALUE``."""
+    given = {}
+    for arg, after in zip(argv, [*argv[1:], ""]):
+        key, equals, value = arg.lstrip("-").partition("=")
+        if arg.startswith("-") and key.startswith("config."):
+            given[key] = value if equals else after
+    return given
 
 
 def _check_overrides(given: Mapping[str, str], config: ConfigDict) -> None:

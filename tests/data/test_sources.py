@@ -115,6 +115,17 @@ def test_a_folder_is_looked_at(tmp_path):
     assert seen["dark"] == folder.Look(3, 9, 2, 60, drawn=True, dark=True, colored=False)
     assert seen["grey"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=False)
     assert seen["color"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=True)
+    large = tmp_path / "color" / "0" / "large.jpg"  # decoded at a fraction of its size
+    for k in range(3):
+        for path in (tmp_path / "color" / str(k)).iterdir():
+            Image.new("RGB", (2000, 1600), (200, 90, 20)).save(path.with_suffix(".jpg"))
+            path.unlink() if path.suffix != ".jpg" else None
+    large.write_bytes(b"")  # one that is unreadable does not matter
+    assert folder.look(str(tmp_path / "color")).side == 1600
+    (tmp_path / "none" / "a").mkdir(parents=True)
+    (tmp_path / "none" / "a" / "x.png").write_bytes(b"")
+    with pytest.raises(DataError, match="1 images.*none can be read: .*x.png"):
+        folder.look(str(tmp_path / "none"))
 
 
 def test_ink_is_light_on_dark_in_either_polarity_and_noise_is_paper(config, tmp_path):

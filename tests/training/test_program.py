@@ -126,7 +126,8 @@ def test_own_images_are_looked_at_where_the_command_says(tmp_path, capsys):
         (tmp_path / str(k)).mkdir()
         for i in range(3):
             Image.fromarray(pixels).save(tmp_path / str(k) / f"{i}.png")
-    given = {"config.data.path": str(tmp_path), "config.train.minutes": "2", "config.seed": "1"}
+    given = program._overrides(["train.py", "--config.data.path", str(tmp_path), "-config.train.minutes=2", "--x=1"])
+    assert given == {"config.data.path": str(tmp_path), "config.train.minutes": "2"}
     config = program.load_config_file("configs/own_images.py", given)
     check_config(config)
     assert (config.model.name, config.data.channels, config.data.image_size) == ("ns", 3, 32)
