@@ -81,8 +81,8 @@ def make_step(
     def dispatch(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         if config.train.steps_per_dispatch == 1:
             return one_step(state, batch)
-        steps = dict(length=config.train.steps_per_dispatch, unroll=_unroll())
-        state, metrics = jax.lax.scan(lambda state, _: one_step(state, batch), state, **steps)
+        steps = config.train.steps_per_dispatch
+        state, metrics = jax.lax.scan(lambda state, _: one_step(state, batch), state, length=steps)
         return state, {name: x[-1] if name == "learning_rate" else x.sum(0) for name, x in metrics.items()}
 
     return jax.jit(dispatch, out_shardings=devices.replicated(mesh), donate_argnums=0)
@@ -140,15 +140,10 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
 
             zeros = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(SUMS, jnp.float32(0))
             rows = jnp.arange(parts), _split_rows(sets, parts, mesh)
-            ((grads, sums), model_state), _ = jax.lax.scan(add_part, (zeros, model_state), rows, unroll=_unroll())
+            ((grads, sums), model_state), _ = jax.lax.scan(add_part, (zeros, model_state), rows)
         return jax.tree.map(lambda g: g / sums["count"], grads), sums, model_state
 
     return of_batch
-
-
-def _unroll() -> bool:
-    """Inside a loop, XLA takes 100 times as long for the gradient of a convolution on a CPU."""
-    return jax.default_backend() == "cpu"
 
 
 def _split_rows(sets: Sets, parts: int, mesh: Mesh) -> Sets:
