@@ -168,14 +168,7 @@ def sampling(
       num: new images of each class, all at once.
       repeat, seconds: timed calls, and the time after which they end, once there are 3.
     """
-    shape = hfsgm_jax.data.image_shape(config.data)
-
-    def draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array) -> jax.Array:
-        if model.shared_nodes:
-            return hfsgm_jax.sampling.conditional(apply, contexts, num, key, encode=encode, draw=True)
-        return hfsgm_jax.sampling.unconditional(apply, sets, num, shape, key, draw=True)
-
-    times, facts = time_on_sets(config, draw, sets, set_size, repeat, seconds)
+    times, facts = time_on_sets(config, functools.partial(_draw, num=num), sets, set_size, repeat, seconds)
     per_image = float(np.median(times)) / (sets * num)
     yield {
         **timing.rates(sets * num, times, "images_per_second"),
@@ -183,6 +176,12 @@ def sampling(
         **facts,
         "num": num,
     }
+
+
+def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int = 16) -> jax.Array:
+    if model.shared_nodes:
+        return hfsgm_jax.sampling.conditional(apply, contexts, num, key, encode=encode, draw=True)
+    return hfsgm_jax.sampling.unconditional(apply, contexts.num_rows, num, model.image_shape, key, draw=True)
 
 
 def importance_sampling(
@@ -197,13 +196,17 @@ def importance_sampling(
       samples: K.
       repeat, seconds: timed calls, and the time after which they end, once there are 3.
     """
-
-    def bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array) -> jax.Array:
-        return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows), chunk=CHUNK)[0]
-
+    bound = functools.partial(_bound, samples=samples)
     times, facts = time_on_sets(config, bound, sets, set_size, repeat, seconds)
     rates = timing.rates(sets * set_size * samples, times, "sample_images_per_second")
     yield {**rates, **facts, "samples": samples, "chunk": CHUNK}
+
+
+def _bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array, samples: int = 10) -> jax.Array:
+    return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows), chunk=CHUNK)[0]
+
+
+FUNCTIONS = {"sampling": _draw, "importance_sampling": _bound}
 
 
 def time_on_sets(
@@ -216,6 +219,27 @@ def time_on_sets(
     """
     check_config(config)
     devices.use_cpu_cores(sets)
+    lowered, arguments = on_sets(config, function, sets, set_size)
+    start = time.monotonic()
+    compiled = lowered.compile()
+    compile_seconds = time.monotonic() - start
+    if not np.isfinite(compiled(*arguments)).all():
+        raise FloatingPointError("the results are not finite: their time would mean nothing")
+    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
+    return times, {
+        "compile_seconds": compile_seconds,
+        **timing.peak_memory(),
+        "program_memory_gib": timing.program_memory(compiled),
+        "parameters": num_parameters(arguments[0]["params"]),
+        "sets": sets,
+        "set_size": set_size,
+        "dtype": config.model.dtype,
+        "devices": devices.make_mesh(config.train.devices).size,
+    }
+
+
+def on_sets(config: ConfigDict, function: Callable[..., jax.Array], sets: int, set_size: int) -> tuple[Any, tuple]:
+    """``function(model, apply, encode, sets, key)`` lowered for random variables and sets; and its arguments."""
     mesh, shape = devices.make_mesh(config.train.devices), hfsgm_jax.data.image_shape(config.data)
     images = np.random.default_rng(0).uniform(size=(sets, set_size, *shape)) < 0.1  # a tenth of the pixels is ink
     rows = jax.tree.map(np.asarray, Sets.of(images.astype(np.float32)))
@@ -229,22 +253,7 @@ def time_on_sets(
     def program(variables: Any, key: jax.Array, rows: Sets) -> jax.Array:
         return function(model, *hfsgm_jax.sampling.bind(model, variables), rows, key)
 
-    start = time.monotonic()
-    compiled = program.lower(*arguments).compile()
-    compile_seconds = time.monotonic() - start
-    if not np.isfinite(compiled(*arguments)).all():
-        raise FloatingPointError("the results are not finite: their time would mean nothing")
-    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
-    return times, {
-        "compile_seconds": compile_seconds,
-        **timing.peak_memory(),
-        "program_memory_gib": timing.program_memory(compiled),
-        "parameters": num_parameters(variables["params"]),
-        "sets": sets,
-        "set_size": set_size,
-        "dtype": config.model.dtype,
-        "devices": mesh.size,
-    }
+    return program.lower(*arguments), arguments
 
 
 def probe(config: ConfigDict) -> Iterator[Record]:

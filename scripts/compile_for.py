@@ -1,0 +1,270 @@
+"""Programs of a config as the compilers of accelerators make them, without the accelerators: compiled, not run.
+
+    python -m scripts.compile_for TARGET --config=configs/NAME.py [--config.SECTION.KEY=VALUE ...]
+        [--programs=train_step,importance_sampling,sampling] [--out=FILE]
+
+TARGET is h100, h200 or b200, with ``:N`` for N of one machine (extra `cuda`), or a TPU slice such as v5e:2x4, v6e:4x4
+or v5p:2x2x1 (extra `tpu`). Prints a JSON object and keeps it in FILE; ``python -m scripts.compile_for --page`` renders
+those of benchmarks/compiled as docs/accelerators.md. Times and batches in it are estimates, marked as such.
+"""
+
+import collections
+import contextlib
+import datetime
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # ask no cloud what this machine is
+
+import jax
+import numpy as np
+from absl import app, flags
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
+from ml_collections import ConfigDict, config_flags
+
+from benchmarks import measure
+from hfsgm_jax import devices
+from hfsgm_jax.evaluation.tables import Table, markdown
+from hfsgm_jax.training import setup
+from scripts.machine import ROOT, machine
+
+RESULTS, PAGE = ROOT / "benchmarks" / "compiled", ROOT / "docs" / "accelerators.md"
+PROGRAMS = ("train_step", "importance_sampling", "sampling")
+GIB = 2.0**30
+
+
+class Chip(NamedTuple):
+    """Figures of its maker: bytes of memory, bytes per second from it, bfloat16 and float32 FLOP per second.
+
+    ``cores``: streaming multiprocessors, ``capability``: CUDA's version of the architecture; of GPUs alone.
+    """
+
+    memory: float
+    bandwidth: float
+    bfloat16: float
+    float32: float
+    cores: int = 0
+    capability: int = 0
+
+
+CHIPS = {  # float32 matrix products of JAX's default precision: TF32 on GPUs, bfloat16 passes on TPUs
+    "h100": Chip(84.9e9, 3.35e12, 989e12, 494e12, 132, 9),
+    "h200": Chip(151.4e9, 4.8e12, 989e12, 494e12, 132, 9),
+    "b200": Chip(191.5e9, 7.67e12, 2250e12, 1125e12, 148, 10),
+    "v5e": Chip(16e9, 0.819e12, 197e12, 197e12),
+    "v5p": Chip(95e9, 2.765e12, 459e12, 459e12),
+    "v6e": Chip(32e9, 1.64e12, 918e12, 918e12),
+}
+LAUNCH = 2.5e-6  # seconds from kernel to kernel, assumed
+# What XLA asks of a GPU beside `Chip`; equal for these three (openxla/xla, xla/backends/gpu/target_config/specs).
+GPU = """gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536 fpus_per_core: 128 core_count: {cores}
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+  memory_bandwidth: {bandwidth} l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: {memory}
+  cuda_compute_capability {{ major: {capability} feature_extension: ACCELERATED_FEATURES }}
+  device_address_bits: 64 device_vendor: "NVIDIA Corporation" name: "{name}"
+  driver_version: "13.0.0" runtime_version: "12.8.0" compile_time_toolkit_version: "12.8.0" dnn_version: "9.10.0"
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 }}
+device_description_str: "{name}"
+"""
+
+
+def described(target: str) -> tuple[str, list[Any]]:
+    """``(chip, devices)`` of a target; the devices are descriptions for the compiler.
+
+    Raises:
+      SystemExit: an unknown chip, or its compiler is not installed.
+    """
+    chip, _, size = target.partition(":")
+    if chip not in CHIPS:
+        raise SystemExit(f"compile_for: target {target!r}: the chip has to be one of {', '.join(CHIPS)}")
+    gpu = CHIPS[chip].cores > 0
+    try:
+        if not gpu:
+            return chip, list(topologies.get_topology_desc(target, platform="tpu").devices)
+        numbers = {k: int(v) for k, v in CHIPS[chip]._asdict().items()}
+        config = GPU.format(name=chip, **numbers)
+        size = f"1x1x{size or 1}"  # processes, hosts of each, devices of each
+        return chip, list(topologies.get_topology_desc(chip, "cuda", target_config=config, topology=size).devices)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        extra = "cuda" if gpu else "tpu"
+        raise SystemExit(f"compile_for: {target}: {error}\npip install '.[{extra}]' brings its compiler") from None
+
+
+@contextlib.contextmanager
+def compiled_for(found: list[Any], platform: str) -> Iterator[None]:
+    """Everything is made for the described devices: arrays on them are their shapes alone."""
+
+    def place(tree: Any, sharding: Any) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+    make_mesh = lambda count=0: Mesh(np.array(found), ("data",), axis_types=(AxisType.Auto,))  # noqa: E731
+    with (
+        mock.patch.object(devices, "place", place),
+        mock.patch.object(devices, "make_mesh", make_mesh),
+        mock.patch.object(jax, "default_backend", lambda: platform),
+    ):
+        yield
+
+
+def lowered(config: ConfigDict, program: str) -> Any:
+    """One of `PROGRAMS`, ready to be compiled; inside `compiled_for`."""
+    if program == "train_step":
+        run = setup(config)
+        return run.step.lower(run.abstract_state, next(run.batches(0)))
+    sets = -(-4 // devices.make_mesh().size) * devices.make_mesh().size
+    return measure.on_sets(config, measure.FUNCTIONS[program], sets, 5)[0]
+
+
+def facts(config: ConfigDict, chip: Chip, compiled: Any, count: int) -> dict[str, Any]:
+    """Of one device and call: memory, kernels, collectives, FLOP and bytes as the compiler counts them; estimates."""
+    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    kinds, origins, collectives = instructions(text)
+    kernels, flops, moved = sum(kinds.values()), cost.get("flops", 0.0), cost.get("bytes accessed", 0.0)
+    seconds = {
+        "arithmetic": flops / getattr(chip, config.model.dtype),
+        "memory": moved / chip.bandwidth,
+        "launches": kernels * LAUNCH if chip.cores else 0.0,
+    }
+    fixed, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    return {
+        "arguments_gib": fixed / GIB,
+        "temporaries_gib": temporary / GIB,
+        "kernels": kernels,
+        "kernels_by_kind": dict(kinds.most_common()),
+        "kernels_by_origin": dict(origins.most_common()),
+        "collectives": {name: {"count": n, "bytes": b} for name, (n, b) in collectives.items()},
+        "flop": flops,
+        "bytes": moved,
+        "estimated_seconds": {**seconds, "largest": max(seconds.values())},
+        "estimated_times_this_batch": max(0.0, (chip.memory - fixed) / max(temporary, 1)),
+    }
+
+
+KERNEL = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*)$")
+PART = re.compile(r" (?:fusion|reduce|reduce-window|sort|scatter|select-and-scatter|map|custom-call|all-reduce\S*)\(")
+CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.-]+)")
+NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call"}
+NO_KERNEL |= {"after-all", "partition-id", "replica-id", "opt-barrier"}
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
+
+
+def instructions(text: str) -> tuple[collections.Counter, collections.Counter, dict[str, tuple[int, int]]]:
+    """Kernels by kind and by origin, collectives with their bytes: of a compiled module, each loop's body once."""
+    kinds, origins, collectives, inside = collections.Counter(), collections.Counter(), {}, False
+    parts = {name for line in text.splitlines() if PART.search(line) for name in CALLED.findall(line)}
+    for line in text.splitlines():
+        if line.endswith("{") and not line.startswith(" "):  # a computation: a part of a kernel, or a sequence of them
+            inside = line.removeprefix("ENTRY ").split()[0].lstrip("%") not in parts
+            continue
+        match = KERNEL.match(line) if inside else None
+        if not match or match[3] in NO_KERNEL or match[3].endswith("-done"):
+            continue
+        kind = match[3].removesuffix("-start")
+        if kind in COLLECTIVES:
+            parts = re.findall(r"(\w+)\[([\d,]*)\]", match[2])
+            size = sum(BYTES.get(t, 4) * int(np.prod([int(d) for d in s.split(",") if d])) for t, s in parts)
+            n, total = collectives.get(kind, (0, 0))
+            collectives[kind] = n + 1, total + size
+            continue
+        called = re.search(r'custom_call_target="([^"]+)"', line)
+        kinds[called[1] if called else kind] += 1
+        name = re.search(r'op_name="([^"]*)"', line)
+        name = name[1] if name else ""
+        origins["backward" if "transpose(" in name else "forward" if "jvp(" in name else "update and others"] += 1
+    return kinds, origins, collectives
+
+
+def compile_for(target: str, config: ConfigDict, programs: list[str]) -> dict[str, Any]:
+    """The record of a target and config: a part per program."""
+    chip, found = described(target)
+    gpu = CHIPS[chip].cores > 0
+    records = {}
+    with compiled_for(found, "gpu" if gpu else "tpu"):
+        for program in programs:
+            start = time.monotonic()
+            low = lowered(config, program)
+            traced, start = time.monotonic() - start, time.monotonic()
+            compiled = low.compile()
+            seconds = {"trace_seconds": traced, "compile_seconds": time.monotonic() - start}
+            records[program] = {**seconds, **facts(config, CHIPS[chip], compiled, len(found))}
+    sizes = {"sets_per_batch": config.data.sets_per_batch, "dtype": config.model.dtype, "devices": len(found)}
+    return {"target": target, **sizes, "compiled, not run": records}
+
+
+def page() -> str:
+    """docs/accelerators.md of the files in `RESULTS`."""
+    columns = ["config", "target", "program", "sets × devices", "compile s", "arguments GiB", "temporaries GiB"]
+    columns += ["kernels", "all-reduces", "GFLOP", "GB moved", "estimated ms: arithmetic, memory, launches"]
+    rows = []
+    for file in sorted(RESULTS.glob("*.json")):
+        found = json.loads(file.read_text())
+        for program, r in found["compiled, not run"].items():
+            reduces = r["collectives"].get("all-reduce", {"count": 0})["count"]
+            ms = ", ".join(f"{1e3 * r['estimated_seconds'][k]:.2g}" for k in ("arithmetic", "memory", "launches"))
+            name = found["config"].removeprefix("configs/").replace(".py", "")
+            sizes = f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})"
+            memory = f"{r['arguments_gib']:.2f}", f"{r['temporaries_gib']:.2f}"
+            work = f"{r['flop'] / 1e9:.3g}", f"{r['bytes'] / 1e9:.3g}", ms
+            compiled = f"{r['compile_seconds']:.0f}"
+            rows.append([f"`{name}`", found["target"], program, sizes, compiled, *memory, r["kernels"], reduces, *work])
+    return HEAD + markdown(Table(columns, [[str(x) for x in row] for row in rows])) + "\n"
+
+
+HEAD = f"""# Accelerators, by their compilers
+
+Compiled, not run: written by `python -m scripts.compile_for --page` from the files in `benchmarks/compiled/`. All
+numbers are of one device and one call. Memory, FLOP and bytes are the compiler's own counts; a loop's body counts once.
+Sampling and likelihood are of 4 sets of 5 (a set per device where there are more). Compile seconds are of the machine
+that compiled, often a busy one. The estimate is FLOP over the peak of the dtype, bytes over the memory's bandwidth, and
+kernels times {1e6 * LAUNCH:.1f} µs (GPUs): a step takes at least about the largest, none of them was measured.
+
+"""
+
+
+def main() -> None:
+    target, arguments = (sys.argv[1:] or [""])[0], sys.argv[2:]
+    if target == "--page":
+        PAGE.write_text(page())
+        return
+    config = config_flags.DEFINE_config_file("config", None, "file of the configuration")
+    programs = flags.DEFINE_list("programs", list(PROGRAMS), "what is compiled")
+    out = flags.DEFINE_string("out", None, "JSON file; default: standard output only")
+    flags.mark_flag_as_required("config")
+
+    def run(argv: list[str]) -> None:
+        jax.config.update("jax_enable_compilation_cache", False)
+        result = compile_for(target, config.value, programs.value)
+        result = {
+            "command": " ".join(["python -m scripts.compile_for", target, *arguments]),
+            "config": config_flags.get_config_filename(flags.FLAGS["config"]),
+            **result,
+            **{k: v for k, v in machine().items() if k in ("cpu", "cores", "python", "jax", "commit")},
+            "date": datetime.date.today().isoformat(),
+        }
+        text = json.dumps(result, indent=2) + "\n"
+        print(text, end="")
+        if out.value:
+            Path(out.value).parent.mkdir(parents=True, exist_ok=True)
+            Path(out.value).write_text(text)
+
+    sys.argv[1:] = arguments
+    app.run(run)
+
+
+if __name__ == "__main__":
+    main()
