@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # ask no cloud what this machine is
+os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no driver
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what runs: the initialisation of variables
 
 import jax
 import numpy as np

@@ -99,7 +99,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     optimizer, example = make_optimizer(config.optimizer, config.train.steps), jax.tree.map(lambda x: x[:1], fixed)
     init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example, own)  # noqa: E731
     whole = devices.replicated(mesh)
-    create = jax.jit(init, out_shardings=whole)
+    create = devices.jit_once(init, out_shardings=whole)
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
     init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
