@@ -133,12 +133,12 @@ def lowered(config: ConfigDict, program: str) -> Any:
 
 def facts(config: ConfigDict, chip: Chip, compiled: Any, count: int) -> dict[str, Any]:
     """Of one device and call: memory, kernels, collectives, FLOP and bytes as the compiler counts them; estimates."""
-    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis() or {}, compiled.as_text()
     kinds, origins, collectives = instructions(text)
-    kernels, flops, moved = sum(kinds.values()), cost.get("flops", 0.0), cost.get("bytes accessed", 0.0)
+    kernels, flops, moved = sum(kinds.values()), cost.get("flops"), cost.get("bytes accessed")
     seconds = {
-        "arithmetic": flops / getattr(chip, config.model.dtype),
-        "memory": moved / chip.bandwidth,
+        "arithmetic": flops and flops / getattr(chip, config.model.dtype),  # CUDA's compiler may count nothing: None
+        "memory": moved and moved / chip.bandwidth,
         "launches": kernels * LAUNCH if chip.cores else 0.0,
     }
     fixed, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
@@ -151,7 +151,7 @@ def facts(config: ConfigDict, chip: Chip, compiled: Any, count: int) -> dict[str
         "collectives": {name: {"count": n, "bytes": b} for name, (n, b) in collectives.items()},
         "flop": flops,
         "bytes": moved,
-        "estimated_seconds": {**seconds, "largest": max(seconds.values())},
+        "estimated_seconds": {**seconds, "largest": max(x or 0.0 for x in seconds.values())},
         "estimated_times_this_batch": max(0.0, (chip.memory - fixed) / max(temporary, 1)),
     }
 
@@ -217,11 +217,12 @@ def page() -> str:
         found = json.loads(file.read_text())
         for program, r in found["compiled, not run"].items():
             reduces = r["collectives"].get("all-reduce", {"count": 0})["count"]
-            ms = ", ".join(f"{1e3 * r['estimated_seconds'][k]:.2g}" for k in ("arithmetic", "memory", "launches"))
+            number = lambda x, unit: "?" if x is None else f"{x / unit:.3g}"  # noqa: E731
+            ms = ", ".join(number(r["estimated_seconds"][k], 1e-3) for k in ("arithmetic", "memory", "launches"))
             name = found["config"].removeprefix("configs/").replace(".py", "")
             sizes = f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})"
             memory = f"{r['arguments_gib']:.2f}", f"{r['temporaries_gib']:.2f}"
-            work = f"{r['flop'] / 1e9:.3g}", f"{r['bytes'] / 1e9:.3g}", ms
+            work = number(r["flop"], 1e9), number(r["bytes"], 1e9), ms
             compiled = f"{r['compile_seconds']:.0f}"
             rows.append([f"`{name}`", found["target"], program, sizes, compiled, *memory, r["kernels"], reduces, *work])
     return HEAD + markdown(Table(columns, [[str(x) for x in row] for row in rows])) + "\n"
@@ -233,7 +234,7 @@ Compiled, not run: written by `python -m scripts.compile_for --page` from the fi
 numbers are of one device and one call. Memory, FLOP and bytes are the compiler's own counts; a loop's body counts once.
 Sampling and likelihood are of 4 sets of 5 (a set per device where there are more). Compile seconds are of the machine
 that compiled, often a busy one. The estimate is FLOP over the peak of the dtype, bytes over the memory's bandwidth, and
-kernels times {1e6 * LAUNCH:.1f} µs (GPUs): a step takes at least about the largest, none of them was measured.
+kernels times {1e6 * LAUNCH:.1f} µs (GPUs; `?`: the compiler does not say): a step takes at least about the largest, none of them was measured.
 
 """
 
