@@ -254,7 +254,7 @@ def main() -> None:
         jax.config.update("jax_enable_compilation_cache", False)
         result = compile_for(target, config.value, programs.value)
         result = {
-            "command": " ".join(["python -m scripts.compile_for", target, *arguments]),
+            "command": " ".join(["python -m scripts.compile_for", target, *(a for a in arguments if "--out" not in a)]),
             "config": config_flags.get_config_filename(flags.FLAGS["config"]),
             **result,
             **{k: v for k, v in machine().items() if k in ("cpu", "cores", "python", "jax", "commit")},

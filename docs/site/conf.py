@@ -31,12 +31,12 @@ def _reference() -> str:
 
 def _copy() -> None:
     """The pages beside this file, where Sphinx looks for them; git ignores them."""
-    for picture in (ROOT / "docs").glob("*.png"):
+    for picture in (path for path in (ROOT / "docs").iterdir() if path.suffix in (".png", ".gif")):
         shutil.copy(picture, HERE)
     for page in (ROOT / "docs").glob("*.md"):
         (HERE / page.name).write_text(page.read_text().replace("](../", "](../../"))
     readme = re.sub(r"\]\((?!docs/|http|#)", "](../../", (ROOT / "README.md").read_text()).replace("](docs/", "](")
-    pages = "guide api keys configs results parity architecture scaling benchmarks".split()
+    pages = "guide api keys configs results parity architecture scaling accelerators benchmarks".split()
     (HERE / "index.md").write_text(readme + "\n```{toctree}\n:hidden:\n" + "\n".join(pages) + "\n```\n")
     (HERE / "api.rst").write_text(_reference())
 
