@@ -131,7 +131,7 @@ def lowered(config: ConfigDict, program: str) -> Any:
     return measure.on_sets(config, measure.FUNCTIONS[program], sets, 5)[0]
 
 
-def facts(config: ConfigDict, chip: Chip, compiled: Any, count: int) -> dict[str, Any]:
+def facts(config: ConfigDict, chip: Chip, compiled: Any) -> dict[str, Any]:
     """Of one device and call: memory, kernels, collectives, FLOP and bytes as the compiler counts them; estimates."""
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis() or {}, compiled.as_text()
     kinds, origins, collectives = instructions(text)
@@ -178,8 +178,8 @@ def instructions(text: str) -> tuple[collections.Counter, collections.Counter, d
             continue
         kind = match[3].removesuffix("-start")
         if kind in COLLECTIVES:
-            parts = re.findall(r"(\w+)\[([\d,]*)\]", match[2])
-            size = sum(BYTES.get(t, 4) * int(np.prod([int(d) for d in s.split(",") if d])) for t, s in parts)
+            arrays = re.findall(r"(\w+)\[([\d,]*)\]", match[2])
+            size = sum(BYTES.get(t, 4) * int(np.prod([int(d) for d in s.split(",") if d])) for t, s in arrays)
             n, total = collectives.get(kind, (0, 0))
             collectives[kind] = n + 1, total + size
             continue
@@ -203,7 +203,7 @@ def compile_for(target: str, config: ConfigDict, programs: list[str]) -> dict[st
             traced, start = time.monotonic() - start, time.monotonic()
             compiled = low.compile()
             seconds = {"trace_seconds": traced, "compile_seconds": time.monotonic() - start}
-            records[program] = {**seconds, **facts(config, CHIPS[chip], compiled, len(found))}
+            records[program] = {**seconds, **facts(config, CHIPS[chip], compiled)}
     sizes = {"sets_per_batch": config.data.sets_per_batch, "dtype": config.model.dtype, "devices": len(found)}
     return {"target": target, **sizes, "compiled, not run": records}
 

@@ -28,13 +28,19 @@ ENTRY %main (x: f32[8]) -> f32[8] {
   %conv = (f32[8]{0}, u8[0]{0}) custom-call(%fusion.1), custom_call_target="__cudnn$convForward"
   %all-reduce-start.1 = (f32[8]{0}, bf16[2,4]{1,0}) all-reduce-start(%fusion.1, %y), to_apply=%region_0
   %all-reduce-done.1 = (f32[8]{0}, bf16[2,4]{1,0}) all-reduce-done(%all-reduce-start.1)
+  %fusion.2 = f32[8]{0} fusion(%x.1), kind=kLoop, calls=%fused_computation.2
   ROOT %while.1 = (s32[], f32[8]{0}) while(%init), condition=%cond, body=%body
+}
+
+%fused_computation.2 (q: f32[8]) -> f32[8] {
+  %q = f32[8]{0} parameter(0)
+  ROOT %negate.1 = f32[8]{0} negate(%q)
 }
 """
 
 
 def test_kernels_are_counted_once_and_collectives_apart():
     kinds, origins, collectives = compile_for.instructions(MODULE)
-    assert kinds == {"fusion": 1, "__cudnn$convForward": 1, "copy": 1}
-    assert origins == {"forward": 1, "backward": 1, "update and others": 1}
+    assert kinds == {"fusion": 2, "__cudnn$convForward": 1, "copy": 1}
+    assert origins == {"forward": 1, "backward": 1, "update and others": 2}
     assert collectives == {"all-reduce": (1, 8 * 4 + 8 * 2)}
