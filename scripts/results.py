@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, CURVES = ROOT / "results", ROOT / "docs" / "curves.png"
 COLUMNS = {"nelbo": "NELBO", "nll": "NLL", "independent_pixels": "independent pixels"}
 COLUMNS["recognised"] = "recognised of {ways}"
-UNSHOWN = "parts", "sha256", "seed", "seconds", "step", "dtype", "binarize", "pictures"
+UNSHOWN = "clusters", "parts", "sha256", "seed", "seconds", "step", "dtype", "binarize", "pictures"
 KEPT = ("config.json", "metrics.jsonl", "eval/*.json", "eval/sample.png")
 
 

@@ -148,7 +148,7 @@ def main(study: Study) -> None:
     study.out.mkdir(parents=True, exist_ok=True)
     variants = {name: [*study.variants[name], *changes] for name in names}
     content = {"machine": machine(), "evaluations": study.evaluations, "variants": variants, "runs": runs}
-    (study.out / "results.json").write_text(json.dumps(content, indent=1) + "\n")
+    (study.out / "results.json").write_text(json.dumps(content) + "\n")
     table = study.table(runs)
     readme.write(study.name, table)
     print(table)

@@ -15,7 +15,7 @@ from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Evaluation
 from hfsgm_jax.evaluation.likelihood import NELBO, nelbo_of, scored, set_nelbo
 from hfsgm_jax.evaluation.records import Record, Records, Result, increase
-from hfsgm_jax.trace import SET, Sets
+from hfsgm_jax.trace import Sets
 
 DEGREES = 180.0  # of the largest rotation, either way: all angles, as in the papers
 ROWS = 16  # sets augmented at once
@@ -74,13 +74,12 @@ def over_sizes(
     results = functools.cache(
         lambda size: run.each(f"{label}, sets of {size}", set_nelbo, scored(run, cut(whole, size))[0])
     )
-    totals = lambda size: results(size)["nelbo"].reshape(whole.num_rows, -1).sum(1, dtype=np.float64)
+    points = []
 
     def measure(size, sets):
-        against = totals(size), totals(sizes[0]), whole.observed.sum(1), whole.ids[SET]
-        return nelbo_of(results(size), sets, **(increase(*against) if size > sizes[0] else {}))
+        found = nelbo_of(results(size), sets)
+        return found | {"parts": found["parts"] | (increase(found, points[0][1]) if points else {})}
 
-    points = []
     for size in sizes:
         sets, one_by_one = scored(run, cut(whole, size))
         data = NELBO | one_by_one | run.data_conditions(dataset, cut(whole, size)) | conditions

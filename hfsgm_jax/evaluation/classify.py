@@ -83,7 +83,8 @@ def accuracy(right: np.ndarray, chance: float) -> dict[str, Any]:
         error = float(stats.sem(each))
         half = error * stats.t.ppf((1 + CONFIDENCE) / 2, len(each) - 1)
         parts |= {"low_95": max(0.0, value - half), "high_95": min(1.0, value + half)}
-    return {"value": value, "unit": "fraction", "standard_error": error, "parts": parts}
+    clusters = [each.tolist(), [1.0] * len(each)]
+    return {"value": value, "unit": "fraction", "standard_error": error, "clusters": clusters, "parts": parts}
 
 
 def method_conditions(run: Evaluation, name: str) -> dict[str, Any]:

@@ -89,20 +89,21 @@ def context_bypass(run: Evaluation) -> Records:
         bypass = {"bypassed": bypassed, "bypass": way, "bound": way != "skip", "active_layers": len(nodes) - len(off)}
         active = sorted({side or 0 for j, side in enumerate(sides) if j not in off}, reverse=True)
         bypass["active_resolutions"] = ",".join(map(str, active)) if sides[0] else None  # none of vectors
-        measure = functools.partial(_measure, run, terms, i)
+        measure = functools.partial(_measure, run, terms, i, results.get(("none", ())))
         results[way, off] = yield Record("nelbo", NELBO | bypass | data, measure)
     figure = functools.partial(draw, results, curves)
     yield plots.record(run, plots.file_name("context_bypass", data), data, figure, keep=False)
 
 
-def _measure(run: Evaluation, terms: Callable[[], dict[str, np.ndarray]], case: int) -> dict[str, Any]:
-    """The bound of one case; case 0 is the full model."""
-    found = {name: values.astype(np.float64) for name, values in terms().items()}
-    nelbo = found["kl_z"] + found["kl_c"] - found["log_px"]
-    own, full, sets = nelbo[:, case], nelbo[:, 0], run.sets
-    more = increase(own, full, sets.target.sum(1), sets.ids[SET]) | {"relative": float(own.sum() / full.sum())}
-    of_case = {name: values[:, case] for name, values in found.items()} | {"nelbo": own}
-    return nelbo_of(of_case, sets, **(more if case else {}))
+def _measure(
+    run: Evaluation, terms: Callable[[], dict[str, np.ndarray]], case: int, full: Result | None
+) -> dict[str, Any]:
+    """The bound of one case; ``full``: of the full model, which is case 0."""
+    found = {name: values[:, case].astype(np.float64) for name, values in terms().items()}
+    found["nelbo"] = found["kl_z"] + found["kl_c"] - found["log_px"]
+    result = nelbo_of(found, run.sets)
+    more = increase(result, full) | {"relative": result["value"] / full["value"]} if full else {}
+    return result | {"parts": result["parts"] | more}
 
 
 def draw(results: dict[tuple[str, Layers], Result], curves: dict[str, list[Layers]]) -> Figure:

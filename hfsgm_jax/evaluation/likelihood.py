@@ -127,11 +127,11 @@ def per_image(totals: np.ndarray, sets: Sets, **more: Any) -> dict[str, Any]:
     return out | ({"bits_per_dim": bits} if sets.images.shape[-1] == 3 else {})
 
 
-def nelbo_of(found: Mapping[str, np.ndarray], sets: Sets, **parts: float | None) -> dict[str, Any]:
-    """Measured NELBO with its parts, and more, from results of `set_nelbo` for every set."""
+def nelbo_of(found: Mapping[str, np.ndarray], sets: Sets) -> dict[str, Any]:
+    """Measured NELBO with its parts from results of `set_nelbo` for every set."""
     images = sets.observed.sum()
     terms = {name: float(found[name].sum(dtype=np.float64) / images) for name in PARTS}
-    return per_image(found["nelbo"], sets, parts=terms | parts)
+    return per_image(found["nelbo"], sets, parts=terms)
 
 
 def independent_pixels(

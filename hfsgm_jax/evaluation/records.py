@@ -13,7 +13,7 @@ from hfsgm_jax.errors import ConfigError
 
 Result = dict[str, Any]  # a finished record, as it stands in the file: name, conditions and measured fields, flat
 # Fields that a measurement gives; all other fields of a result are its conditions.
-MEASURED = ("value", "unit", "standard_error", "bits_per_dim", "parts", "pictures", "seconds")
+MEASURED = ("value", "unit", "standard_error", "clusters", "bits_per_dim", "parts", "pictures", "seconds")
 RESAMPLES = 1000  # of the bootstrap
 
 
@@ -38,18 +38,8 @@ class Record(NamedTuple):
 Records = Generator[Record, Result, None]
 
 
-def bootstrap_error(totals: np.ndarray, sizes: np.ndarray, classes: np.ndarray | None = None) -> float | None:
-    """Standard error of sum(totals) / sum(sizes) over sets, by resampling whole classes; None below 2 of them.
-
-    Sets of one class resemble each other: resampled one by one they would seem more than they are.
-
-    Args:
-      classes: ``[sets]``, the label of each set's class; None: each is of its own.
-    """
-    if classes is not None:
-        row_of = {label: row for row, label in enumerate(dict.fromkeys(classes.tolist()))}
-        rows = [row_of[label] for label in classes.tolist()]
-        totals, sizes = np.bincount(rows, totals), np.bincount(rows, sizes)
+def bootstrap_error(totals: np.ndarray, sizes: np.ndarray) -> float | None:
+    """Standard error of sum(totals) / sum(sizes) over clusters, ``[clusters]`` each; None below 2 of them."""
     if len(totals) < 2:
         return None
     picks = np.random.default_rng(0).integers(0, len(totals), (RESAMPLES, len(totals)))
@@ -59,16 +49,35 @@ def bootstrap_error(totals: np.ndarray, sizes: np.ndarray, classes: np.ndarray |
 def measured(
     totals: np.ndarray, sizes: Any = 1.0, classes: np.ndarray | None = None, unit: str = "nats/image", **more: Any
 ) -> dict[str, Any]:
-    """Measured fields of sum(totals) / sum(sizes) over sets, ``[sets]`` each, with its `bootstrap_error`."""
+    """Measured fields of sum(totals) / sum(sizes) over sets, with its `bootstrap_error` over classes.
+
+    Sets of one class resemble each other: resampled one by one they would seem more than they are.
+
+    Args:
+      totals, sizes: ``[sets]``.
+      classes: ``[sets]``, the label of each set's class; None: each is of its own.
+    """
     totals, sizes = np.asarray(totals, np.float64), np.broadcast_to(sizes, totals.shape)
-    error = bootstrap_error(totals, sizes, classes)
-    return {"value": float(totals.sum() / sizes.sum()), "unit": unit, "standard_error": error, **more}
+    if classes is not None:
+        row_of = {label: row for row, label in enumerate(dict.fromkeys(classes.tolist()))}
+        rows = [row_of[label] for label in classes.tolist()]
+        totals, sizes = np.bincount(rows, totals), np.bincount(rows, sizes)
+    value = {"value": float(totals.sum() / sizes.sum()), "unit": unit, "standard_error": bootstrap_error(totals, sizes)}
+    return value | {"clusters": [totals.round(4).tolist(), sizes.tolist()]} | more
 
 
-def increase(totals: np.ndarray, reference: np.ndarray, *rest: Any) -> dict[str, Any]:
-    """Parts of a record: how much more than a reference of the same images, and the error of that difference."""
-    found = measured(totals - reference, *rest)
-    return {"increase": found["value"], "increase_error": found["standard_error"]}
+def increase(result: Result, reference: Result) -> dict[str, Any]:
+    """How much more a result is than one of the same images, and the error of that difference, paired by cluster.
+
+    Empty where a result does not have its clusters, or not the same ones.
+    """
+    (totals, sizes), (others, _) = (np.asarray(found.get("clusters", ((), ()))) for found in (result, reference))
+    if not len(totals) or len(totals) != len(others):
+        return {}
+    return {
+        "increase": result["value"] - reference["value"],
+        "increase_error": bootstrap_error(totals - others, sizes),
+    }
 
 
 def conditions_of(result: Result) -> str:
@@ -94,4 +103,4 @@ def write_results(path: str | os.PathLike, new: Iterable[Result]) -> None:
     """Adds results to a file, all of it or nothing; each replaces the one of the same conditions."""
     results = {conditions_of(result): result for result in [*read_results(path), *new]}
     with processes.replacing(path) as partial:
-        partial.write_text(json.dumps(list(results.values()), indent=1) + "\n")
+        partial.write_text("[\n" + ",\n".join(map(json.dumps, results.values())) + "\n]\n")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hfsgm_jax.evaluation.records import MEASURED, Result
+from hfsgm_jax.evaluation.records import MEASURED, Result, increase
 
 OF_THE_RUN = ("step", "dtype", "weights", "images_one_by_one")  # no conditions where runs are compared
 LABELS = dict(name="", trained_set_size="training set size", importance_samples="K", importance_samples_z="K over z")
@@ -41,7 +41,7 @@ def table(records: Sequence[Result], across: str = "run") -> Table:
     """A row per measurement; its numbers side by side where ``across`` has several values.
 
     A record's ``paper`` (`page.paper.Published`) stands beside its number. Where runs are compared, the last step of
-    each counts.
+    each counts, and a number from the second run on has the paired difference from the first beside it.
 
     Args:
       records: flat dicts with ``value``.
@@ -58,14 +58,17 @@ def table(records: Sequence[Result], across: str = "run") -> Table:
         conditions = json.dumps({key: value for key, value in record.items() if key not in hidden}, sort_keys=True)
         measured.setdefault(conditions, {})[head_of(record)] = record
     rows, notes = [], []
+    paired = {head for head in heads for row in measured.values() if _difference(row, heads[0], head)}
     for row in measured.values():
         first = next(iter(row.values()))
         cells = [show(first[key]) if key in first else "" for key in varying]
         for head in heads:
             cells.append(_value(row.get(head, {}), notes))
+            cells += [_difference(row, heads[0], head)] if head in paired else []
             cells += [_published(row.get(head, {}), notes)] if head in cited else []
         rows.append(cells + [number((first.get("parts") or {}).get(key, "")) for key in parts])
-    columns = [text for head in heads for text in (head, *["paper"] * (head in cited))]
+    beside = lambda head: [f"− {heads[0]}"] * (head in paired) + ["paper"] * (head in cited)
+    columns = [text for head in heads for text in (head, *beside(head))]
     line = "; ".join(f"{label(key)}: {show(value)}" for key, value in common.items())
     return Table([*map(label, varying), *columns, *map(label, parts)], rows, line, notes)
 
@@ -141,6 +144,12 @@ def _value(record: Result, notes: list[str]) -> str:
     cell += f" ({record['bits_per_dim']:.4f} bits/dim)" if "bits_per_dim" in record else ""
     alone = "Image by image: this model has no latents that a set shares."
     return cell + _note(alone, notes) if record.get("images_one_by_one") else cell
+
+
+def _difference(row: Mapping[str, Result], first: str, head: str) -> str:
+    """How much more the run ``head`` has than the first, and the error of that; empty where they are not paired."""
+    found = increase(row[head], row[first]) if head != first and {head, first} <= {*row} else {}
+    return number(found["increase"], found["increase_error"]) if found else ""
 
 
 def _published(record: Result, notes: list[str]) -> str:

@@ -34,7 +34,7 @@ def test_bootstrap_error_is_that_of_the_mean():
     assert bootstrap_error(totals[:1], np.ones(1)) is None
     one_each = measured(totals, np.full(2000, 5), np.arange(2000)[::-1])
     assert one_each == found  # a set per class: nothing changes
-    assert bootstrap_error(totals, np.ones(2000), np.zeros(2000)) is None
+    assert measured(totals, 5.0, np.zeros(2000))["standard_error"] is None
 
 
 def simulated(rng, classes=60, sets=5):
@@ -56,5 +56,7 @@ def test_the_error_covers_sets_that_resemble_each_other():
 def test_a_difference_of_the_same_images_has_its_own_error():
     totals, classes = simulated(np.random.default_rng(1))
     other = totals + 2 + np.random.default_rng(2).normal(0, 0.5, len(totals))
-    found, alone = increase(other, totals, 5.0, classes), measured(other, 5.0, classes)["standard_error"]
-    assert abs(found["increase"] - 0.4) < 0.02 and found["increase_error"] < 0.05 * alone
+    own, first = measured(other, 5.0, classes), measured(totals, 5.0, classes)
+    found = increase(own, first)
+    assert abs(found["increase"] - 0.4) < 0.02 and found["increase_error"] < 0.05 * own["standard_error"]
+    assert not increase(own, {"value": 1.0}) and not increase(own, measured(totals[:5]))

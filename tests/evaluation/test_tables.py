@@ -1,8 +1,10 @@
 """Tables: the conditions that differ in columns, the same cells as text and Markdown."""
 
+import numpy as np
 import pytest
 from fake_runs import likelihood
 
+from hfsgm_jax.evaluation.records import measured
 from hfsgm_jax.evaluation.tables import markdown, number, show, table, text_table
 
 
@@ -26,6 +28,13 @@ def test_runs_side_by_side_show_their_last_step():
     newer = {**records[0], "step": 50, "value": 80.0, "bits_per_dim": 0.25}
     assert table([newer, *records]).rows == [["nelbo", "80.00 ± 0.50 (0.2500 bits/dim)", "81.25 ± 0.50"]]
     assert table(records, across="name").columns[:2] == ["run", "nelbo"]
+
+
+def test_a_second_run_has_its_paired_difference_beside_it():
+    sets = [np.array([400.0, 500.0, 450.0]), np.array([390.0, 495.0, 435.0])]
+    records = [{"name": "nelbo", "run": run, **measured(totals, 5.0)} for run, totals in zip("ab", sets)]
+    assert table(records).columns == ["", "a", "b", "− a"]
+    assert table(records).rows[0][-1].startswith("-2.000 ± 0.")
 
 
 @pytest.mark.parametrize(
