@@ -12,7 +12,7 @@ FIND_PYTHON = for p in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 	    && { echo $$p; break; }; done
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart demo docs test lint format parameters keys parity bench measure clean
+.PHONY: help quickstart demo docs test lint format parameters keys parity bench measure reproduce clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ bench: $(VENV)/.requirements  ## render docs/benchmarks.md from benchmarks/resul
 
 measure: $(VENV)/.requirements  ## measure this machine into benchmarks/results (about 12 minutes on two idle cores), then render
 	@$(RUN) -m benchmarks.run benchmarks/standard.txt $(MEASURE); status=$$?; $(RUN) -m scripts.benchmarks_page; exit $$status
+
+reproduce: $(VENV)/.requirements  ## list how every number of the models that come with the library was made
+	@$(RUN) -m scripts.reproduce
 
 clean:  ## remove the environment and caches; runs are kept
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -9,8 +9,6 @@ about 12 nats apart and never comparable. `--config.model.decoder_context=top_le
 is the decoder of the reference code.
 
 The best independent-pixel model has 176.5 nats per image on these test sets; no paper has a number for them.
-Measured with this library (results/cpu_lag, two cores): test NELBO 106.8 after 20 minutes and 53,400 images. What did
-it: the plain ELBO (no re-weighting), batches of 4 sets instead of 16, and a learning rate of 2e-3 with a cosine.
 """
 
 from hfsgm_jax import default_config

@@ -14,7 +14,7 @@ from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.page import paper
 from hfsgm_jax.evaluation.page.curves import IMAGES, MINUTES, NATS, draw, points
 from hfsgm_jax.evaluation.records import Result, read_results
-from hfsgm_jax.evaluation.tables import describe, markdown, split_conditions, table
+from hfsgm_jax.evaluation.tables import Table, markdown, number, split_conditions, table
 from hfsgm_jax.run_folder import read_metrics
 from hfsgm_jax.shipped import pretrained
 from scripts import readme
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, CURVES = ROOT / "results", ROOT / "docs" / "curves.png"
 COLUMNS = {"nelbo": "NELBO", "nll": "NLL", "independent_pixels": "independent pixels"}
 COLUMNS["recognised"] = "recognised of {ways}"
-UNSHOWN = "clusters", "parts", "sha256", "seed", "seconds", "step", "dtype", "binarize", "pictures"
+DATA = "source", "split", "scheme", "resize", "image_size"
 KEPT = ("config.json", "metrics.jsonl", "eval/*.json", "eval/sample.png")
 
 
@@ -43,11 +43,16 @@ def keep(run: Path, name: str = "") -> Path:
     return folder
 
 
+def rank(record: Result) -> tuple[int, int]:
+    """Of how many test sets and importance samples a number is."""
+    return record.get("num_sets", 0), record.get("importance_samples", 0)
+
+
 def numbers(folder: Path) -> list[Result]:
     """The numbers of a run in the table; of several, that of most sets and samples."""
     records = read_results(folder / "likelihood.json")
-    records += [record for record in read_results(folder / "sample.json") if record.get("kind") == "conditional"]
-    rank = lambda record: (record.get("num_sets", 0), record.get("importance_samples", 0))
+    own = dict(kind="conditional", temperature=1.0)
+    records += [record for record in read_results(folder / "sample.json") if own.items() <= record.items()]
     widest = {record["name"]: record for record in sorted(records, key=rank)}
     config, where = (json.loads((folder / name).read_text()) for name in ("config.json", "machine.json"))
     test, optimizer = widest["nelbo"], config["optimizer"]
@@ -67,21 +72,34 @@ def numbers(folder: Path) -> list[Result]:
 
 
 def against_papers() -> str:
-    """The numbers of the models that come with the library that a paper has, too, as Markdown."""
-    records = []
+    """The numbers of the models that come with the library beside the papers', as Markdown.
+
+    Of several numbers beside the same one of a paper: that of most test sets, then of most samples.
+    """
+    records = {}
     for name in pretrained():
         config, lines = load_config(RESULTS / name).to_dict(), read_metrics(RESULTS / name)
         for task in ("likelihood", "classify"):
             measured = [r for r in read_results(RESULTS / name / f"{task}.json") if r.get("value") is not None]
             beside = [r for r in paper.beside(task, measured, config, lines) if r["paper"]]
-            records += [{"model": name} | {k: v for k, v in r.items() if k not in UNSHOWN} for r in beside]
-    varying, common = split_conditions(records, ("name", "value", "standard_error", "paper", "unit"))
+            for record in sorted(beside, key=rank):
+                records[name, record["name"], record["paper"].table, record["paper"].text] = record
     rows = []
-    for record in records:  # one column of conditions: each number has few of its own
-        conditions = ", ".join(describe(key, record[key]) for key in varying if key in record)
-        names = {"name": record["name"], "unit": record["unit"], "conditions": conditions}
-        rows.append(names | {key: record.get(key) for key in ("value", "standard_error", "paper")} | common)
-    return markdown(table(rows))
+    for (name, *_), record in records.items():
+        other, ours = record["paper"], number(record["value"], record["standard_error"])
+        theirs = other.text if other.comparable else f"({other.text})"
+        rows.append([f"`{name}`", measure_of(record), ours, theirs, other.table, other.remark])
+    _, common = split_conditions([{key: r[key] for key in DATA} for r in records.values()], ())
+    head = ["model", "measure", "ours", "paper", "of", "what differs (theirs → ours)"]
+    return markdown(Table(head, rows, ", ".join(f"{key.replace('_', ' ')} {common[key]}" for key in common)))
+
+
+def measure_of(record: Result) -> str:
+    """``"NLL, sets of 5"``, ``"20-way 1-shot accuracy"``."""
+    if record["name"] == "accuracy":
+        return "{ways}-way {shots}-shot accuracy".format(**record)
+    whole = "whole classes" if record["set_size"] == 20 else f"sets of {record['set_size']}"
+    return f"{record['name'].upper()}, {whole}, nats per image"
 
 
 def curves(folders: list[Path]) -> None:
@@ -95,7 +113,7 @@ def curves(folders: list[Path]) -> None:
 def main(runs: list[str]) -> None:
     for run in runs:
         keep(Path(run))
-    kept = sorted(path.parent for path in RESULTS.glob("*/likelihood.json") if path.parent.name not in pretrained())
+    kept = sorted(path.parent for path in RESULTS.glob("*/likelihood.json"))
     curves(kept)
     readme.write("results", markdown(table([number for folder in kept for number in numbers(folder)], across="name")))
     readme.write("papers", against_papers())

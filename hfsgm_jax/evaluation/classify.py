@@ -27,7 +27,7 @@ def classify(run: Evaluation) -> Records:
     """``accuracy`` of every classifier (condition ``method``, see `classification`) in every setting.
 
     Settings: episodes of ``eval.ways`` classes of ``eval.split``, for each of ``eval.shots``; where the data are
-    Omniglot's, within alphabets Lake's one-shot runs and, of more shots, episodes of our own; MNIST, 10-way 5-shot,
+    Omniglot's, the same within alphabets (of one shot: Lake's runs); MNIST, 10-way 5-shot,
     where ``eval.transfer`` names it. The confidence interval is Student's, over episodes. A published setting (all
     but the first) that cannot be had here is left out, and that is said.
 
@@ -40,10 +40,10 @@ def classify(run: Evaluation) -> Records:
     settings = [draw_episodes(dataset, options.ways, shots, **common) for shots in dict.fromkeys(options.shots)]
     source, published = dataset.info["source"], {}
     if source == "omniglot":
-        published["the runs within alphabets"] = lambda: within_alphabet(dataset, options.seed, binarize)
-        for shots in sorted({*options.shots} - {1}):
+        lake = functools.partial(within_alphabet, dataset, options.seed, binarize)
+        for shots in sorted({*options.shots}):
             within = functools.partial(draw_episodes, dataset, options.ways, shots, within=True, **common)
-            published[f"{shots} shots within alphabets"] = within
+            published[f"{shots}-shot runs within alphabets"] = within if shots > 1 else lake
     if "mnist" in options.transfer and run.config.data.channels == 1 and source != "mnist":
         published["MNIST"] = lambda: draw_episodes(run.load("test", "mnist"), MNIST_WAYS, MNIST_SHOTS, **common)
     for episodes in (*settings, *run.at_hand("classify", published).values()):

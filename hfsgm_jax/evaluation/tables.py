@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from hfsgm_jax.evaluation.records import MEASURED, Result, increase
 
 OF_THE_RUN = ("step", "dtype", "weights", "images_one_by_one")  # no conditions where runs are compared
-LABELS = dict(name="", trained_set_size="training set size", importance_samples="K", importance_samples_z="K over z")
+LABELS = dict(name="", trained_set_size="training set size", training_augmentation="augmentation")
+LABELS |= dict(importance_samples="K", importance_samples_z="K over z")
 MAX_PARTS = 10  # columns of a record's `parts`; where there are more, none is shown
 
 

@@ -48,7 +48,8 @@ def test_every_number_is_shown(folder, page):
         "SCHA-VAE (LAG)",
         "77.9 ± 0.3 [1]",
         "71.5 ± 0.1 [1]",
-        "here: test sets 640 of 2,636, training augmentation none, training images 800",
+        "test sets all → 640 of 2,636, augmentation half of the sets flipped and rotated → none",
+        "training images 20,808,000 → 800",
         "unit: nats/image",
         "set size: 5",
     ):
@@ -86,7 +87,7 @@ def test_the_task_is_never_kept(folder):
     assert re.search(r"parameters \d,\d\d\d ", Page(folder / "report.html").text)
 
 
-@pytest.mark.parametrize("name", ["cpu_lag", "cpu_best_pixelcnn", "quickstart"])
+@pytest.mark.parametrize("name", ["omniglot", "omniglot-scha", "quickstart"])
 def test_committed_results_are_rendered(name, tmp_path):
     (tmp_path / "eval").mkdir()
     for path in (RESULTS / name).glob("*.json*"):
@@ -122,8 +123,8 @@ def test_only_like_stands_beside_like(runs):
         "| nelbo | elbo | 1 | gmn | 81.25 ± 0.50 | 77.9 ± 0.3 [1] | 86.25 ± 0.50 [2] | 101.4 ± 0.1 [3] |  |  |" in text
     )
     assert "| nelbo | elbo | 1 | box |  |  |  |  | 81.25 ± 0.50 | (77.9 ± 0.3) [4] |" in text
-    assert "[2] Image by image" in text and "there: training set size 1, test sets all, " in text
-    assert "here: resize box, test sets 640 of 2,636, " in text and ": not comparable" in text
+    assert "[2] Image by image" in text and "training set size 1 → 5, test sets all → 640 of 2,636, " in text
+    assert "resize gmn → box, " in text and ": not comparable" in text
     assert "| accuracy | 0.750 | 0.500 |" in text and "| model | SCHA-VAE (LAG) | VAE | SCHA-VAE (LAG) |" in text
     page = Page(path)
     assert path == runs[0] / "compare.html" and "data.resize" in page.text and "data.seed" not in page.text
@@ -151,24 +152,22 @@ def test_what_is_no_run_is_said(tmp_path):
 
 
 def test_differences_are_said():
-    config = run_config()
-    common = "training augmentation half of the sets flipped and rotated"
+    config, there = run_config(), "half of the sets flipped and rotated"
     found = paper.published("likelihood", {**NELBO, **DATA}, config, images=60_000)
-    there = f"there: test sets all, {common}, training images 20,808,000"
-    here = "here: test sets 640 of 2,636, training augmentation none, training images 60,000"
-    assert found == ("SCHA-VAE, Table 1", "77.9 ± 0.3", f"{there}; {here}", True)
+    sets, augmentation = "test sets all → 640 of 2,636", f"augmentation {there} → "
+    remark = f"{sets}, {augmentation}none, training images 20,808,000 → 60,000"
+    assert found == ("SCHA-VAE, Table 1", "77.9 ± 0.3", remark, True)
     config["data"] |= dict(flip=True, rotate=180.0)
     few = {**NLL, **DATA, "importance_samples": 10, "num_sets": 2636}
-    found = paper.published("likelihood", few, config, images=20_808_000)
-    here = "here: training augmentation flips, rotations, K 10"
-    assert found.comparable and found.remark == f"there: {common}, K 1000; {here}: bounds of different tightness"
+    found, augmentation = (
+        paper.published("likelihood", few, config, images=20_808_000),
+        augmentation + "flips, rotations",
+    )
+    assert found.comparable and found.remark == f"{augmentation}, K 1000 → 10: bounds of different tightness"
     config["objective"]["name"] = "vhe"
     found = paper.published("likelihood", few | {"resize": "box"}, config, images=30_000_000)
-    there, here = (
-        f"resize gmn, objective ns, {common}",
-        "resize box, objective vhe, training augmentation flips, rotations",
-    )
-    assert not found.comparable and found.remark == f"there: {there}, K 1000; here: {here}, K 10: not comparable"
+    remark = f"resize gmn → box, objective ns → vhe, {augmentation}, K 1000 → 10: not comparable"
+    assert not found.comparable and found.remark == remark
 
 
 def test_the_same_protocol_is_called_so():
@@ -179,7 +178,7 @@ def test_the_same_protocol_is_called_so():
     other = paper.published(
         "likelihood", record | dict(num_sets=659, available_sets=None), config
     )  # what is not known is not the same
-    assert "here: test sets 659, training images unknown" in other.remark
+    assert "test sets all → 659, training images 1,700,000 → unknown" in other.remark
 
 
 @pytest.mark.parametrize(

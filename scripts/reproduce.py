@@ -1,0 +1,56 @@
+"""How the numbers of the models that come with the library were made: commands, minutes, numbers (`make reproduce`)."""
+
+import json
+
+from hfsgm_jax.evaluation.records import Result, read_results
+from hfsgm_jax.evaluation.tables import number
+from hfsgm_jax.run_folder import read_metrics
+from hfsgm_jax.shipped import pretrained
+from scripts.results import RESULTS
+
+CONFIGS = {"omniglot": "best_vhe", "omniglot-scha": "best_scha_vae"}
+# Task -> the conditions of a record that a call of evaluate.py has one value of, and others; the options they are of.
+OPTIONS = {
+    "likelihood": dict(set_size="set_size", num_sets="max_sets"),
+    "classify": dict(shots="shots"),
+    "sample": dict(temperature="temperature", num_sets="max_sets"),
+}
+MORE = {key: key for key in ("estimator", "importance_samples", "importance_samples_z", "episodes", "class_samples_c")}
+MORE |= {"class_samples_z": "class_samples_z", "iterations": "iterations", "samples_per_class": "samples"}
+
+
+def commands(name: str) -> str:
+    """The command of training and those of the evaluations, each above its numbers."""
+    run, folder = f"--workdir=runs/{name}", RESULTS / name
+    last, where = read_metrics(folder)[-1], json.loads((folder / "machine.json").read_text())
+    lines = [f"# {name}: {where['cpu']}, commit {where['commit']}"]
+    train = f"python train.py --config=configs/{CONFIGS[name]}.py {run}"
+    lines += [train, f"#   {last['seconds'] / 60:.0f} minutes, {last['images']:,} images"]
+    for task, options in OPTIONS.items():
+        calls: dict[tuple, list[Result]] = {}
+        for record in read_results(folder / f"{task}.json"):
+            call = tuple((option, record[key]) for key, option in options.items() if key in record)
+            calls.setdefault(call, []).append(record)
+        for call, records in calls.items():
+            flags = dict(call) | {MORE[key]: r[key] for r in sorted(records, key=samples) for key in MORE if key in r}
+            numbers = [record for record in records if record.get("unit") and record["name"] != "independent_pixels"]
+            words = " ".join(f"--eval.{option}={value}" for option, value in flags.items())
+            lines += [f"python evaluate.py {run} --tasks={task} {words}"]
+            minutes = sum(record["seconds"] for record in records) / 60
+            lines += [f"#   {minutes:.0f} minutes: {'; '.join(map(described, numbers))}"]
+    return "\n".join(lines)
+
+
+def samples(record: Result) -> int:
+    return record.get("importance_samples", 0)
+
+
+def described(record: Result) -> str:
+    """``"nll, K 10: 61.65 ± 2.01"``."""
+    beside = {"K ": "importance_samples", "": "method", " ": "kind"}
+    words = [f"{prefix}{record[key]}".strip() for prefix, key in beside.items() if key in record]
+    return f"{', '.join([record['name'], *words])}: {number(record['value'], record.get('standard_error'))}"
+
+
+if __name__ == "__main__":
+    print("\n\n".join(map(commands, pretrained())))
