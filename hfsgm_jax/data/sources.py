@@ -13,6 +13,7 @@ import numpy as np
 from hfsgm_jax.data import folder, multi_digit, strokes, tfds_sources
 from hfsgm_jax.data.dataset import Dataset
 from hfsgm_jax.data.resize import resize_images
+from hfsgm_jax.data.splits import RANDOM
 from hfsgm_jax.errors import DataError
 
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)  # of an .npz file
@@ -94,6 +95,6 @@ SOURCES: dict[str, Source | Callable[[Any], Dataset]] = {
     "cifar100": _tfds(tfds_sources.CIFAR100, "official", "random"),
     "celeba": _tfds(tfds_sources.CELEBA, "official", "random", open=tfds_sources.CELEBA.open),
     "strokes": Source(strokes.read, ("back_eval", "official", "random"), lambda x: f"seed{x.seed}-{strokes.VERSION}"),
-    "npz": Source(read_npz, schemes=("random",), key=_path_key),
-    "folder": Source(folder.read, schemes=("random",), key=_path_key, open=folder.opener),
+    "npz": Source(read_npz, schemes=RANDOM, key=_path_key),
+    "folder": Source(folder.read, schemes=RANDOM, key=_path_key, open=folder.opener),
 }

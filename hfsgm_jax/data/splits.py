@@ -10,7 +10,9 @@ import numpy as np
 
 from hfsgm_jax.errors import DataError
 
-SCHEMES = ("back_eval", "official", "ns", "vhe_1200", "alphabet", "random")
+TEST_CLASSES = {"vhe_faces": 641, "vhe_silhouettes": 10}  # the others train
+RANDOM = ("random", *TEST_CLASSES)
+SCHEMES = ("back_eval", "official", "ns", "vhe_1200", "alphabet", *RANDOM)
 SPLITS = ("train", "heldout", "val", "test")
 _NS = (1000, 200, 423)  # classes of train, val, test
 
@@ -31,13 +33,15 @@ def split_classes(
         of the identities in ascending order.
         `random`: 10 % (at least one) val, 20 % (at least one) test, the others train, shuffled by ``seed``.
       label, group, part: ``[classes]``; part is 0 for official training, 1 validation, 2 test classes.
-      seed: of `random`.
+        `vhe_faces`, `vhe_silhouettes` (VHE paper, Table 5 and supplement 6.6): 641 or 10 test, the others train, and a
+        tenth of them validates as well.
+      seed: of `random` and these two.
 
     Raises:
       DataError: the scheme does not fit the source, or there are too few classes.
     """
-    if scheme == "random":
-        return _random(label, seed)
+    if scheme in RANDOM:
+        return _random(scheme, label, seed)
     if scheme in ("ns", "vhe_1200"):
         if len(label) != sum(_NS):
             raise DataError(f"data.split={scheme!r} needs Omniglot's {sum(_NS)} classes, there are {len(label)}.")
@@ -67,12 +71,14 @@ def _spread(label: np.ndarray, group: np.ndarray, num: int) -> np.ndarray:
     return np.sort(order[(2 * np.arange(num) + 1) * len(label) // max(1, 2 * num)])
 
 
-def _random(label: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    if len(label) < 3:
-        raise DataError(f"too few classes: data.split='random' needs 3, there are {len(label)}.")
-    val, test = (max(1, round(share * len(label))) for share in (0.1, 0.2))
-    val, test, train = np.split(_shuffled(label, f"random:{seed}"), [val, val + test])
-    return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}
+def _random(scheme: str, label: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    test = TEST_CLASSES.get(scheme, max(1, round(0.2 * len(label))))
+    if len(label) < test + 2:
+        other = "" if scheme == "random" else "; data.split=random takes a fifth for test"
+        raise DataError(f"too few classes: data.split={scheme!r} needs {test + 2}, there are {len(label)}{other}.")
+    val = max(1, round(0.1 * (len(label) if scheme == "random" else len(label) - test)))
+    val, test, train = map(np.sort, np.split(_shuffled(label, f"random:{seed}"), [val, val + test]))
+    return {"train": train if scheme == "random" else np.union1d(train, val), "val": val, "test": test}
 
 
 def _shuffled(ids: np.ndarray, salt: str) -> np.ndarray:

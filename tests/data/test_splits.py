@@ -60,9 +60,18 @@ def test_random_split_of_few_classes():
         ("random", 2, "needs 3, there are 2"),
         ("ns", 3, "1623"),
         ("alphabet", 3, "alphabet"),
+        ("vhe_faces", 3, "needs 643, there are 3; data.split=random"),
     ):
         with pytest.raises(DataError, match=message):
             split_classes(scheme, classes[:count], classes[:count] * 0, classes[:count] * 0, 0)
+
+
+@pytest.mark.parametrize(("scheme", "classes", "test"), [("vhe_faces", 1595, 641), ("vhe_silhouettes", 101, 10)])
+def test_counts_of_the_vhe_papers_other_data(scheme, classes, test):
+    label = np.arange(classes)
+    found = split_classes(scheme, label, label, label * 0, 0)
+    assert len(found["test"]) == test and np.array_equal(np.union1d(found["train"], found["test"]), label)
+    assert np.isin(found["val"], found["train"]).all() and not np.isin(found["train"], found["test"]).any()
 
 
 def test_heldout_images_leave_training(config, write_npz):
