@@ -19,7 +19,7 @@ if ON_CPU and "xla_backend_optimization_level" not in _FLAGS:
     os.environ["XLA_FLAGS"] = _FLAGS.strip()
 # What one test, worker or run has compiled, the others read.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

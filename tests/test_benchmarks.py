@@ -47,6 +47,7 @@ def tiny_run():
 
 def test_train_step(monkeypatch, tiny_run):
     monkeypatch.setattr(measure, "setup", lambda config: tiny_run)
+    monkeypatch.setattr(timing, "matmul_peak", lambda *_: 1e12)
     (result,) = measure.train_step(tiny_vae_config(), steps=3, seconds=0.0)
     rates = "images_per_second", "model_flops_per_second", "matmul_flops_per_second", "share_of_peak"
     assert_measured(result, *rates, "compile_seconds", "peak_memory_gib", "program_memory_gib", "train_nelbo_after")
@@ -95,9 +96,8 @@ def test_streamed_data(monkeypatch, tmp_path):
     assert_measured(result, "streamed_sets_per_second", "streamed_ratio", "device_ratio")
 
 
-@pytest.mark.parametrize("make_config", [tiny_vae_config, tiny_config])
-def test_sampling(make_config):
-    (result,) = measure.sampling(make_config(), sets=2, set_size=2, num=2, repeat=3, seconds=0.0)
+def test_sampling():
+    (result,) = measure.sampling(tiny_vae_config(), sets=2, set_size=2, num=2, repeat=3, seconds=0.0)
     assert_measured(result, "images_per_second", "milliseconds_per_image", "compile_seconds", "program_memory_gib")
     assert result["milliseconds_per_image"] == pytest.approx(1e3 / result["images_per_second"])
 

@@ -3,24 +3,18 @@
 import jax
 import numpy as np
 import optax
-import pytest
 
 from hfsgm_jax import data, default_config, models, objectives
 from hfsgm_jax.trace import Plan
 
-SIZES = dict(width=16, c_channels=8, z_channels=8, aggregate="lag")
-MODELS = {
-    "ns": lambda: models.ns(layers=1, blocks=1, encoder_width=4, **SIZES),
-    "scha_vae": lambda: models.scha_vae(patch=4, encoder="8-1,1-1", latents="8-1,1-1", decoder="8-1", **SIZES),
-}
 
-
-@pytest.mark.parametrize("name", MODELS)
-def test_fifty_steps_lower_the_heldout_nelbo(name):
-    config = default_config(name)
+def test_fifty_steps_lower_the_heldout_nelbo():
+    config = default_config("scha_vae")
     train, heldout = data.load_dataset(config.data, "train"), data.load_dataset(config.data, "val")
     batch = data.fixed_sets(heldout, 3, 24, seed=0)
-    model, key = MODELS[name](), jax.random.key(0)
+    levels = dict(patch=4, encoder="8-1,1-1", latents="8-1,1-1", decoder="8-1")
+    model = models.scha_vae(width=16, c_channels=8, z_channels=8, aggregate="lag", **levels)
+    key = jax.random.key(0)
     config.data.update(set_size=3, sets_per_batch=8)
     spec = data.SetSpec.from_config(config.data)
     table, optimizer = train.table(), optax.adam(3e-3)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from jax.scipy.stats import multivariate_normal
 from tiny_gaussian import NOISE, Pixels
 
@@ -19,6 +20,7 @@ def _data(rows=3, slots=4):
     return 1.5 * jax.random.normal(jax.random.key(7), (rows, slots, 1, 1, 1))
 
 
+@jax.jit
 def _exact(x):
     """log p(X) of each row: c ~ N(0, 1), z_s ~ N(c, 1), x_s ~ N(z_s, NOISE^2)."""
     n = x.shape[1]
@@ -41,6 +43,7 @@ def _posterior_z(x, c):
     return Normal(loc, jnp.full(loc.shape, precision**-0.5))
 
 
+@functools.partial(jax.jit, static_argnames=("wider", "sees_images"))
 def _trace(x, key, wider=1.0, sees_images=False):
     """A trace of the toy model; ``wider`` than 1 makes q worse than exact."""
     key_c, key_z = jax.random.split(key)
@@ -65,8 +68,8 @@ def test_with_the_exact_posterior_every_weight_is_the_exact_likelihood():
 def test_importance_bound_reaches_the_exact_likelihood_and_the_elbo_stays_below():
     x = _data()
     draw = lambda key: objectives.log_weight(_trace(x, key, wider=1.3), Sets.of(x))  # noqa: E731
-    bound = objectives.importance_bounds(draw, jax.random.key(0), (20_000,), chunk=500)[0]
-    weights = jax.vmap(draw)(jax.random.split(jax.random.key(1), 4000))
+    bound = jax.jit(lambda key: objectives.importance_bounds(draw, key, (20_000,), chunk=500)[0])(jax.random.key(0))
+    weights = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(1), 4000))
     ratio = jnp.exp(weights - _exact(x))
     error = ratio.std(0) / np.sqrt(20_000)  # of the mean weight over p(X), so of the bound too
     assert (jnp.abs(bound - _exact(x)) < 5 * error).all(), (bound, _exact(x), error)
@@ -76,25 +79,30 @@ def test_importance_bound_reaches_the_exact_likelihood_and_the_elbo_stays_below(
 def test_bound_is_the_log_mean_exp_whatever_the_chunk():
     x, key = _data(), jax.random.key(3)
     draw = lambda key: objectives.log_weight(_trace(x, key, wider=1.5), Sets.of(x))  # noqa: E731
-    weights = jax.vmap(lambda k: draw(jax.random.fold_in(key, k)))(jnp.arange(24))
-    expected = jax.nn.logsumexp(weights, 0) - np.log(24)
+    weights = jax.device_get(jax.jit(jax.vmap(lambda k: draw(jax.random.fold_in(key, k))))(jnp.arange(24)))
+    expected = scipy.special.logsumexp(weights, 0) - np.log(24)
     for chunk in (1, 7, 24, 100):
-        np.testing.assert_allclose(objectives.importance_bounds(draw, key, (24,), chunk)[0], expected, rtol=1e-5)
+        bound = jax.jit(lambda key, chunk=chunk: objectives.importance_bounds(draw, key, (24,), chunk)[0])(key)
+        np.testing.assert_allclose(bound, expected, rtol=1e-5)
     # Jensen, on the same weights: the bound grows with K.
-    groups = lambda k: (jax.nn.logsumexp(weights.reshape(-1, k, 3), 1) - np.log(k)).mean(0)  # noqa: E731
+    groups = lambda k: (scipy.special.logsumexp(weights.reshape(-1, k, 3), 1) - np.log(k)).mean(0)  # noqa: E731
     for small, large in ((1, 2), (2, 8), (8, 24)):
         assert (groups(small) <= groups(large) + 1e-5).all()
 
 
 def test_losses_add_up_to_the_negative_elbo_of_the_whole_set():
     x = _data()
-    draws = [_trace(x, jax.random.key(seed), wider=1.2) for seed in range(400)]
-    sums = [objectives.loss_sums(trace, Sets.of(x)) for trace in draws]
-    elbo = np.mean([objectives.log_weight(trace, Sets.of(x)).sum() for trace in draws])
-    nelbo = np.mean([s["nelbo"] for s in sums])
-    spread = np.std([objectives.log_weight(trace, Sets.of(x)).sum() for trace in draws]) / 20
-    assert abs(nelbo + elbo) < 6 * spread  # analytic KL against log q - log p
-    assert sums[0]["count"] == x.shape[0] * x.shape[1]
+
+    @jax.jit
+    @jax.vmap
+    def both(key):
+        trace, sets = _trace(x, key, wider=1.2), Sets.of(x)
+        return objectives.loss_sums(trace, sets), objectives.log_weight(trace, sets).sum()
+
+    sums, elbo = jax.device_get(both(jax.random.split(jax.random.key(0), 400)))
+    # analytic KL against log q - log p
+    assert abs(sums["nelbo"].mean() + elbo.mean()) < 6 * elbo.std() / 20
+    assert sums["count"][0] == x.shape[0] * x.shape[1]
 
 
 @pytest.mark.parametrize("name,weight", [("ns", 1 / 2), ("resample", 1 / 2), ("rescale", 1 / 20), ("vhe", 1 / 20)])
@@ -167,6 +175,7 @@ def _hierarchy(sets, plan, key, given=None, features=None, temperature=None, see
     return Trace(tuple(latents), None, Pixels(z1[..., 0]), None, sees_images)
 
 
+@jax.jit
 def _exact_hierarchy(x):
     n = x.shape[1]
     covariance = jnp.eye(n) * (2 + NOISE**2) + jnp.ones((n, n)) * 5.0
@@ -208,6 +217,7 @@ def test_nested_is_closer_to_the_truth_than_joint_at_equal_cost():
 def test_several_k_from_one_pass_are_those_of_passes_of_their_own(estimator):
     sets, key = _sets_of_the_hierarchy(2, 3), jax.random.key(2)
 
+    @functools.partial(jax.jit, static_argnums=(0, 1))
     def bounds(samples, chunk):
         if estimator == "joint":
             return objectives.joint_bounds(_hierarchy, sets, key, samples, chunk=chunk)
@@ -223,7 +233,8 @@ def test_nested_leaves_padding_out_and_refuses_a_prior_that_sees_images():
     mask = jnp.array([[True, True, False]] * 2)
     padded = Sets.of(sets.images.at[:, 2].set(9.0), mask)
     other = Sets.of(sets.images.at[:, 2].set(-9.0), mask)
-    bounds = [objectives.nested_bounds(_hierarchy, some, key, (3,), 2) for some in (padded, other)]
+    nested = jax.jit(lambda sets: objectives.nested_bounds(_hierarchy, sets, key, (3,), 2))
+    bounds = [nested(some) for some in (padded, other)]
     np.testing.assert_allclose(*bounds, rtol=1e-6)
     seeing = functools.partial(_hierarchy, sees_images=True)
     with pytest.raises(ValueError, match="independent given c"):
@@ -232,7 +243,7 @@ def test_nested_leaves_padding_out_and_refuses_a_prior_that_sees_images():
 
 def test_weights_of_images_and_of_c_make_up_the_weight_of_the_set():
     sets = _sets_of_the_hierarchy(2, 3)
-    trace = _hierarchy(sets, Plan(), jax.random.key(0))
+    trace = jax.jit(_hierarchy, static_argnums=1)(sets, Plan(), jax.random.key(0))
     images, shared = objectives.image_log_weights(trace, sets), objectives.shared_log_ratio(trace, sets)
     assert images.shape == (2, 3) and (shared != 0).all()
     np.testing.assert_allclose(images.sum(1) + shared, objectives.log_weight(trace, sets), rtol=1e-5)
