@@ -13,7 +13,8 @@ def test_the_tour():
     names = {}
     for cell in cells:
         source = "".join(cell["source"])
-        for long, short in (("STEPS = 60", "STEPS = 2"), ("num=8", "num=2"), ("num_samples=20", "num_samples=2")):
+        quick = (("STEPS = 60", "STEPS = 2"), ("num=8", "num=2"), ("num_samples=20", "num_samples=2"))
+        for long, short in (*quick, ("shown)), query)", "shown)), query, num_samples=2, num_samples_z=2)")):
             source = source.replace(long, short)
         exec(compile(source, str(TOUR), "exec"), names)
     assert names["labels"] == list("abcd")

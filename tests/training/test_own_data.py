@@ -10,7 +10,7 @@ from configs import faces_vhe_pixelcnn, silhouettes_vhe
 from hfsgm_jax.config import check_config, load_config
 from hfsgm_jax.data import load_dataset
 
-CLASSES, IMAGES = 10, 4
+CLASSES, IMAGES = 12, 4
 
 
 def silhouettes(folder):
