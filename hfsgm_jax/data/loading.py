@@ -11,7 +11,7 @@ from hfsgm_jax.data.dataset import Dataset, StreamedImages
 from hfsgm_jax.data.resize import convert_channels
 from hfsgm_jax.data.sets import set_size_range
 from hfsgm_jax.data.sources import ARRAYS, SOURCES, Source, find_source
-from hfsgm_jax.data.splits import SPLITS, split_classes
+from hfsgm_jax.data.splits import RANDOM, SPLITS, split_classes
 from hfsgm_jax.errors import DataError, check_choice
 
 
@@ -86,7 +86,7 @@ def load_dataset(config: Any, split: str, source: str | None = None, dataset: Da
         raise DataError(f"data.source={ARRAYS!r} stands for a data set of the user's own: give it as `dataset`.")
     config, entry = (config, Source(lambda _: dataset)) if name == ARRAYS else source_config(config, name)
     whole = cache.load(config, name, entry, *([("train", "val", "test").index(classes)] if entry.by_part else []))
-    scheme = config.split if entry.schemes or whole.part.any() else "random"
+    scheme = config.split if entry.schemes or whole.part.any() or config.split in RANDOM else "random"
     ids = split_classes(scheme, whole.label, whole.group, whole.part, config.seed)[classes]
     if len(ids) == 0:
         raise DataError(f"source {name!r} has no {classes} classes under data.split={scheme!r}: use data.split=random.")
