@@ -82,12 +82,10 @@ def main(model: str, episodes: str = "10") -> None:
         print(episode, {key: round(float(np.mean(values)), 3) for key, values in right.items()}, flush=True)
     own = np.array(right["data shown, data named"])
     error = lambda x: float(np.std(x, ddof=1) / np.sqrt(len(x)))
-    found = {
-        key: dict(
-            value=float(np.mean(x)), standard_error=error(x), less=float(np.mean(own - x)), of_less=error(own - x)
-        )
-        for key, x in right.items()
-    }
+    found = {}
+    for key, x in right.items():
+        more = dict(increase=float(np.mean(x - own)), increase_error=error(x - own))  # over the data's own images
+        found[key] = dict(value=float(np.mean(x)), standard_error=error(x)) | more
     content = dict(machine=machine(), model=model, ways=WAYS, shots=1, episodes=int(episodes), accuracy=found)
     (RESULTS / "redrawn").mkdir(exist_ok=True)
     (RESULTS / "redrawn" / "results.json").write_text(json.dumps(content, indent=1) + "\n")

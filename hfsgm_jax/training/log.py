@@ -50,6 +50,10 @@ class Meter:
         self._under_way: list[dict[str, jax.Array]] = []
         self._mark = images, seconds
 
+    def leave_out(self, seconds: float) -> None:
+        """Time that is none of the steps': that of compiling them."""
+        self._mark = self._mark[0], self._mark[1] + seconds
+
     def add(self, metrics: dict[str, jax.Array]) -> None:
         """Adds those of a dispatch; waits for the one before it.
 

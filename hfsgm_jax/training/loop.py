@@ -98,8 +98,10 @@ def _run(s: Setup, workdir: Path) -> Summary:
                 batch, began = next(batches), clock.seconds
                 state, metrics = s.step(state, batch)
                 if first is None:
-                    first = {"compile_seconds": round(clock.seconds - began, 3)}
-                    log.compiled(step + every.steps_per_dispatch, clock.seconds, clock.seconds - began)
+                    compiling = clock.seconds - began
+                    first = {"compile_seconds": round(compiling, 3)}
+                    log.compiled(step + every.steps_per_dispatch, clock.seconds, compiling)
+                    meter.leave_out(compiling)
                 meter.add(metrics)
             step += every.steps_per_dispatch
             log.advance(step)
