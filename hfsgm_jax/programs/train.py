@@ -18,11 +18,13 @@ from ml_collections import ConfigDict, config_flags
 from hfsgm_jax import processes
 from hfsgm_jax.config import default_config, flatten, nearest_key
 from hfsgm_jax.errors import ConfigError, UserError
-from hfsgm_jax.training import NonFiniteError, StorageError, train
+from hfsgm_jax.training import NonFiniteError, StorageError, setup, train
+from hfsgm_jax.training.plan import plan
 
 HELP = """file with a function get_config() -> ConfigDict, e.g. configs/quickstart.py; FILE:TEXT calls get_config(TEXT);
 a keyword of it that is named like a key (data_path) gets that key's value (--config.data.path)"""
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; an existing run continues")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "only say what every process would do, and the memory that it needs")
 processes.define_flags()
 flags.mark_flag_as_required("workdir")
 
@@ -118,6 +120,10 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every save in dozens of lines
     try:
         processes.start(*processes.flag_values())
+        if _DRY_RUN.value:
+            with processes.together(UserError):
+                print(plan(setup(flags.FLAGS["config"].value)), flush=True)
+            return
         summary = train(flags.FLAGS["config"].value, _WORKDIR.value)
     except UserError as error:
         _fail(error, 2)

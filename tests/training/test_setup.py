@@ -1,5 +1,6 @@
 """Setting up: what does not go together is refused, before data are read where the config alone tells."""
 
+import re
 from unittest import mock
 
 import jax
@@ -11,6 +12,7 @@ from hfsgm_jax import data, models, objectives, training
 from hfsgm_jax.config import default_config
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import ConfigError, UserError
+from hfsgm_jax.training.plan import plan
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,11 @@ def test_an_own_loop_sees_the_sets_of_a_step():
     sets = jax.eval_shape(s.sample, *batch)
     assert sets.images.shape == (8, 3, 4, 4, 1) and isinstance(s.model, TinyModel)
     assert s.dataset.num_classes < tiny_dataset().num_classes
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_plan_of_a_process(count):
+    text = plan(setup_tiny(train__devices=count))
+    assert f"process 0 of 1: {count} of {count} devices (cpu), sets 0 to 7 of 8; a device needs " in text
+    state, images, temporaries = map(float, re.findall(r"([\d.]+) MiB", text))
+    assert state > images > 0 and temporaries > 0
