@@ -1,4 +1,4 @@
-"""A SCHA-VAE-LAG on patches of 4x4 pixels: Omniglot in 15 minutes on two CPU cores.
+"""A SCHA-VAE-LAG on patches of 4x4 pixels: Omniglot in at most 20 minutes on a CPU.
 
     python train.py --config=configs/cpu_best.py --workdir=runs/cpu_best
 

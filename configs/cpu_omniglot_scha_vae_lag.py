@@ -1,14 +1,14 @@
-"""A SCHA-VAE-LAG that learns Omniglot in 20 minutes on two CPU cores.
+"""A SCHA-VAE-LAG for 20 minutes on two CPU cores.
 
     python train.py --config=configs/cpu_omniglot_scha_vae_lag.py --workdir=runs/cpu
 
 Ten layers of latents at 1, 2, 4 and 8 pixels, 2.6 M parameters, plain ELBO. Conditions: back_eval classes,
 105x105 images resized to 28x28 by a box filter, binarised anew every time in training and once for the tests,
 640 test sets of 5 images. `--config.data.resize=gmn` gives the data of the paper's tables; bounds on the two are
-about 12 nats apart and never comparable. `--config.model.decoder_context=top_left --config.model.border=nearest`
+never comparable. `--config.model.decoder_context=top_left --config.model.border=nearest`
 is the decoder of the reference code.
 
-The best independent-pixel model has 176.5 nats per image on these test sets; no paper has a number for them.
+No paper has a number for these test sets.
 """
 
 from hfsgm_jax import default_config

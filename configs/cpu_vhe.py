@@ -6,8 +6,7 @@
 The argument is an objective: `ns`, `resample`, `rescale` or `vhe` (default), with `,augmented` after it for the
 augmentation of Table 1 of the VHE paper. The architecture of `vhe_pixelcnn.py` with fewer features: enough to see
 whether c is used, far from the paper's likelihoods.
-Measured with this library (results/vhe_effect, three seeds): see docs/results.md; `vhe` classifies about two to three
-times as often rightly as the others.
+Measured with this library (results/vhe_effect, three seeds): see docs/results.md.
 """
 
 from configs import vhe_pixelcnn

@@ -34,6 +34,7 @@ def commands(name: str) -> str:
         for call, records in calls.items():
             flags = dict(call) | {MORE[key]: r[key] for r in sorted(records, key=samples) for key in MORE if key in r}
             numbers = [record for record in records if record.get("unit") and record["name"] != "independent_pixels"]
+            flags |= {"transfer": ""} if task == "classify" else {}
             words = " ".join(f"--eval.{option}={value}" for option, value in flags.items())
             lines += [f"python evaluate.py {run} --tasks={task} {words}"]
             minutes = sum(record["seconds"] for record in records) / 60

@@ -64,7 +64,7 @@ def numbers(folder: Path) -> list[Result]:
         "optimizer": f"{optimizer['name']} {optimizer['learning_rate']:g}",
         "images seen": f"{last['images']:,}",
         "minutes": f"{last['seconds'] / 60:.1f}",
-        "machine": f"{where['cpu']}, {where['cores']} cores" if where["device"] == "cpu" else where["device"],
+        "machine": f"{where['cpu']}, cores: {where['cores']}" if where["device"] == "cpu" else where["device"],
         "K of NLL": widest["nll"]["importance_samples"],
     }
     measured = lambda record: {key: record.get(key) for key in ("value", "standard_error")}

@@ -14,6 +14,7 @@ from hfsgm_jax.evaluation.records import MEASURED, Result, increase
 OF_THE_RUN = ("step", "dtype", "weights", "images_one_by_one")  # no conditions where runs are compared
 LABELS = dict(name="", trained_set_size="training set size", training_augmentation="augmentation")
 LABELS |= dict(importance_samples="K", importance_samples_z="K over z")
+LABELS |= dict(class_samples_c="samples of c", class_samples_z="samples of z")
 MAX_PARTS = 10  # columns of a record's `parts`; where there are more, none is shown
 
 

@@ -116,7 +116,7 @@ def pixelcnn_vhe(
     pixelcnn_form: kw.PixelCNNForm = "stacks",
     dtype: kw.Dtype = "float32",
 ) -> SetModel:
-    """The PixelCNN VHE (VHE section 4, supplement 6.4): a map c as large as the images, seen through a warp by t.
+    """The PixelCNN VHE (Hewitt et al. 2018, section 4): a map c of the class, warped by an image's own latent t.
 
     With a style: the factorial VHE (eq. 15), content c of the class and style s of images of any class.
     """

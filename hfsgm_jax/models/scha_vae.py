@@ -213,7 +213,7 @@ def scha_vae(
     remat: Annotated[bool, Key(FLAG, "blocks computed again in the backward pass: less memory, more time")] = False,
     dtype: kw.Dtype = "float32",
 ) -> SetModel:
-    """SCHA-VAE (section 3.2): pairs of c_l and z_l at growing resolutions, over a pyramid of features.
+    """SCHA-VAE (Giannone and Winther 2022, section 3.2): pairs of c_l and z_l at growing resolutions.
 
     Its strings list resolutions and the number of blocks (or latent layers) at each, high to low.
     """

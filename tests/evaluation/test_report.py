@@ -172,7 +172,14 @@ def test_differences_are_said():
 
 def test_the_same_protocol_is_called_so():
     config = run_config({"name": "pixelcnn_vhe", "unknown": 1}) | {"objective": {"name": "vhe"}}
-    record = {**NLL, **DATA, "estimator": "nested", "set_size": 20, "importance_samples": 500}
+    record = {
+        **NLL,
+        **DATA,
+        "estimator": "nested",
+        "set_size": 20,
+        "importance_samples": 500,
+        "importance_samples_z": 10,
+    }
     found = paper.published("likelihood", record | dict(num_sets=659, available_sets=659), config, images=2_000_000)
     assert found.text == "61.22" and found.remark.startswith("same protocol (") and found.comparable
     other = paper.published(
