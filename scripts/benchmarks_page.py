@@ -18,8 +18,8 @@ Row = dict[str, Any]
 
 HEAD = """# Benchmarks
 
-Written by `make bench` from the files in `benchmarks/results/`, which hold the commands that made them (all but the
-oldest). `make measure` measures this machine; nothing else should run meanwhile. Rates are medians, with
+Written by `make bench` from the files in `benchmarks/results/`, with the commands of their time (`benchmarks/standard.txt`
+has today's). `make measure` measures this machine; nothing else should run meanwhile. Rates are medians, with
 quartiles in brackets. A `+` after a commit: files had been changed since. Sizes are sets × images of each.
 """
 

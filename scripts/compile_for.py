@@ -232,7 +232,7 @@ HEAD = f"""# Accelerators, by their compilers
 
 Compiled, not run: written by `python -m scripts.compile_for --page` from the files in `benchmarks/compiled/`. All
 numbers are of one device and one call. Memory, FLOP and bytes are the compiler's own counts; a loop's body counts once.
-Sampling and likelihood are of 4 sets of 5 (a set per device where there are more). Compile seconds are of the machine
+Compile seconds are of the machine
 that compiled, often a busy one. The estimate is FLOP over the peak of the dtype, bytes over the memory's bandwidth, and
 kernels times {1e6 * LAUNCH:.1f} µs (GPUs): a step takes at least about the largest, none of them was measured. `?`: the
 compiler does not say.
