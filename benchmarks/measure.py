@@ -169,13 +169,8 @@ def sampling(
       repeat, seconds: timed calls, and the time after which they end, once there are 3.
     """
     times, facts = time_on_sets(config, functools.partial(_draw, num=num), sets, set_size, repeat, seconds)
-    per_image = float(np.median(times)) / (sets * num)
-    yield {
-        **timing.rates(sets * num, times, "images_per_second"),
-        "milliseconds_per_image": 1e3 * per_image,
-        **facts,
-        "num": num,
-    }
+    rates, per_image = timing.rates(sets * num, times, "images_per_second"), float(np.median(times)) / (sets * num)
+    yield {**rates, "milliseconds_per_image": 1e3 * per_image, **facts, "num": num}
 
 
 def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int = 16) -> jax.Array:
@@ -258,9 +253,8 @@ def on_sets(config: ConfigDict, function: Callable[..., jax.Array], sets: int, s
 
 def probe(config: ConfigDict) -> Iterator[Record]:
     """The devices, and the digest of the images of every split: whether the data of a config are at hand."""
-    found = {
-        split: hfsgm_jax.data.load_dataset(config.data, split).info["sha256"] for split in ("train", "val", "test")
-    }
+    load = functools.partial(hfsgm_jax.data.load_dataset, config.data)
+    found = {split: load(split).info["sha256"] for split in ("train", "val", "test")}
     memory = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0) / timing.GIB
     yield {"num_devices": jax.device_count(), "device_memory_gib": memory, "data": found}
 
@@ -272,6 +266,15 @@ def command(kind: str, arguments: list[str]) -> str:
     """The command of a measurement, without the places of data and results, which differ by machine."""
     places = tuple(f"--config.{key}=" for key in FREE_KEYS) + ("--out=",)
     return " ".join([f"python -m benchmarks.measure {kind}", *(a for a in arguments if not a.startswith(places))])
+
+
+def write(result: Record, out: str | None) -> None:
+    """Prints a result as JSON, and keeps it in the file ``out``."""
+    text = json.dumps(result, indent=2) + "\n"
+    print(text, end="")
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(text)
 
 
 def main() -> None:
@@ -299,11 +302,7 @@ def main() -> None:
         except UserError as error:
             raise SystemExit(f"{kind}: {error}") from None
         result |= {"records": records, **machine(), "date": datetime.date.today().isoformat()}
-        text = json.dumps(result, indent=2) + "\n"
-        print(text, end="")
-        if out.value:
-            Path(out.value).parent.mkdir(parents=True, exist_ok=True)
-            Path(out.value).write_text(text)
+        write(result, out.value)
 
     app.run(run)
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks import timing
 from hfsgm_jax import data
 from hfsgm_jax.training import setup
 
@@ -47,11 +48,9 @@ def torch_peer(
             pool.shutdown()
     images = steps * config.data.sets_per_batch * config.data.set_size
     for name, start, (seconds, cpu_seconds) in zip(pools, starts, np.transpose(turns, (1, 2, 0)), strict=True):
-        low, median, high = np.percentile(images / seconds, [25, 50, 75])
         yield {
             "name": name,
-            "images_per_second": median,
-            "images_per_second_quartiles": [low, high],
+            **timing.rates(images, seconds, "images_per_second"),
             "cpu_seconds_per_image": np.median(cpu_seconds) / images,
             "seconds_to_start": start,
             "sets_per_batch": config.data.sets_per_batch,

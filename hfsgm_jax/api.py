@@ -64,7 +64,7 @@ class FewShotModel:
         self.image_shape = model.image_shape
         self.name = dict(model.made_of).get("name", "custom")
         self._plates = tuple(dict.fromkeys(node.plate for node in model.shared_nodes))
-        self._programs: dict[tuple, Callable] = {}
+        self.program = functools.cache(self._jitted)
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.image_shape))
@@ -118,19 +118,19 @@ class FewShotModel:
         """
         check_choice("mode", mode, MODES)
         _at_least_1(num=num, num_iterations=num_iterations)
-        settings = dict(temperature=_temperature(temperature))
+        settings = dict(temperature=temperatures(temperature))
         key = jax.random.key(seed)
         if mode == "unconditional":
             if images is not None:
                 raise UserError("mode='unconditional' looks at no images: pass None, or use mode='conditional'")
-            out = self._program("unconditional", num=num, draw=draw)(self.variables, key, **settings)
+            out = self.program("unconditional", num=num, draw=draw)(self.variables, key, **settings)
         else:
             self._require_context(f"mode={mode!r}")
             if images is None:
                 raise UserError(f"mode={mode!r} needs images; mode='unconditional' does without")
             static = dict(mode=mode, num=num, draw=draw)
             static |= dict(num_iterations=num_iterations) if mode == "refined" else {}
-            out = self._program("sample", **static)(self.variables, self._sets(images, resize), key, **settings)
+            out = self.program("sample", **static)(self.variables, self._sets(images, resize), key, **settings)
         return np.asarray(out, np.float32)
 
     def log_likelihood(
@@ -151,13 +151,13 @@ class FewShotModel:
         if not self._plates:  # no latent is shared: images are independent, and one bound each is tighter
             sets = Sets.of(jnp.swapaxes(sets.images, 0, 1))
         keys = jax.random.split(jax.random.key(seed), sets.num_rows)
-        bounds = self._program("likelihood", num_samples=num_samples)(self.variables, sets, keys)
+        bounds = self.program("likelihood", num_samples=num_samples)(self.variables, sets, keys)
         return float(np.asarray(bounds, np.float64).sum())
 
     def embed(self, images: np.ndarray, *, resize: bool = False) -> np.ndarray:
         """The set as one flat vector: means of q(c_l | X) of all layers, top first, without noise."""
         self._require_context("embed")
-        return np.asarray(self._program("embed")(self.variables, self._sets(images, resize)), np.float32)
+        return np.asarray(self.program("embed")(self.variables, self._sets(images, resize)), np.float32)
 
     def classify(
         self,
@@ -192,7 +192,7 @@ class FewShotModel:
         static = dict(num_samples=num_samples, num_samples_z=num_samples_z)
         images = [self._named_images(f"class {name!r}", value, resize) for name, value in supports.items()]
         queries = self._named_images("queries", queries, resize)
-        scores = self._program("classify", **static)(self.variables, _ragged(images), queries, jax.random.key(seed))
+        scores = self.program("classify", **static)(self.variables, ragged(images), queries, jax.random.key(seed))
         log_probs = np.asarray(jax.nn.log_softmax(scores, axis=1), np.float32)
         names = list(supports)
         return [names[best] for best in log_probs.argmax(1)], log_probs
@@ -211,12 +211,9 @@ class FewShotModel:
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
 
-    def _program(self, name: str, **static: Any) -> Callable:
+    def _jitted(self, name: str, **static: Any) -> Callable:
         """The jitted method ``_NAME(variables, ...)`` with its static arguments; compiled once per shape."""
-        key = (name, *sorted(static.items()))
-        if key not in self._programs:
-            self._programs[key] = jax.jit(functools.partial(getattr(self, f"_{name}"), **static))
-        return self._programs[key]
+        return jax.jit(functools.partial(getattr(self, f"_{name}"), **static))
 
     def _sample(self, variables, sets, key, temperature, mode, **static):
         apply, encode = sampling.bind(self.model, variables)
@@ -246,20 +243,19 @@ class FewShotModel:
         apply, _ = sampling.bind(self.model, variables)
         plates = {IMAGE: 0.0} | dict.fromkeys(self._plates, 0.0)
         trace = apply(sets, Plan(), jax.random.key(0), temperature=plates)
-        means = [latent.posterior.mean() for latent in trace.latents if latent.plate != IMAGE]
-        return jnp.concatenate([mean[0].ravel() for mean in means])
+        return jnp.concatenate([x.posterior.mean()[0].ravel() for x in trace.latents if x.plate != IMAGE])
 
 
-def _ragged(images: list[np.ndarray]) -> Sets:
-    """Sets of different sizes as one batch, a row each."""
+def ragged(images: Sequence[np.ndarray], slots: int = 0) -> Sets:
+    """Sets of different sizes as one batch, a row of ``slots`` each (0: as many as the largest has)."""
     sizes = np.array([len(x) for x in images])
-    padded = np.zeros((len(images), sizes.max(), *images[0].shape[1:]), np.float32)
+    padded = np.zeros((len(images), slots or sizes.max(), *images[0].shape[1:]), np.float32)
     for row, x in zip(padded, images):
         row[: len(x)] = x
-    return Sets.of(jnp.asarray(padded), np.arange(sizes.max()) < sizes[:, None])
+    return Sets.of(jnp.asarray(padded), np.arange(padded.shape[1]) < sizes[:, None])
 
 
-def _temperature(value: float | Mapping[str, float] | None) -> dict[str, jax.Array]:
+def temperatures(value: float | Mapping[str, float] | None) -> dict[str, jax.Array]:
     """One factor per plate, checked; 1 unless given."""
     given = value if isinstance(value, Mapping) else dict.fromkeys(PLATES, 1.0 if value is None else value)
     for plate, factor in given.items():

@@ -136,10 +136,7 @@ def _draw(apply, row, features, query, key, names, num_samples_z, chunk) -> dict
     given = {latent.label: latent.value for latent in _shared(trace)}
     out = {}
     if set(names) & set(LIKELIHOODS):
-
-        def log_likelihood(x, x_features):
-            return log_likelihoods(apply, given, x, x_features, z_key, num_samples_z)[0, 0]
-
+        log_likelihood = lambda x, f: log_likelihoods(apply, given, x, f, z_key, num_samples_z)[0, 0]
         value = _for_each(log_likelihood, query, chunk)
         out = {name: value for name in names if name in LIKELIHOODS}
     if "elbo_difference" in names:
@@ -180,7 +177,6 @@ def _kl_scores(apply, supports, features, query) -> dict[str, jax.Array]:
 
 
 def _shared(trace: Trace) -> tuple[Latent, ...]:
-    found = tuple(latent for latent in trace.latents if latent.plate != IMAGE)
-    if not found:
+    if not trace.shared:
         raise ValueError("this model has no latent shared by a set: it cannot tell classes apart by their images")
-    return found
+    return trace.shared

@@ -135,10 +135,9 @@ def default_config(model: str = "scha_vae") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict({section: {} for section in SECTIONS})
     config.model.name = model
     for name, key in {**KEYS, **model_keys(model)}.items():
-        section, _, last = name.rpartition(".")
         loose = key.default is None or key.kind.type is object
         value = FieldReference(key.default, field_type=key.kind.type) if loose else key.default
-        (config[section] if section else config)[last] = value
+        config.update_from_flattened_dict({name: value})
     return config
 
 
@@ -206,9 +205,7 @@ def set_overrides(config: ml_collections.ConfigDict, overrides: Mapping[str, Any
     known = {**KEYS, **model_keys(config.model.name)}
     _refuse(_key_problems(overrides, known))
     with config.unlocked(), config.ignore_type():
-        for name, value in overrides.items():
-            section, _, last = name.rpartition(".")
-            (config[section] if section else config)[last] = value
+        config.update_from_flattened_dict(overrides)
     return config
 
 
@@ -261,7 +258,7 @@ def num_targets(config: ml_collections.ConfigDict) -> int:
 
 def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
     """Sentences about keys that do not go together."""
-    data, train, opt, model = config.data, config.train, config.optimizer, config.model
+    data, train, opt, model, objective = (config[part] for part in ("data", "train", "optimizer", "model", "objective"))
     for key in ("steps", "log_every", "eval_every", "save_every", "sample_every"):
         if train[key] % train.steps_per_dispatch:
             yield f"train.{key}={train[key]} is no multiple of train.steps_per_dispatch={train.steps_per_dispatch}"
@@ -269,7 +266,15 @@ def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
         yield f"data.stream=True reads a batch per call: train.steps_per_dispatch is 1, not {train.steps_per_dispatch}"
     if opt.schedule == "plateau" and not (train.eval_every and 0 < opt.decay_factor < 1):
         yield "optimizer.schedule='plateau' follows validations: it needs train.eval_every, and decay_factor in (0, 1)"
-    yield from _objective_conditions(config)
+    kind = OBJECTIVES[objective.name]
+    if objective.targets is not None and not kind.apart:
+        yield f"objective.targets={objective.targets}: objective.name={objective.name!r} scores the context itself"
+    if kind.apart and model.get("prior_sees_images"):
+        yield f"objective.name={objective.name!r} is a bound only with model.prior_sees_images=False"
+    if kind.init and (data.dihedral or data.copies != 1):
+        yield f"objective.name={objective.name!r} knows every training image: use data.dihedral=False and data.copies=1"
+    if kind.init and model.name == "vae":
+        yield f"objective.name={objective.name!r} is about latents that a set shares, and model.name='vae' has none"
     likelihood = LIKELIHOODS.get(model.get("likelihood"))
     if likelihood and likelihood.levels == 256 and data.binarize != "none":
         yield f"model.likelihood={model.likelihood!r} is of 256 grey levels: it needs data.binarize='none'"
@@ -282,16 +287,3 @@ def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
         yield f"data.ink=True makes drawings of one channel: use data.channels=1, not {data.channels}"
     if data.styles and likelihood and likelihood.levels != 256:
         yield f"data.styles={data.styles} makes images of 256 levels: use model.likelihood='discretized_logistics'"
-
-
-def _objective_conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
-    data, objective, model = config.data, config.objective, config.model
-    kind = OBJECTIVES[objective.name]
-    if objective.targets is not None and not kind.apart:
-        yield f"objective.targets={objective.targets}: objective.name={objective.name!r} scores the context itself"
-    if kind.apart and model.get("prior_sees_images"):
-        yield f"objective.name={objective.name!r} is a bound only with model.prior_sees_images=False"
-    if kind.init and (data.dihedral or data.copies != 1):
-        yield f"objective.name={objective.name!r} knows every training image: use data.dihedral=False and data.copies=1"
-    if kind.init and model.name == "vae":
-        yield f"objective.name={objective.name!r} is about latents that a set shares, and model.name='vae' has none"

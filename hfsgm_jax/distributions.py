@@ -28,11 +28,6 @@ def softplus_scale(raw: jax.Array, floor: float = 1e-3) -> jax.Array:
     return floor + jax.nn.softplus(LN2 * _f32(raw)) / LN2
 
 
-def clipped_exp_scale(log_variance: jax.Array, limit: float = 10.0) -> jax.Array:
-    """exp(log variance / 2), the log-variance clipped to [-limit, limit]."""
-    return jnp.exp(0.5 * jnp.clip(_f32(log_variance), -limit, limit))
-
-
 @flax.struct.dataclass
 class Normal:
     """Diagonal Gaussian; ``loc`` and ``scale`` (a standard deviation) broadcast together."""
@@ -67,9 +62,9 @@ def softplus_normal(params: jax.Array) -> Normal:
 
 
 def exp_normal(params: jax.Array) -> Normal:
-    """Mean and log-variance, stacked on the last axis -> a Normal; the log-variance is clipped."""
+    """Mean and log-variance, stacked on the last axis -> a Normal; the log-variance is clipped to [-10, 10]."""
     loc, log_variance = jnp.split(_f32(params), 2, -1)
-    return Normal(loc, clipped_exp_scale(log_variance))
+    return Normal(loc, jnp.exp(0.5 * jnp.clip(log_variance, -10.0, 10.0)))
 
 
 # How a network's numbers become a Normal; both are N(0, 1) (softplus: plus the floor) at zero.
@@ -85,11 +80,7 @@ def kl(q: Normal, p: Normal) -> jax.Array:
 
 def select(mask: jax.Array, a: Any, b: Any) -> Any:
     """``a`` where ``mask`` holds and ``b`` elsewhere, leaf by leaf; ``mask`` is ``[B, N or 1]``."""
-
-    def pick(x, y):
-        return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, y)
-
-    return jax.tree.map(pick, a, b)
+    return jax.tree.map(lambda x, y: jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, y), a, b)
 
 
 @flax.struct.dataclass
@@ -125,9 +116,8 @@ def _log_levels(
     log_density = log_pdf(inverse * centred) - log_scale + math.log(2 * half)  # where the difference underflows
     # The clamp inside the log keeps the gradient of the branch that is not taken finite.
     inner = jnp.where(difference > 1e-5, jnp.log(jnp.maximum(difference, 1e-12)), log_density)
-    edge = 1.0 - half
     outer = log_cdf(jnp.where(x < 0, upper, -lower))
-    return jnp.where(jnp.abs(x) > edge, outer, inner)
+    return jnp.where(jnp.abs(x) > 1.0 - half, outer, inner)
 
 
 @flax.struct.dataclass
@@ -153,8 +143,7 @@ class DiscretizedNormal:
 
     def sample(self, key: jax.Array) -> jax.Array:
         noise = jax.random.normal(key, self.loc.shape, jnp.float32)
-        x = _f32(self.loc) + noise * jnp.exp(self._log_scale())
-        return _to_level(x, self.levels)
+        return _to_level(_f32(self.loc) + noise * jnp.exp(self._log_scale()), self.levels)
 
     def _log_scale(self) -> jax.Array:
         return jnp.clip(_f32(self.log_scale), MIN_LOG_SCALE, 5.0)
@@ -202,8 +191,6 @@ class DiscretizedLogistics:
 
     def _means(self, x: jax.Array) -> jax.Array:
         """Component means given the channels before: x [..., C, 1] in [-1, 1] -> [..., C, M]."""
-        if self.coupling is None:
-            return self.loc
         means, k = [], 0
         for channel in range(self.loc.shape[-2]):
             mean = self.loc[..., channel, :]

@@ -27,8 +27,7 @@ class NotApplicable(UserError):
 
 def nearest(word: Any, valid: Iterable[str]) -> str | None:
     """The valid word closest in spelling, if one is near."""
-    match = difflib.get_close_matches(str(word), list(valid), n=1, cutoff=0.5)
-    return match[0] if match else None
+    return next(iter(difflib.get_close_matches(str(word), list(valid), n=1, cutoff=0.5)), None)
 
 
 def hint(near: str | None) -> str:
@@ -46,6 +45,5 @@ def choice_problem(name: str, value: Any, valid: Iterable[str]) -> str | None:
 
 def check_choice(name: str, value: Any, valid: Iterable[str], error: type[UserError] = ConfigError) -> None:
     """Raises ``error`` unless ``value`` is one of ``valid``."""
-    problem = choice_problem(name, value, valid)
-    if problem:
+    if problem := choice_problem(name, value, valid):
         raise error(problem)

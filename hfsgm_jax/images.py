@@ -35,14 +35,10 @@ def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = 
     """
     x = np.asarray(images)
     height, width, channels = image_shape
-    need = f"the model takes [N, {height}, {width}, {channels}]" + (
-        f" or [N, {height}, {width}]" if channels == 1 else ""
-    )
+    need = f"the model takes [N, {height}, {width}, {channels}]" + f" or [N, {height}, {width}]" * (channels == 1)
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise UserError(f"images of shape {list(x.shape)} were given; {need}, N at least 1")
-    x = _unit_range(x)
-    if x.ndim == 3:
-        x = x[..., None]
+    x = _unit_range(x if x.ndim == 4 else x[..., None])
     if x.shape[1:] == tuple(image_shape):
         return x
     given = f"images of shape {list(np.shape(images))} were given; {need}"
@@ -50,7 +46,8 @@ def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = 
         raise UserError(f"{given} (resize=True converts)")
     if x.shape[-1] not in (1, 3):
         raise UserError(f"{given}, and only 1 (grey) and 3 channels (RGB) can be converted into each other")
-    return _convert(x, height, channels)
+    levels = [np.round(image * 255).astype(np.uint8) for image in x]
+    return resize_images(levels, "box", height, channels).astype(np.float32) / 255
 
 
 def _unit_range(x: np.ndarray) -> np.ndarray:
@@ -65,11 +62,6 @@ def _unit_range(x: np.ndarray) -> np.ndarray:
     if not (0 <= low and high <= 1):  # also where one is NaN
         raise UserError(f"float images from {low:g} to {high:g} were given; {need}")
     return x
-
-
-def _convert(x: np.ndarray, size: int, channels: int) -> np.ndarray:
-    levels = [np.round(image * 255).astype(np.uint8) for image in x]
-    return resize_images(levels, "box", size, channels).astype(np.float32) / 255
 
 
 def read_images(

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -48,8 +47,7 @@ def _sum_event(x: jax.Array, latent: Latent) -> jax.Array:
     return x if latent.informed is None else jnp.where(latent.informed, x, 0.0)
 
 
-@flax.struct.dataclass
-class Terms:
+class Terms(NamedTuple):
     """The parts of a bound, nothing weighted yet.
 
     Attributes:
@@ -61,7 +59,7 @@ class Terms:
     log_px: jax.Array
     kl_z: tuple[jax.Array, ...]
     kl_c: tuple[jax.Array, ...]
-    plates: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+    plates: tuple[str, ...]
 
     def of_sets(self) -> dict[str, jax.Array]:
         """``log_px``, ``kl_z``, ``kl_c`` and ``nelbo`` of every whole set, ``[B]`` each; nothing weighted."""
@@ -84,9 +82,8 @@ def terms(trace: Trace, sets: Sets) -> Terms:
     log_px = _log_px(trace, sets)
     counted = counted_slots(trace, sets)
     kl_z = tuple(jnp.where(counted, latent_kl(latent), 0.0) for latent in trace.on(IMAGE))
-    shared = tuple(latent for latent in trace.latents if latent.plate != IMAGE)
-    kl_c = tuple(latent_kl(latent)[:, 0] for latent in shared)
-    return Terms(log_px, kl_z, kl_c, tuple(latent.plate for latent in shared))
+    kl_c = tuple(latent_kl(latent)[:, 0] for latent in trace.shared)
+    return Terms(log_px, kl_z, kl_c, tuple(latent.plate for latent in trace.shared))
 
 
 def _log_px(trace: Trace, sets: Sets) -> jax.Array:
@@ -198,7 +195,7 @@ def _image_log_ratio(trace: Trace, sets: Sets) -> jax.Array:
 
 def shared_log_ratio(trace: Trace, sets: Sets) -> jax.Array:
     """``[B]`` log p(c) - log q(c | ...) of all shared latents at their values."""
-    ratios = (log_ratio(latent)[:, 0] for latent in trace.latents if latent.plate != IMAGE)
+    ratios = (log_ratio(latent)[:, 0] for latent in trace.shared)
     return sum(ratios, jnp.zeros(sets.num_rows, jnp.float32))
 
 
@@ -207,8 +204,7 @@ def log_weight(trace: Trace, sets: Sets) -> jax.Array:
 
     Its mean over traces is the ELBO of the set, its log-mean-exp the importance-weighted bound.
     """
-    images = _log_px(trace, sets).sum(1) + _image_log_ratio(trace, sets).sum(1)
-    return images + shared_log_ratio(trace, sets)
+    return _log_px(trace, sets).sum(1) + _image_log_ratio(trace, sets).sum(1) + shared_log_ratio(trace, sets)
 
 
 def importance_bounds(
@@ -247,10 +243,7 @@ def joint_bounds(
     Returns:
       ``[len(samples), B]`` nats per set.
     """
-
-    def sample(key):
-        return log_weight(apply(sets, Plan(), key, features=features), sets)
-
+    sample = lambda key: log_weight(apply(sets, Plan(), key, features=features), sets)
     return importance_bounds(sample, key, samples, chunk)
 
 
@@ -289,14 +282,10 @@ def nested_bounds(
         trace = apply(sets, Plan(), key_c, features=features)
         if trace.prior_sees_images:
             raise ValueError("nested importance sampling needs images that are independent given c")
-        shared = [latent for latent in trace.latents if latent.plate != IMAGE]
-        given = {latent.label: latent.value for latent in shared}
+        given = {latent.label: latent.value for latent in trace.shared}
         # Priors as sources: no aggregator runs again for values that are given.
-        plan = Plan(sources=tuple((plate, None, "prior") for plate in {latent.plate: 0 for latent in shared}))
-
-        def images(key):
-            return image_log_weights(apply(sets, plan, key, given=given, features=features), sets)
-
+        plan = Plan(sources=tuple((plate, None, "prior") for plate in {latent.plate: 0 for latent in trace.shared}))
+        images = lambda key: image_log_weights(apply(sets, plan, key, given=given, features=features), sets)
         return shared_log_ratio(trace, sets) + importance_bounds(images, key_z, (samples_z,), chunk_z)[0].sum(1)
 
     return importance_bounds(sample, key, samples, max(1, chunk // chunk_z))

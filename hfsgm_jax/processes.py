@@ -188,6 +188,12 @@ def together(*alike: type[Exception]) -> Iterator[None]:
         leave(1)
 
 
+def fail(program: str, message: object, status: int = 2) -> None:
+    """Says what is wrong, and ends this process."""
+    print(f"{program}: {message}", file=sys.stderr)
+    leave(status)
+
+
 def leave(status: int) -> None:
     """Ends this process after a failure; at once, where the usual end would wait for the other processes."""
     if not jax.distributed.is_initialized():
@@ -199,5 +205,4 @@ def leave(status: int) -> None:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -20,9 +20,7 @@ SWITCHES = dict.fromkeys(["vae", "bns", "ns", "cns", "hfsgm", "chfsgm"], dict(li
 SWITCHES["scha_vae"] = dict(likelihood="bernoulli", border="nearest", decoder_context="top_left", std="exp")
 
 # What their code registers, but either does not use or cancels (a bias of LAG's keys, under the softmax).
-UNUSED = (
-    r"num_batches_tracked$|key\.bias$|_z\.\d+\.linear_(c|z|gamma)\.|\.linear_cs\.|^prior_c\.\d+\.aggregation_module"
-)
+UNUSED = r"_tracked$|key\.bias$|_z\.\d+\.linear_(c|z|gamma)\.|\.linear_cs\.|^prior_c\.\d+\.aggregation_module"
 UNUSED_SCHA = r"|^latent_c\.0\.z_proj|^(proj|statistic|posterior_[cz]|prior_[cz]|observation_decoder)\."
 
 Rules = tuple[tuple[str, str | Callable[[re.Match], str]], ...]  # regular expression -> replacement, one after another

@@ -11,6 +11,7 @@ trained, 0: means); plates it does not name keep 1. ``encode(sets) -> features``
 saves work: with it each image is encoded once. Its leaves are ``[B, N, ...]``.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
 from hfsgm_jax.errors import CheckpointError
-from hfsgm_jax.trace import IMAGE, PRIOR, SET, Plan, Sets, Trace
+from hfsgm_jax.trace import PRIOR, SET, Plan, Sets, Trace
 
 Apply = Callable[..., Trace]
 Encode = Callable[[Sets], Any]
@@ -43,10 +44,7 @@ def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
     def apply(sets, plan, key, given=None, features=None, temperature=None):
         return call(sets, plan, given, features, temperature, rngs={"sample": key})
 
-    def encode(sets):
-        return call(sets, method="encode")
-
-    return apply, encode
+    return apply, functools.partial(call, method="encode")
 
 
 def blank_sets(num_rows: int, num: int, image_shape: tuple[int, int, int]) -> Sets:
@@ -85,9 +83,8 @@ def conditional(
     wide = sets.with_unobserved(chunk)
     is_new = jnp.arange(wide.num_slots) >= sets.num_slots
     plan = Plan(decode="unobserved", num_decoded=chunk)
-    features = None
-    if encode is not None:  # what an unobserved slot's features hold is never used
-        features = jax.tree.map(lambda x: _pad_slots(x, chunk), encode(sets))
+    # What an unobserved slot's features hold is never used.
+    features = None if encode is None else jax.tree.map(lambda x: _pad_slots(x, chunk), encode(sets))
 
     def part(index):
         shifted = wide.replace(slots=wide.slots + is_new * index * chunk)
@@ -136,7 +133,7 @@ def one_pass(
 
 def _top_shared(trace: Trace) -> dict[str, jax.Array]:
     """Label -> value of the top latent of every shared plate."""
-    plates = dict.fromkeys(latent.plate for latent in trace.latents if latent.plate != IMAGE)
+    plates = dict.fromkeys(latent.plate for latent in trace.shared)
     return {top.label: top.value for top in (trace.on(plate)[0] for plate in plates)}
 
 
@@ -235,13 +232,8 @@ def unconditional(
     return _show(trace.px, pixel_key, draw)
 
 
-def has_context(trace: Trace) -> bool:
-    """Whether the model of this trace has latents that a set shares."""
-    return any(latent.plate != IMAGE for latent in trace.latents)
-
-
 def _require_context(trace: Trace) -> None:
-    if not has_context(trace):
+    if not trace.shared:
         raise ValueError("this model has no latent shared by a set: it cannot be conditioned on images")
 
 
@@ -251,9 +243,7 @@ def mean_and_draw(px: Any, key: jax.Array) -> Images:
 
 
 def _show(px: Any, key: jax.Array, draw: Draw) -> Images:
-    if draw == "both":
-        return mean_and_draw(px, key)
-    return px.sample(key) if draw else px.mean()
+    return mean_and_draw(px, key) if draw == "both" else px.sample(key) if draw else px.mean()
 
 
 def _pad_slots(x: jax.Array, num: int) -> jax.Array:

@@ -162,8 +162,7 @@ class Plan:
 
     def source(self, plate: str, layer: int) -> str:
         """Where the latent of this plate and layer takes its value from."""
-        matches = [s for p, at, s in self.sources if p == plate and at in (None, layer)]
-        return matches[-1] if matches else "posterior"
+        return ["posterior", *(s for p, at, s in self.sources if p == plate and at in (None, layer))][-1]
 
 
 PRIOR = Plan(sources=tuple((plate, None, "prior") for plate in PLATES))
@@ -213,6 +212,11 @@ class Trace:
 
     def __getitem__(self, label: str) -> Latent:
         return {latent.label: latent for latent in self.latents}[label]
+
+    @property
+    def shared(self) -> tuple[Latent, ...]:
+        """The latents that a set (or group, style) shares, in traversal order; none of a VAE."""
+        return tuple(latent for latent in self.latents if latent.plate != IMAGE)
 
     def on(self, plate: str) -> tuple[Latent, ...]:
         """The latents of one plate, top first."""

@@ -10,19 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
+from scripts import readme
 from scripts.machine import ROOT
 
-RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
+RESULTS = ROOT / "benchmarks" / "results"
 OWN_COLUMN = ("data.sets_per_batch", "model.dtype", "train.devices", "train.cpu_devices")
 Row = dict[str, Any]
-
-HEAD = """# Benchmarks
-
-Written by `make bench` from the files in `benchmarks/results/`, with the commands of their time (`benchmarks/standard.txt`
-has today's). `make measure` measures this machine; nothing else should run meanwhile. Rates are medians, with
-quartiles in brackets. A `+` after a commit: files had been changed since. Sizes are sets × images of each.
-"""
-
 
 SHAPE = "config | sets | dtype | devices"  # of every kind
 # Kind -> heading and columns; the text between them is of the docstring of its function.
@@ -117,7 +110,7 @@ def load(folder: Path = RESULTS) -> list[Row]:
     found = []
     for path in sorted(folder.rglob("*.json")):
         try:
-            result = {"kind": "importance_sampling", **json.loads(path.read_text())}  # the oldest do not name it
+            result = json.loads(path.read_text())
             rows_of(result), KINDS[result["kind"]], result["config"]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is not the result of a benchmark of {', '.join(KINDS)} ({error!r})") from None
@@ -126,13 +119,8 @@ def load(folder: Path = RESULTS) -> list[Row]:
 
 
 def rows_of(result: Row) -> list[Row]:
-    """One row, or one for each of its records: a list of objects, or named objects; with all else it says."""
-    for key, value in result.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            return [{**result, **record} for record in value]
-        if isinstance(value, dict) and value and all(isinstance(record, dict) for record in value.values()):
-            return [{**result, "name": name, **record} for name, record in value.items() if key]
-    return [result]
+    """One for each of its records, with all else it says."""
+    return [{**result, **record} for record in result["records"]]
 
 
 def machine_line(row: Row) -> str:
@@ -162,13 +150,12 @@ def section(kind: str, results: Sequence[Row]) -> list[str]:
 
 def render(results: Sequence[Row]) -> str:
     """The page."""
-    parts = [HEAD.strip()]
+    parts = []
     for kind in KINDS:
         if found := [result for result in results if result["kind"] == kind]:
             parts += section(kind, found)
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(load()))
-    print(PAGE.relative_to(ROOT))
+    readme.write("benchmarks", render(load()))

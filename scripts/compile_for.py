@@ -17,7 +17,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -36,9 +35,10 @@ from benchmarks import measure
 from hfsgm_jax import devices
 from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.training import setup
+from scripts import readme
 from scripts.machine import ROOT, machine
 
-RESULTS, PAGE = ROOT / "benchmarks" / "compiled", ROOT / "docs" / "accelerators.md"
+RESULTS = ROOT / "benchmarks" / "compiled"
 PROGRAMS = ("train_step", "importance_sampling", "sampling")
 GIB = 2.0**30
 
@@ -225,25 +225,13 @@ def page() -> str:
             work = number(r["flop"], 1e9), number(r["bytes"], 1e9), ms
             compiled = f"{r['compile_seconds']:.0f}"
             rows.append([f"`{name}`", found["target"], program, sizes, compiled, *memory, r["kernels"], reduces, *work])
-    return HEAD + markdown(Table(columns, [[str(x) for x in row] for row in rows])) + "\n"
-
-
-HEAD = f"""# Accelerators, by their compilers
-
-Compiled, not run: written by `python -m scripts.compile_for --page` from the files in `benchmarks/compiled/`. All
-numbers are of one device and one call. Memory, FLOP and bytes are the compiler's own counts; a loop's body counts once.
-Compile seconds are of the machine
-that compiled, often a busy one. The estimate is FLOP over the peak of the dtype, bytes over the memory's bandwidth, and
-kernels times {1e6 * LAUNCH:.1f} µs (GPUs): a step takes at least about the largest, none of them was measured. `?`: the
-compiler does not say.
-
-"""
+    return markdown(Table(columns, [[str(x) for x in row] for row in rows]))
 
 
 def main() -> None:
     target, arguments = (sys.argv[1:] or [""])[0], sys.argv[2:]
     if target == "--page":
-        PAGE.write_text(page())
+        readme.write("accelerators", page())
         return
     config = config_flags.DEFINE_config_file("config", None, "file of the configuration")
     programs = flags.DEFINE_list("programs", list(PROGRAMS), "what is compiled")
@@ -260,11 +248,7 @@ def main() -> None:
             **{k: v for k, v in machine().items() if k in ("cpu", "cores", "python", "jax", "commit")},
             "date": datetime.date.today().isoformat(),
         }
-        text = json.dumps(result, indent=2) + "\n"
-        print(text, end="")
-        if out.value:
-            Path(out.value).parent.mkdir(parents=True, exist_ok=True)
-            Path(out.value).write_text(text)
+        measure.write(result, out.value)
 
     sys.argv[1:] = arguments
     app.run(run)

@@ -1,24 +1,18 @@
 """Writes docs/keys.md, the page of all keys of a config: ``python -m scripts.keys``."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from hfsgm_jax.config import KEYS, SECTIONS, model_keys
 from hfsgm_jax.keys import Key
 from hfsgm_jax.models import MODELS
+from scripts import readme
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "keys.md"
 BAR = "\\|"  # in a cell of a table
-HEAD = """# Keys of a config
-
-Written by `make keys` from the table in `hfsgm_jax/config.py` and the keywords of the models' constructors. On the
-command line they are `--config.SECTION.KEY=VALUE` (`train.py`), `--eval.KEY=VALUE` (`evaluate.py`).
-"""
 
 
 def page() -> str:
     """The page in Markdown: a table per section, and one per model."""
-    parts = [HEAD, _table("General", [("seed", KEYS["seed"])])]
+    parts = [_table("General", [("seed", KEYS["seed"])])]
     for section in (section for section in SECTIONS if section != "model"):
         own = [(name, key) for name, key in KEYS.items() if name.startswith(f"{section}.")]
         parts.append(_table(f"`{section}`", own))
@@ -43,4 +37,4 @@ def _table(title: str, rows: Iterable[tuple[str, Key]], level: str = "##") -> st
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    readme.write("keys", page())

@@ -6,7 +6,6 @@ python -m scripts.parameters
 import functools
 import importlib
 import json
-from pathlib import Path
 
 import ml_collections
 
@@ -15,8 +14,8 @@ from hfsgm_jax.evaluation.report import num_parameters
 from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.models import build_model
 from scripts import readme
+from scripts.machine import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 COUNTS = ROOT / "docs" / "parameters.json"
 # Config -> parameters in millions, NELBO and NLL on back_eval as the paper prints them (SCHA-VAE: less the 7.3 M
 # parameters that its code registers and never uses).

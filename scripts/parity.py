@@ -10,7 +10,6 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -22,9 +21,10 @@ from hfsgm_jax import from_reference, objectives
 from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.models import base
 from hfsgm_jax.trace import Plan, Sets, Trace
+from scripts import readme
+from scripts.machine import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-GOLDEN, RESULTS, PAGE = ROOT / "tests" / "golden", ROOT / "docs" / "parity.json", ROOT / "docs" / "parity.md"
+GOLDEN, RESULTS = ROOT / "tests" / "golden", ROOT / "docs" / "parity.json"
 TOLERANCE = 5e-6  # of |ours - theirs| / (1 + |theirs|) in float32
 ROWS, SLOTS, SIZE = 2, 3, 28
 
@@ -48,76 +48,6 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "scha_vae_max": ("CHFSGM_MULTISCALE", dict(name="scha_vae", aggregate="max"), _SCHA),
     "scha_vae_lag": ("CHFSGM_MULTISCALE", dict(name="scha_vae") | _LAG, _SCHA),
 }
-
-HEAD = f"""# Parity with the reference implementation
-
-Written by `make parity`. The SCHA-VAE authors published PyTorch code
-(`georgosgeorgos/hierarchical-few-shot-generative-models`). For twelve small models `tests/golden` holds what it
-computes at commit `e305d76`: moments and KL of every latent at given noise, pixels, log-likelihoods, importance
-weights, bound and loss. `tests/test_parity.py` puts the same parameters into our models and compares all of it in
-float32 on a CPU: no difference exceeds {TOLERANCE:g} x (1 + |value|). Below is the largest of every model.
-"""
-LOADING = """## Loading a checkpoint of theirs
-
-```python
-state = torch.load("CHFSGM_MULTISCALE_20220101-000000_600.pt", map_location="cpu")["model_state"]
-state = {k: v.numpy() for k, v in state.items()}
-few = hfsgm_jax.FewShotModel(*hfsgm_jax.from_reference(state, {"name": "scha_vae", "aggregate": "lag"}))
-few.save("scha_lag")  # from here on `hfsgm_jax.load("scha_lag")`, without PyTorch
-```
-
-`from_reference` sets the switches of the next table; widths, layers and strings of resolutions are for you to give
-where they are not the defaults. Parameters that are missing, left over or of another size are refused.
-"""
-# What, theirs, ours, switch.
-MODEL_DEVIATIONS = (
-    ("SCHA-VAE: standard deviations", "exp(log-variance / 2)", "0.001 + softplus, 1.001 at 0", '`std="exp"`'),
-    ("SCHA-VAE: 28 pixels worked on at 32", "nearest resize, back too", "a border of 2", '`border="nearest"`'),
-    (
-        "SCHA-VAE: c in the decoder",
-        "its top-left position through a kernel's centre tap, the same everywhere",
-        "the whole map",
-        '`decoder_context="top_left"`',
-    ),
-    (
-        "SCHA-VAE: p(c_l)",
-        "does not see Z_{l+1}, against eq. 3",
-        "the same; with eq. 3 as the paper writes it",
-        "`prior_sees_images=True`",
-    ),
-    ("log-variances", "not clipped", "clipped to [-10, 10]", "none: the same within"),
-    (
-        "Bernoulli",
-        "of a probability, clamped near 0 and 1: no gradient there",
-        "of a logit",
-        "none: the same but for saturated pixels",
-    ),
-    ("FiLM", "gamma * x + beta", "(1 + gamma) * x + beta, gamma 0 at first", "none: the same functions"),
-    ("a bias before batch norm, of LAG's keys", "there", "not there", "none: without effect"),
-    ("parameters without effect", "7.3 M in SCHA-VAE, and some in others", "none", "none"),
-    ("`pixelcnn_mode`", "a network that never sees the image", "an autoregressive head", "theirs is not built"),
-    ("pixels other than Bernoulli", "there", "there", "not compared, so not loaded"),
-    ("`ladder`", "p(c_l) hands features to q(c_l)", "no", "not built"),
-)
-OTHER_DEVIATIONS = (
-    (
-        "gradients",
-        "elements clamped to [-1, 1]",
-        "clipped by norm; the papers' configs clamp",
-        "`optimizer.clip=value`",
-    ),
-    ("a step without a finite loss", "skipped silently", "skipped, counted, and many in a row end the run", "none"),
-    ("free bits", "accepted, ignored", "per set latent", "`objective.free_bits`"),
-    ("NLL", "1 importance sample, as scripted", "K samples, jointly or nested", "`eval.importance_samples`"),
-    (
-        "conditional samples",
-        "as many as images of X, one beside each; NS to CHFSGM take the mean of q(c given X)",
-        "any number, c from q(c given X); or eq. 6",
-        '`mode="conditional"`, `"one_pass"`',
-    ),
-    ("refinement", "c of X alone, and re-encodes grey images", "Algorithm 1: c of X and the image", '`mode="refined"`'),
-    ("unconditional samples of CHFSGM", "means of c_l below the top", "draws", "none"),
-)
 
 
 def parameter(name: str, shape: Sequence[int]) -> np.ndarray:
@@ -226,18 +156,14 @@ def differences(name: str) -> dict[str, float]:
     return {key: float((np.abs(found[key] - x) / (1 + np.abs(x))).max()) for key, x in theirs.items()}
 
 
-def page(results: dict[str, dict[str, Any]]) -> str:
-    """docs/parity.md from what docs/parity.json holds."""
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The part ``parity`` of docs/parity.md from what docs/parity.json holds."""
     keywords = lambda name: ", ".join(f"{key}={value!r}" for key, value in MODELS[name][1].items())
     rows = [
         [f"`{name}`", f"`{MODELS[name][0]}`", f"`{keywords(name)}`", f"{row['difference']:.1e}", f"`{row['array']}`"]
         for name, row in results.items()
     ]
-    columns = ["what", "theirs", "ours", "switch"]
-    parts = [HEAD, markdown(Table(["golden file", "their class", "our keywords", "largest difference", "of"], rows))]
-    parts += ["", LOADING, "## Deliberate deviations: models\n", markdown(Table(columns, MODEL_DEVIATIONS))]
-    parts += ["\n## Deliberate deviations: training and evaluation\n", markdown(Table(columns, OTHER_DEVIATIONS))]
-    return "\n".join(parts) + "\n"
+    return markdown(Table(["golden file", "their class", "our keywords", "largest difference", "of"], rows))
 
 
 def main() -> None:
@@ -248,7 +174,7 @@ def main() -> None:
         results[name] = dict(difference=float(f"{found[array]:.1e}"), array=array)
         print(name, results[name], flush=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    PAGE.write_text(page(results))
+    readme.write("parity", table(results))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def _page(name: str) -> tuple[Path, list[str]]:
     """The page with the part ``name``, and its text: before, within and after."""
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-    for page in (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "configs.md"):
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         before, found, rest = page.read_text().partition(begin)
         if found:
             within, _, after = rest.partition(end)

@@ -39,12 +39,8 @@ def arguments(change: str) -> list[str]:
 
 def numbers(folder: Path) -> study.Numbers:
     """Validation NELBO by set size: nats per image, its error, and its totals by class."""
-    fields = ("value", "standard_error", "clusters")
-    return {
-        f"nelbo_{r['set_size']}": {key: r[key] for key in fields}
-        for r in study.records(folder, "likelihood")
-        if r["name"] == "nelbo"
-    }
+    found = (record for record in study.records(folder, "likelihood") if record["name"] == "nelbo")
+    return {f"nelbo_{r['set_size']}": {key: r[key] for key in ("value", "standard_error", "clusters")} for r in found}
 
 
 def table(runs: study.Runs) -> str:

@@ -6,7 +6,7 @@ from hfsgm_jax.evaluation.records import Result, read_results
 from hfsgm_jax.evaluation.tables import number
 from hfsgm_jax.run_folder import read_metrics
 from hfsgm_jax.shipped import pretrained
-from scripts.results import RESULTS
+from scripts.results import RESULTS, rank
 
 CONFIGS = {"omniglot": "best_vhe", "omniglot-scha": "best_scha_vae"}
 # Task -> the conditions of a record that a call of evaluate.py has one value of, and others; the options they are of.
@@ -32,7 +32,7 @@ def commands(name: str) -> str:
             call = tuple((option, record[key]) for key, option in options.items() if key in record)
             calls.setdefault(call, []).append(record)
         for call, records in calls.items():
-            flags = dict(call) | {MORE[key]: r[key] for r in sorted(records, key=samples) for key in MORE if key in r}
+            flags = dict(call) | {MORE[key]: r[key] for r in sorted(records, key=rank) for key in MORE if key in r}
             numbers = [record for record in records if record.get("unit") and record["name"] != "independent_pixels"]
             flags |= {"transfer": ""} if task == "classify" else {}
             words = " ".join(f"--eval.{option}={value}" for option, value in flags.items())
@@ -40,10 +40,6 @@ def commands(name: str) -> str:
             minutes = sum(record["seconds"] for record in records) / 60
             lines += [f"#   {minutes:.0f} minutes: {'; '.join(map(described, numbers))}"]
     return "\n".join(lines)
-
-
-def samples(record: Result) -> int:
-    return record.get("importance_samples", 0)
 
 
 def described(record: Result) -> str:

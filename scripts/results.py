@@ -18,9 +18,8 @@ from hfsgm_jax.evaluation.tables import Table, markdown, number, split_condition
 from hfsgm_jax.run_folder import read_metrics
 from hfsgm_jax.shipped import pretrained
 from scripts import readme
-from scripts.machine import machine
+from scripts.machine import ROOT, machine
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS, CURVES = ROOT / "results", ROOT / "docs" / "curves.png"
 COLUMNS = {"nelbo": "NELBO", "nll": "NLL", "independent_pixels": "independent pixels"}
 COLUMNS["recognised"] = "recognised of {ways}"
@@ -37,9 +36,7 @@ def keep(run: Path, name: str = "") -> Path:
     # The last commit before the config was written, which is when training starts.
     started = f"--before={int((run / 'config.json').stat().st_mtime)}"
     found = subprocess.run(["git", "rev-list", "-1", started, "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    (folder / "machine.json").write_text(
-        json.dumps({**machine(), "commit": found.stdout.strip()[:12]}, indent=1) + "\n"
-    )
+    (folder / "machine.json").write_text(json.dumps(machine() | {"commit": found.stdout.strip()[:12]}, indent=1) + "\n")
     return folder
 
 

@@ -59,8 +59,7 @@ class Study(NamedTuple):
 
 def kept(study: Study) -> Runs:
     """The numbers in results/NAME."""
-    runs = json.loads((study.out / "results.json").read_text())["runs"]
-    return {name: found if isinstance(found, list) else [found] for name, found in runs.items()}
+    return json.loads((study.out / "results.json").read_text())["runs"]
 
 
 def measure(study: Study, folder: Path, arguments: Sequence[str], cores: int) -> Numbers:
@@ -113,10 +112,8 @@ def curves(study: Study, folders: Mapping[str, Sequence[Path]], path: Path) -> N
             style = dict(color=f"C{number % 10}", linestyle=("-", "--", ":")[number // 10 % 3], lw=1)
             for first, folder in enumerate(runs):
                 lines = [line for line in read_metrics(folder) if key in line]
-                x, y = (
-                    [line["images"] / 1000 for line in lines],
-                    [study.factor(name, key) * line[key] for line in lines],
-                )
+                x = [line["images"] / 1000 for line in lines]
+                y = [study.factor(name, key) * line[key] for line in lines]
                 axis.plot(x, y, label=None if first else name, **style)
         axis.set(xlabel="images seen, thousands", ylabel=label, **settings)
     page.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside right upper")

@@ -12,7 +12,7 @@ from tiny_model import tiny_config
 
 import hfsgm_jax
 from benchmarks import measure, run, timing
-from scripts import benchmarks_page
+from scripts import benchmarks_page, readme
 from scripts.machine import ROOT, commit
 
 STEP = {"seconds_per_step": 2.0, "sets_per_batch": 4, "set_size": 3, "dtype": "float32", "devices": 1}
@@ -166,7 +166,7 @@ def test_commands_name_no_places():
 
 def test_page_is_what_the_results_make():
     rendered = benchmarks_page.render(benchmarks_page.load())
-    assert benchmarks_page.PAGE.read_text() == rendered, "if the results have changed: make bench"
+    assert readme.part("benchmarks") == rendered, "if the results have changed: make bench"
     assert benchmarks_page.KINDS.keys() == measure.KINDS.keys() - {"probe"}
 
 
@@ -174,13 +174,14 @@ def test_page_has_a_table_per_kind_and_machine(tmp_path):
     machine = dict(cpu="A", cores=2, device="cpu", platform="cpu", python="3.11", jax="0.10", xla_flags="")
     machine |= dict(config="configs/a.py", commit="abc", date="d")
     rate = dict(images_per_second=51.26, images_per_second_quartiles=[50.0, 52.0], set_size=[2, 5], sets_per_batch=4)
-    old = {"kind": "train_step", **rate, "overrides": {"model.width": 8}, **machine}
+    step = {"kind": "train_step", "records": [rate], "overrides": {"model.width": 8}, **machine}
     points = [{"devices": 1, "efficiency": 1.0, **rate}, {**rate, "devices": 2, "efficiency": 0.5}]
     scaling = {"kind": "weak_scaling", "records": points, **machine, "cpu": "B"}
-    variants = {"eager": {"cpu_seconds_per_image": 1.2345}, "compile": {"cpu_seconds_per_image": 0.00001234}}
-    peer = {"kind": "torch_peer", "variants": variants, **machine, "sets_per_batch": 1, "set_size": 1}
+    variants = {"eager": 1.2345, "compile": 0.00001234}
+    records = [{"name": name, "cpu_seconds_per_image": seconds} for name, seconds in variants.items()]
+    peer = {"kind": "torch_peer", "records": records, **machine, "sets_per_batch": 1, "set_size": 1}
     (tmp_path / "gpu").mkdir()
-    for name, content in {"old": old, "gpu/scaling": scaling, "peer": peer}.items():
+    for name, content in {"step": step, "gpu/scaling": scaling, "peer": peer}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     page = benchmarks_page.render(benchmarks_page.load(tmp_path))
     assert page.count("\nOn ") == 3 and "On B, 2 cores" in page

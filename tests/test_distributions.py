@@ -37,7 +37,7 @@ def test_scales_start_at_one_and_stay_finite_and_positive():
     assert jnp.isfinite(scale).all() and (scale > 0).all()
     np.testing.assert_allclose(scale[2], 1.0, atol=2e-3)
     chex.assert_tree_all_finite(jax.vmap(jax.grad(lambda r: dist.softplus_scale(r)))(raw))
-    chex.assert_tree_all_finite(dist.clipped_exp_scale(raw))
+    chex.assert_tree_all_finite(dist.exp_normal(jnp.stack([raw, raw], -1)).scale)
 
 
 def test_bernoulli_sums_to_one_over_all_images():

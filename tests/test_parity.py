@@ -9,7 +9,7 @@ import pytest
 import hfsgm_jax
 from hfsgm_jax import from_reference
 from hfsgm_jax.errors import CheckpointError, ConfigError
-from scripts import parity
+from scripts import parity, readme
 
 
 @pytest.mark.parametrize("name", parity.MODELS)
@@ -21,7 +21,7 @@ def test_all_values_are_those_of_the_reference(name):
 def test_the_page_is_up_to_date():
     results = json.loads(parity.RESULTS.read_text())
     assert sorted(results) == sorted(path.stem for path in parity.GOLDEN.glob("*.npz"))
-    assert parity.PAGE.read_text() == parity.page(results), "run: make parity"
+    assert readme.part("parity") == parity.table(results), "run: make parity"
 
 
 @pytest.fixture(scope="module")

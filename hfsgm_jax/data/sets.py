@@ -18,8 +18,7 @@ _AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles s
 
 def set_size_range(set_size: int | tuple[int, int]) -> tuple[int, int]:
     """``(low, high)`` of ``data.set_size``."""
-    low, high = set_size if isinstance(set_size, tuple | list) else (set_size, set_size)
-    return low, high
+    return tuple(set_size) if isinstance(set_size, tuple | list) else (set_size, set_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +60,8 @@ class SetSpec:
     @classmethod
     def from_config(cls, config: Any, targets: int = 0, replace: bool = False, binary: bool = False) -> "SetSpec":
         """The spec of ``config``, the config's section `data`, with as many targets as the objective asks for."""
-        low, high = set_size_range(config.set_size)
-        same = {key: config[key] for key in _AS_CONFIG}
-        return cls(config.sets_per_batch, low, high, targets=targets, replace=replace, binary=binary, **same)
+        same = {key: config[key] for key in _AS_CONFIG} | dict(targets=targets, replace=replace, binary=binary)
+        return cls(config.sets_per_batch, *set_size_range(config.set_size), **same)
 
 
 def sample_sets(table: Table, key: jax.Array, spec: SetSpec) -> Sets:

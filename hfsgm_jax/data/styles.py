@@ -86,13 +86,11 @@ def check_styles(config: Any, targets: int) -> None:
       DataError: names both keys.
     """
     num, size = config.styles, config.style_size
-    if not num and not size:
-        return
-    if num < 2 or not size:
+    if (num or size) and (num < 2 or not size):
         raise DataError(f"data.styles={num}, data.style_size={size}: set both (at least 2 and 1), or neither (0).")
-    if config.channels != 3 or config.binarize != "none":
+    if num and (config.channels != 3 or config.binarize != "none"):
         raise DataError(f"data.styles={num} makes colours of 256 levels: use data.channels=3, data.binarize='none'.")
-    if targets != 1:
+    if num and targets != 1:
         raise DataError(f"data.styles={num}: a style is of one image; use objective.name='vhe', objective.targets=1.")
 
 

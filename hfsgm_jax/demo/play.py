@@ -1,16 +1,15 @@
 """What the page asks of a model. Every program has one shape, so that it is compiled once, before the first drawing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfsgm_jax import classification, sampling
-from hfsgm_jax.api import FewShotModel
+from hfsgm_jax import sampling
+from hfsgm_jax.api import FewShotModel, ragged, temperatures
 from hfsgm_jax.errors import UserError
-from hfsgm_jax.trace import IMAGE, PLATES, PRIOR, Plan, Sets
+from hfsgm_jax.trace import IMAGE, PRIOR, Plan
 
 SHOTS = 5  # images of a set, at most
 AT_ONCE = 8  # new images of a program; more are several runs of it, each with a draw of the shared latents
@@ -29,9 +28,10 @@ class Player:
         if not few.model.shared_nodes:
             raise UserError(f"the model {few.name!r} has no latents that a set shares: the demo needs another")
         self.few = few
-        self._sample, self._film, self._between, self._scores, self._attention = (
-            jax.jit(f) for f in (self._sample_of, self._film_of, self._between_of, self._scores_of, self._attention_of)
+        self._sample, self._film, self._between, self._attention = (
+            jax.jit(f) for f in (self._sample_of, self._film_of, self._between_of, self._attention_of)
         )
+        self._scores = few.program("classify", num_samples=SAMPLES[0], num_samples_z=SAMPLES[1])
 
     def warm_up(self) -> None:
         """Compiles what a first drawing needs."""
@@ -54,24 +54,24 @@ class Player:
         program = self._film if mode == "refined" else self._sample
         runs = -(-num // AT_ONCE)
         keys = [jax.random.fold_in(jax.random.key(seed), run) for run in range(runs)]
-        found = [program(self.few.variables, _padded([images]), key, _all(temperature)) for key in keys]
+        found = [program(self.few.variables, ragged([images], SHOTS), key, temperatures(temperature)) for key in keys]
         return np.concatenate(jax.device_get(found), 1)[:, :num]
 
     def between(self, a: np.ndarray, b: np.ndarray, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
         """Images on the way from the latents of one set to those of another: ``[ROWS, STEPS, H, W, C]``."""
         key = jax.random.key(seed)
-        return np.asarray(self._between(self.few.variables, _padded([a, b]), key, _all(temperature)))
+        return np.asarray(self._between(self.few.variables, ragged([a, b], SHOTS), key, temperatures(temperature)))
 
     def log_likelihoods(self, sets: Sequence[np.ndarray], queries: np.ndarray) -> np.ndarray:
         """log p(query | set), nats: ``[queries, sets]``; one or two sets, estimated by samples of c and z."""
         rows = [*sets, sets[0]][:2]
         key, program = jax.random.key(0), self._scores
-        found = [program(self.few.variables, _padded(rows), jnp.asarray(query[None]), key) for query in queries]
+        found = [program(self.few.variables, ragged(rows, SHOTS), jnp.asarray(query[None]), key) for query in queries]
         return np.concatenate(jax.device_get(found))[:, : len(sets)]
 
     def attention(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         """Weights of the images, ``[N]``, mean of the heads: layer of c -> weights; empty without attention."""
-        found = self._attention(self.few.variables, _padded([images]))
+        found = self._attention(self.few.variables, ragged([images], SHOTS))
         return {label: np.asarray(weights)[: len(images)] for label, weights in found.items()}
 
     def _sample_of(self, variables, sets, key, temperature):
@@ -89,7 +89,7 @@ class Player:
 
     def _between_of(self, variables, sets, key, temperature):
         apply, encode = sampling.bind(self.few.model, variables)
-        trace = apply(sets, Plan(), key, features=encode(sets), temperature=_all(0.0))
+        trace = apply(sets, Plan(), key, features=encode(sets), temperature=temperatures(0.0))
         ends = {latent.label: latent.value for latent in trace.latents if latent.plate != IMAGE}
         blank = sampling.blank_sets(1, ROWS, self.few.image_shape)
 
@@ -99,25 +99,7 @@ class Player:
 
         return jax.vmap(at, out_axes=1)(jnp.linspace(0, 1, STEPS))
 
-    def _scores_of(self, variables, sets, queries, key):
-        apply, encode = sampling.bind(self.few.model, variables)
-        counts = dict(num_samples=SAMPLES[0], num_samples_z=SAMPLES[1])
-        settings = dict(classifiers=("log_mean",), shared_noise=True, **counts)
-        return classification.scores(apply, encode, sets, queries, key, **settings)["log_mean"]
-
     def _attention_of(self, variables, sets):
         apply, encode = sampling.bind(self.few.model, variables)
-        trace = apply(sets, Plan(), jax.random.key(0), features=encode(sets), temperature=_all(0.0))
+        trace = apply(sets, Plan(), jax.random.key(0), features=encode(sets), temperature=temperatures(0.0))
         return {x.label: x.weights[0].mean(-1) for x in trace.latents if x.weights is not None}
-
-
-def _all(temperature: float) -> dict[str, Any]:
-    return dict.fromkeys(PLATES, jnp.float32(temperature))
-
-
-def _padded(sets: Sequence[np.ndarray]) -> Sets:
-    """Sets of 1 to `SHOTS` images as rows of `SHOTS` slots."""
-    images = np.zeros((len(sets), SHOTS, *sets[0].shape[1:]), np.float32)
-    for row, given in zip(images, sets):
-        row[: len(given)] = given
-    return Sets.of(jnp.asarray(images), np.arange(SHOTS) < np.array([[len(given)] for given in sets]))

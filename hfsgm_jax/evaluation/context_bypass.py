@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,9 +94,7 @@ def context_bypass(run: Evaluation) -> Records:
     yield plots.record(run, plots.file_name("context_bypass", data), data, figure, keep=False)
 
 
-def _measure(
-    run: Evaluation, terms: Callable[[], dict[str, np.ndarray]], case: int, full: Result | None
-) -> dict[str, Any]:
+def _measure(run: Evaluation, terms: Callable[[], dict[str, np.ndarray]], case: int, full: Result | None) -> Result:
     """The bound of one case; ``full``: of the full model, which is case 0."""
     found = {name: values[:, case].astype(np.float64) for name, values in terms().items()}
     found["nelbo"] = found["kl_z"] + found["kl_c"] - found["log_px"]

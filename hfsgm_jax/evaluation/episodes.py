@@ -35,14 +35,7 @@ class Episodes(NamedTuple):
 
 
 def draw_episodes(
-    dataset: Dataset,
-    ways: int,
-    shots: int,
-    queries: int,
-    num: int,
-    seed: int,
-    binarize: str = "dynamic",
-    within: bool = False,
+    dataset: Dataset, ways: int, shots: int, queries: int, num: int, seed: int, binarize: str, within: bool = False
 ) -> Episodes:
     """Episodes of classes drawn from the whole data set, or each from one group of it, a function of it and the seed.
 

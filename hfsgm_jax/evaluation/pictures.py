@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from hfsgm_jax import processes, sampling
+from hfsgm_jax.run_folder import Folder
 from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import PLATES, Plan, Sets
 
@@ -58,7 +58,7 @@ def draw_set(
     trace = apply(of_each(wide), Plan(), keys[0], features=of_each(features), temperature=plates)
     mean, drawn = sampling.mean_and_draw(trace.px, keys[1])
     out = {"reconstruction": mean[:1, :n]}
-    if sampling.has_context(trace):
+    if trace.shared:
         mean, drawn, both = mean[None, :, n], drawn[None, :, n], dict(temperature=plates, draw="both")
         chain = dict(num_iterations=num_iterations, encode=encode, start=drawn[:, :SHOWN], trajectory=True)
         steps = sampling.refine(apply, sets, SHOWN, keys[3], **chain, **both)
@@ -121,7 +121,7 @@ def blank(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None, None, None], images, np.float32(np.nan))
 
 
-def save(page: Page, path: str | os.PathLike) -> Path:
+def save(page: Page, path: Folder) -> Path:
     """Writes a PNG, or several pages of one size as a GIF that repeats (``.gif`` then), whole or not at all.
 
     Returns:
@@ -165,9 +165,7 @@ def _draw_samples(model: Any, variables: Any, sets: Sets, key: jax.Array) -> dic
     return {name: images for name, images in samples.items() if name.removesuffix("_draws") in TRAINING}
 
 
-def write_sample_grids(
-    model: Any, variables: Any, sets: Sets, key: jax.Array, folder: str | os.PathLike, step: int
-) -> list[Path]:
+def write_sample_grids(model: Any, variables: Any, sets: Sets, key: jax.Array, folder: Folder, step: int) -> list[Path]:
     """Writes ``STEP_KIND.png`` for context, reconstruction, conditional, refined and unconditional.
 
     Args:

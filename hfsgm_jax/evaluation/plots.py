@@ -20,12 +20,7 @@ def write(run: Evaluation, file: str, page: Page) -> str:
 
 
 def record(
-    run: Evaluation,
-    file: str,
-    conditions: dict[str, Any],
-    *draw: Callable[[], Page],
-    name: str = "figure",
-    **keep: bool,
+    run: Evaluation, file: str, conditions: Result, *draw: Callable[[], Page], name: str = "figure", **keep: bool
 ) -> Record:
     """A record of the pages that functions draw; ``file`` is their name without its ending."""
     return Record(name, conditions, lambda: {"pictures": [write(run, file, page()) for page in draw]}, **keep)

@@ -74,10 +74,7 @@ def increase(result: Result, reference: Result) -> dict[str, Any]:
     (totals, sizes), (others, _) = (np.asarray(found.get("clusters", ((), ()))) for found in (result, reference))
     if not len(totals) or len(totals) != len(others):
         return {}
-    return {
-        "increase": result["value"] - reference["value"],
-        "increase_error": bootstrap_error(totals - others, sizes),
-    }
+    return {"increase": result["value"] - reference["value"], "increase_error": bootstrap_error(totals - others, sizes)}
 
 
 def conditions_of(result: Result) -> str:

@@ -37,9 +37,8 @@ def constructor(name: str) -> Callable[[Callable[..., SetModel]], Callable[..., 
             for keyword in given.keys() - known.keys():
                 raise ConfigError(f"{name} has no keyword {keyword!r}{hint(nearest(keyword, known))}")
             values = {keyword: given.get(keyword, key.default) for keyword, key in known.items()}
-            problems = [key.problem(keyword, values[keyword]) for keyword, key in known.items()]
-            if any(problems):
-                raise ConfigError("\n".join(filter(None, problems)))
+            if problems := [p for keyword, key in known.items() if (p := key.problem(keyword, values[keyword]))]:
+                raise ConfigError("\n".join(problems))
             model = function(image_shape=tuple(image_shape), **values)
             return model.clone(made_of=(("name", name), *values.items()))
 

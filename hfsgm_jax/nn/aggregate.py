@@ -11,6 +11,7 @@ from hfsgm_jax.nn.layers import Dense
 from hfsgm_jax.trace import expand_mask, masked_mean
 
 AGGREGATORS = ("mean", "max", "lag")
+_KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=0, out_axis=(1, 2))
 
 
 class LearnableAggregation(nn.Module):
@@ -30,8 +31,8 @@ class LearnableAggregation(nn.Module):
         width = x.shape[-1]
         split = (*x.shape[:1], 1, *x.shape[2:-1], self.heads, width // self.heads)
         query = Dense(width, dtype=self.dtype, name="query")(masked_mean(x, mask)).reshape(split)
-        key_kernel = self.param("key", self._kernel_init, (width, self.heads, width // self.heads))
-        value_kernel = self.param("value", self._kernel_init, (width, self.heads, width // self.heads))
+        key_kernel = self.param("key", _KERNEL_INIT, (width, self.heads, width // self.heads))
+        value_kernel = self.param("value", _KERNEL_INIT, (width, self.heads, width // self.heads))
         value_bias = self.param("value_bias", nn.initializers.zeros, (width,))
 
         query = jnp.einsum("b...hd,whd->b...hw", query[:, 0], key_kernel.astype(self.dtype))
@@ -42,10 +43,6 @@ class LearnableAggregation(nn.Module):
         pooled = jnp.einsum("b...hw,whd->b...hd", pooled, value_kernel.astype(self.dtype))
         out = pooled.reshape(*pooled.shape[:-2], width) + value_bias.astype(self.dtype)
         return jnp.where(expand_mask(mask.any(1), out.ndim), out, 0)[:, None], weights
-
-    @staticmethod
-    def _kernel_init(key, shape):
-        return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=0, out_axis=(1, 2))(key, shape)
 
 
 def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import LIKELIHOODS, Normal, softplus_normal
+from hfsgm_jax.distributions import LIKELIHOODS, softplus_normal
 from hfsgm_jax.nn.pixelcnn import PixelCNN, draw_map
 
 
@@ -50,8 +50,7 @@ class AutoregressivePixels:
 
     def mean_and_draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The means of the pixels of one draw, each given those drawn before it, and the draw."""
-        draw, mean = self._draw(key)
-        return mean, draw
+        return self._draw(key)[::-1]
 
     def _draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         *lead, height, width, _ = self.condition.shape
@@ -79,23 +78,16 @@ class AutoregressiveNormal:
     net: PixelCNN = flax.struct.field(pytree_node=False)
     shape: tuple[int, int, int] = flax.struct.field(pytree_node=False)
 
-    def given(self, value: jax.Array) -> Normal:
-        """The Normal of every position given the positions of ``value`` before it."""
-        return softplus_normal(self.net.apply(self.variables, value))
-
     def log_prob(self, x: jax.Array) -> jax.Array:
-        """Elementwise log density, nats."""
-        return self.given(x).log_prob(x)
+        """Elementwise log density, nats: of every position given the positions of ``x`` before it."""
+        return softplus_normal(self.net.apply(self.variables, x)).log_prob(x)
 
     def at(
         self, noise: jax.Array, temperature: jax.Array | float | None = None, wanted: jax.Array | None = None
     ) -> jax.Array:
         """The map that standard normal noise gives; zeros, at no cost, unless ``wanted`` (a traced bool)."""
         factor = 1.0 if temperature is None else temperature
-
-        def draw(params, eps):
-            return softplus_normal(params).at(eps, factor), ()
-
+        draw = lambda params, eps: (softplus_normal(params).at(eps, factor), ())
         rows = None if wanted is None else jnp.where(wanted, self.shape[0], 0)
         return draw_map(self.net, self.variables, None, noise, draw, rows)[0]
 

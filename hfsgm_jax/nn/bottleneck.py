@@ -93,7 +93,6 @@ class PyramidEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, observed: jax.Array, train: bool) -> dict[int, jax.Array]:
-        del observed, train
         x = layers.add_border(images.astype(self.dtype), self.border)
         if self.patch > 1:
             x = Dense(self.width, dtype=self.dtype, name="stem")(layers.space_to_depth(x, self.patch))
@@ -130,7 +129,6 @@ class PyramidDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, paths: Any, observed: jax.Array, train: bool) -> jax.Array:
-        del observed, train
         xz, xc = paths.xz, paths.xc
         if self.context == "top_left":
             xc = xc[..., :1, :1, :]

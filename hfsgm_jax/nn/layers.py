@@ -89,12 +89,11 @@ class Conv(nn.Module):
     stride: int = 1
     padding: str | int = 1
     use_bias: bool = True
-    kernel_init: Any = KERNEL_INIT
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        options = dict(use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype)
+        options = dict(use_bias=self.use_bias, kernel_init=KERNEL_INIT, dtype=self.dtype)
         if self.size == 1:
             return Dense(self.features, **options)(x)
         window, strides = (self.size, self.size), (self.stride, self.stride)
@@ -142,16 +141,14 @@ def space_to_depth(x: jax.Array, k: int) -> jax.Array:
     """``[..., h, w, C]`` -> ``[..., h/k, w/k, k*k*C]``: one vector per tile."""
     h, w, c = x.shape[-3:]
     x = x.reshape(*x.shape[:-3], h // k, k, w // k, k, c)
-    x = jnp.swapaxes(x, -4, -3)
-    return x.reshape(*x.shape[:-5], h // k, w // k, k * k * c)
+    return jnp.swapaxes(x, -4, -3).reshape(*x.shape[:-5], h // k, w // k, k * k * c)
 
 
 def depth_to_space(x: jax.Array, k: int) -> jax.Array:
     """``[..., h, w, k*k*C]`` -> ``[..., h*k, w*k, C]``, the inverse of `space_to_depth`."""
     h, w, c = x.shape[-3:]
     x = x.reshape(*x.shape[:-3], h, w, k, k, c // (k * k))
-    x = jnp.swapaxes(x, -4, -3)
-    return x.reshape(*x.shape[:-5], h * k, w * k, c // (k * k))
+    return jnp.swapaxes(x, -4, -3).reshape(*x.shape[:-5], h * k, w * k, c // (k * k))
 
 
 def resize_nearest(x: jax.Array, size: int) -> jax.Array:

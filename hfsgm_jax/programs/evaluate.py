@@ -21,13 +21,9 @@ from hfsgm_jax import processes
 from hfsgm_jax.config import KEYS
 from hfsgm_jax.errors import ConfigError, UserError
 
-_WORKDIR = flags.DEFINE_list(
-    "workdir", None, "Folder of a run, as train.py writes it; with --tasks=report, of several."
-)
+_WORKDIR = flags.DEFINE_list("workdir", None, "Folder of a run, as train.py writes it; with --tasks=report, of several")
 _TASKS = flags.DEFINE_string("tasks", "likelihood,sample", "Comma-separated tasks, or all.")
-_OUT = flags.DEFINE_string(
-    "out", None, "Page of --tasks=report about several runs; default: compare.html in the first."
-)
+_OUT = flags.DEFINE_string("out", None, "Page of --tasks=report about several runs; default: compare.html in the first")
 processes.define_flags()
 _OVERRIDES = {}
 
@@ -44,7 +40,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
             raise ConfigError("--workdir=DIR, the folder of a run, is needed")
         return argv
     except (flags.Error, UserError) as error:
-        _fail(error)
+        processes.fail("evaluate.py", error)
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -63,11 +59,6 @@ def _literal(text: str) -> Any:
     return text.strip()
 
 
-def _fail(error: Exception) -> None:
-    print(f"evaluate.py: {error}", file=sys.stderr)
-    processes.leave(2)
-
-
 def main(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
@@ -75,7 +66,7 @@ def main(argv: list[str]) -> None:
         with processes.together(UserError):
             status = _compare() if len(_WORKDIR.value) > 1 or _OUT.value else _evaluate()
     except UserError as error:
-        _fail(error)
+        processes.fail("evaluate.py", error)
     sys.exit(status)
 
 

@@ -5,8 +5,8 @@ Run again on the same DIR, it continues where it stopped. Exit status: 0 done, 1
 """
 
 import argparse
-import importlib.util
 import inspect
+import runpy
 import sys
 import traceback
 from collections.abc import Mapping
@@ -39,17 +39,15 @@ def load_config_file(name: str, given: Mapping[str, str] | None = None) -> Confi
       ConfigError: no such file, or an error in it, with file and line.
     """
     path, *argument = name.split(":", 1)
-    spec = importlib.util.spec_from_file_location("config_file", path)
-    if not Path(path).is_file() or spec is None:
+    if not Path(path).is_file() or Path(path).suffix != ".py":
         raise ConfigError(f"--config={name}: {path} is not a Python file (.py) that exists")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
+        get_config = runpy.run_path(path).get("get_config")
+        if get_config is None:
             raise ConfigError(f"--config={name}: {path} has no function get_config()")
         named = {key.removeprefix("config.").replace(".", "_"): value for key, value in (given or {}).items()}
-        keywords = inspect.signature(module.get_config).parameters.keys() & named.keys()
-        config = module.get_config(*argument, **{key: named[key] for key in keywords})
+        keywords = inspect.signature(get_config).parameters.keys() & named.keys()
+        config = get_config(*argument, **{key: named[key] for key in keywords})
     except UserError:
         raise
     except Exception as error:
@@ -81,9 +79,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
             flags.DEFINE_string("config", None, HELP, required=True)
         return flags.FLAGS(rest)
     except flags.Error as error:
-        _fail(f"{error}\nusage: {__doc__.splitlines()[0]}", 2)
+        processes.fail("train.py", f"{error}\nusage: {__doc__.splitlines()[0]}", 2)
     except UserError as error:
-        _fail(error, 2)
+        processes.fail("train.py", error, 2)
 
 
 def _overrides(argv: list[str]) -> dict[str, str]:
@@ -108,14 +106,9 @@ def _check_overrides(given: Mapping[str, str], config: ConfigDict) -> None:
             raise ConfigError(f"there is no --config.{key}" + (f"; did you mean --config.{near}?" if near else ""))
 
 
-def _fail(message: object, status: int) -> None:
-    print(f"train.py: {message}", file=sys.stderr)
-    processes.leave(status)
-
-
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
-        _fail(f"unexpected arguments {argv[1:]}; flags start with --", 2)
+        processes.fail("train.py", f"unexpected arguments {argv[1:]}; flags start with --", 2)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every save in dozens of lines
     try:
@@ -126,9 +119,9 @@ def main(argv: list[str]) -> None:
             return
         summary = train(flags.FLAGS["config"].value, _WORKDIR.value)
     except UserError as error:
-        _fail(error, 2)
+        processes.fail("train.py", error, 2)
     except (NonFiniteError, StorageError) as error:
-        _fail(error, 1)
+        processes.fail("train.py", error, 1)
     if summary.ended_by == "signal":
         sys.exit(143)
 

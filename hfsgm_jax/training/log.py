@@ -30,9 +30,8 @@ class Clock:
     def seconds(self) -> float:
         return self._done + (time.monotonic() - self._since if self._since is not None else 0.0)
 
-    def __enter__(self) -> "Clock":
+    def __enter__(self) -> None:
         self._since = time.monotonic()
-        return self
 
     def __exit__(self, *_) -> None:
         self._done, self._since = self.seconds, None

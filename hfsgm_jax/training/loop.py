@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 from hfsgm_jax import config as config_lib
 from hfsgm_jax import data, devices, processes
 from hfsgm_jax.errors import UserError
-from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, best_checkpoint
+from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, Folder, best_checkpoint
 from hfsgm_jax.training import step as step_lib
 from hfsgm_jax.training.checkpoint import Checkpoints, explains_full_disk, make_folder, restore_latest, write_config
 from hfsgm_jax.training.ending import Ending
@@ -47,9 +46,7 @@ class Summary:
     ended_by: str
 
 
-def train(
-    config: ConfigDict, workdir: str | os.PathLike, dataset: data.Dataset | None = None, model: Any = None
-) -> Summary:
+def train(config: ConfigDict, workdir: Folder, dataset: data.Dataset | None = None, model: Any = None) -> Summary:
     """Trains the model of ``config`` in ``workdir``, or continues what is there.
 
     Of several processes (`processes.start`) each calls it with the same arguments.

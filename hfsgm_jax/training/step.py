@@ -61,9 +61,8 @@ def make_step(
         key = jax.random.fold_in(batch.root, state.step)
         sets = sample(batch.data, jax.random.fold_in(key, BATCH_KEY))
         sets = jax.lax.with_sharding_constraint(sets, devices.by_rows(mesh))
-        grads, sums, model_state = gradients(
-            state.params, state.model_state, sets, jax.random.fold_in(key, MODEL_KEY), loss_weights(config, state.step)
-        )
+        model_key, weights = jax.random.fold_in(key, MODEL_KEY), loss_weights(config, state.step)
+        grads, sums, model_state = gradients(state.params, state.model_state, sets, model_key, weights)
         norm = optax.global_norm(grads)
         good = jnp.isfinite(norm) & jnp.isfinite(sums["loss"]) & (state.skipped_in_a_row < MAX_SKIPPED)
         new = _updated(state, grads, model_state, optimizer, config.optimizer.ema)
@@ -115,28 +114,24 @@ def _updated(state: TrainState, grads, model_state, optimizer: Optimizer, ema: f
 def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, mesh: Mesh) -> Callable:
     """``(params, model_state, sets, key, weights) -> (gradients, sums, model_state)`` of one batch."""
 
-    def loss_sum(params, model_state, sets, key, weights):
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient(params, model_state, sets, key, weights):
         variables = {"params": params, **model_state}
         trace, updated = model.apply(variables, sets, plan, rngs={"sample": key}, mutable=["batch_stats"])
         own = {"params": params[OWN]} if OWN in params else {}
         sums = measure(trace, sets, **weights, **own)
         return sums["loss"], ({name: sums[name] for name in SUMS}, dict(updated))
 
-    def of_part(params, model_state, sets, key, weights):
-        grads, (sums, model_state) = jax.grad(loss_sum, has_aux=True)(params, model_state, sets, key, weights)
-        return (grads, sums), model_state
-
     def of_batch(params, model_state, sets, key, weights):
         if parts == 1:
-            key = jax.random.fold_in(key, 0)
-            (grads, sums), model_state = of_part(params, model_state, sets, key, weights)
+            grads, (sums, model_state) = gradient(params, model_state, sets, jax.random.fold_in(key, 0), weights)
         else:
 
             def add_part(carry, part):
                 total, model_state = carry
                 index, rows = part
-                more, model_state = of_part(params, model_state, rows, jax.random.fold_in(key, index), weights)
-                return (jax.tree.map(jnp.add, total, more), model_state), None
+                more, (sums, model_state) = gradient(params, model_state, rows, jax.random.fold_in(key, index), weights)
+                return (jax.tree.map(jnp.add, total, (more, sums)), model_state), None
 
             zeros = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(SUMS, jnp.float32(0))
             rows = jnp.arange(parts), _split_rows(sets, parts, mesh)

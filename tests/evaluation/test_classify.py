@@ -51,7 +51,7 @@ def test_episodes_are_a_function_of_the_seed_and_grow():
     assert every.conditions["ways"] == 6 and every.conditions["ways_asked"] == 20
     assert every.name == "npz_test_6way_1shot"
     with pytest.raises(DataError, match=r"8 shots and 2 queries need classes of 10 images, and 0 of 6"):
-        draw_episodes(dataset, 4, 8, 2, 1, 0)
+        draw_episodes(dataset, 4, 8, 2, 1, 0, "none")
 
 
 def test_episodes_within_a_group():
