@@ -80,7 +80,7 @@ def scores(
 
         def of_class(row, row_features, key):
             row, row_features = jax.tree.map(lambda x: x[None], (row, row_features))
-            draw = lambda key: _draw(apply, row, row_features, query, key, sampled, num_samples_z, images)  # noqa: E731
+            draw = lambda key: _draw(apply, row, row_features, query, key, sampled, num_samples_z, images)
             return _average(draw, key, num_samples)
 
         images = max(1, chunk // supports.num_rows)
@@ -162,7 +162,7 @@ def _for_each(f: Callable[..., jax.Array], query: Any, size: int) -> jax.Array:
 def _average(draw: Callable[[jax.Array], dict[str, jax.Array]], key: jax.Array, num: int) -> dict[str, jax.Array]:
     """Mean over ``num`` samples, or log-mean-exp for log_mean; one sample after another."""
     values = jax.lax.map(lambda index: draw(jax.random.fold_in(key, index)), jnp.arange(num))
-    log_mean = lambda x: jax.nn.logsumexp(x, 0) - jnp.log(jnp.float32(num))  # noqa: E731
+    log_mean = lambda x: jax.nn.logsumexp(x, 0) - jnp.log(jnp.float32(num))
     return {name: log_mean(x) if name == "log_mean" else x.mean(0) for name, x in values.items()}
 
 

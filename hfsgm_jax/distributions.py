@@ -150,7 +150,7 @@ class DiscretizedNormal:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
-        log_pdf = lambda z: -0.5 * z * z - 0.5 * math.log(2 * math.pi)  # noqa: E731
+        log_pdf = lambda z: -0.5 * z * z - 0.5 * math.log(2 * math.pi)
         settings = jax.scipy.special.ndtr, jax.scipy.special.log_ndtr, log_pdf, self.levels
         return _log_levels(_f32(x) * 2 - 1, _f32(self.loc), self._log_scale(), *settings).sum(IMAGE_AXES)
 
@@ -203,7 +203,7 @@ class DiscretizedLogistics:
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
         x = (_f32(x) * 2 - 1)[..., None]  # [..., H, W, C, 1]
-        log_pdf = lambda z: jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)  # noqa: E731
+        log_pdf = lambda z: jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)
         settings = jax.nn.sigmoid, jax.nn.log_sigmoid, log_pdf, self.levels
         per_channel = _log_levels(x, self._means(x), self.log_scale, *settings)
         per_component = per_channel.sum(-2) + jax.nn.log_softmax(self.mixture)
@@ -211,7 +211,7 @@ class DiscretizedLogistics:
 
     def _chain(self, component: jax.Array, noise: jax.Array | float) -> jax.Array:
         """Channels one after another for one-hot components [..., H, W, M]: in [-1, 1]."""
-        pick = lambda p: (p * component[..., None, :]).sum(-1)  # noqa: E731
+        pick = lambda p: (p * component[..., None, :]).sum(-1)
         loc, scale = pick(self.loc), jnp.exp(pick(self.log_scale))
         coupling = None if self.coupling is None else pick(self.coupling)
         noise = jnp.broadcast_to(noise, loc.shape)

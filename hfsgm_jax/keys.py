@@ -78,7 +78,7 @@ def text(form: str = "text") -> Kind:
 
 def several(kind: Kind, least: int = 1) -> Kind:
     """A tuple of values of one kind."""
-    valid = lambda x: isinstance(x, tuple | list) and len(x) >= least and all(map(kind.valid, x))  # noqa: E731
+    valid = lambda x: isinstance(x, tuple | list) and len(x) >= least and all(map(kind.valid, x))
     return Kind(f"a tuple, each {kind.form}" + ("" if least else " (or empty)"), valid, tuple, kind.choices)
 
 

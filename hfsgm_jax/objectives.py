@@ -134,7 +134,7 @@ def loss_sums(
     per_image = [share(sets, plate) * value for plate, value in zip(parts.plates, parts.kl_c)]
     floored = [jnp.maximum(value, free_bits) for value in per_image] if free_bits else per_image
     gained = [] if gain is None else [-share(sets, SET) * gain]
-    total = lambda values: sum(((targets * value).sum() for value in values), jnp.float32(0))  # noqa: E731
+    total = lambda values: sum(((targets * value).sum() for value in values), jnp.float32(0))
     kl_c, charged = total(per_image + gained), total(floored + gained)
     loss = -(1 + alpha) * log_px + kl_weight * (kl_z + charged) / (1 + alpha)
     values = loss, kl_z + kl_c - log_px, log_px, kl_c, kl_z, targets.sum()
@@ -224,7 +224,7 @@ def importance_bounds(
       ``[len(samples), ...]`` the bounds in nats; their expectations grow with K towards log p.
     """
     most = max(samples)
-    draw = lambda k: sample_log_weight(jax.random.fold_in(key, k))  # noqa: E731
+    draw = lambda k: sample_log_weight(jax.random.fold_in(key, k))
     weights = jax.lax.map(draw, jnp.arange(most), batch_size=min(chunk, most))
     # Not `jax.lax.cumlogsumexp`: its program grows with the logarithm of K, and takes long to compile.
     return jnp.stack([jax.nn.logsumexp(weights[:k], 0) - jnp.log(jnp.float32(k)) for k in samples])

@@ -106,7 +106,7 @@ class Sets:
     def with_unobserved(self, num: int) -> "Sets":
         """The same sets with ``num`` more slots, present and unobserved: images to generate."""
         b, n = self.slots.shape
-        pad = lambda mask, value: jnp.pad(mask, ((0, 0), (0, num)), constant_values=value)  # noqa: E731
+        pad = lambda mask, value: jnp.pad(mask, ((0, 0), (0, num)), constant_values=value)
         new_slots = self.slots.max(1, keepdims=True) + 1 + jnp.arange(num, dtype=jnp.int32)
         return self.replace(
             images=jnp.pad(self.images, ((0, 0), (0, num)) + ((0, 0),) * 3),

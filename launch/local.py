@@ -44,7 +44,7 @@ def start(
     address = f"127.0.0.1:{free_port()}"
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     settings = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": path}
-    flags = lambda i: [f"--coordinator={address}", f"--num_processes={processes}", f"--process_id={i}"]  # noqa: E731
+    flags = lambda i: [f"--coordinator={address}", f"--num_processes={processes}", f"--process_id={i}"]
     return [
         subprocess.Popen(
             [sys.executable, str(ROOT / command[0]), *command[1:], *(flags(i) if processes > 1 else [])],

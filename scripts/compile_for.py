@@ -113,7 +113,7 @@ def compiled_for(found: list[Any], platform: str) -> Iterator[None]:
     def place(tree: Any, sharding: Any) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
-    make_mesh = lambda count=0: Mesh(np.array(found), ("data",), axis_types=(AxisType.Auto,))  # noqa: E731
+    make_mesh = lambda count=0: Mesh(np.array(found), ("data",), axis_types=(AxisType.Auto,))
     with (
         mock.patch.object(devices, "place", place),
         mock.patch.object(devices, "make_mesh", make_mesh),
@@ -217,7 +217,7 @@ def page() -> str:
         found = json.loads(file.read_text())
         for program, r in found["compiled, not run"].items():
             reduces = r["collectives"].get("all-reduce", {"count": 0})["count"]
-            number = lambda x, unit: "?" if x is None else f"{x / unit:.3g}"  # noqa: E731
+            number = lambda x, unit: "?" if x is None else f"{x / unit:.3g}"
             ms = ", ".join(number(r["estimated_seconds"][k], 1e-3) for k in ("arithmetic", "memory", "launches"))
             name = found["config"].removeprefix("configs/").replace(".py", "")
             sizes = f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})"

@@ -52,7 +52,7 @@ def film(model: str) -> list[Image.Image]:
 
         def draw(selector: str, strokes: Sequence[Sequence[Point]]) -> None:
             box = page.locator(selector).bounding_box()
-            place = lambda p: (box["x"] + p[0] * box["width"], box["y"] + p[1] * box["height"])  # noqa: E731
+            place = lambda p: (box["x"] + p[0] * box["width"], box["y"] + p[1] * box["height"])
             for stroke in strokes:
                 page.mouse.move(*place(stroke[0]))
                 page.mouse.down()

@@ -37,6 +37,6 @@ def commit() -> str | None:
     """
     if not (ROOT / ".git").exists():
         return os.environ.get("HFSGM_COMMIT")
-    git = lambda *command: subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True).stdout  # noqa: E731
+    git = lambda *command: subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True).stdout
     changed = git("status", "--porcelain", "--", ".", *(f":!{path}" for path in WRITTEN))
     return git("rev-parse", "--short=12", "HEAD").strip() + "+" * bool(changed)

@@ -63,9 +63,9 @@ def kill(model: str, folder: Path, phase: str, number: signal.Signals, rng: rand
     """Starts a run, kills it in this phase, and says where it was."""
     began, lines = time.monotonic(), rng.randrange(5, 13)  # of 5 steps each: by then it has validated, drawn and saved
     training, log = start(model, folder, steps=10**6), folder.with_suffix(".log")
-    saving = lambda: any((folder / CHECKPOINTS).glob("*.orbax-checkpoint-tmp*"))  # noqa: E731
-    said = lambda: [line for line in log.read_text().splitlines() if line.startswith("step ")]  # noqa: E731
-    step = lambda: int(said()[-1].split()[1].split("/")[0])  # noqa: E731
+    saving = lambda: any((folder / CHECKPOINTS).glob("*.orbax-checkpoint-tmp*"))
+    said = lambda: [line for line in log.read_text().splitlines() if line.startswith("step ")]
+    step = lambda: int(said()[-1].split()[1].split("/")[0])
     reached = {
         "start": lambda: True,
         "training": lambda: len(said()) >= lines,
@@ -99,9 +99,9 @@ def arrays_of(folder: Path, step: int) -> dict[str, np.ndarray]:
 def differences(folder: Path, whole: Path, step: int) -> list[str]:
     """What differs between two runs: arrays of the last checkpoint, its validation, lines of metrics, pictures."""
     mine, other = arrays_of(folder, step), arrays_of(whole, step)
-    same = lambda name: name in mine and name in other and mine[name].tobytes() == other[name].tobytes()  # noqa: E731
+    same = lambda name: name in mine and name in other and mine[name].tobytes() == other[name].tobytes()
     found = [name for name in sorted(mine.keys() | other.keys()) if not same(name)]
-    untimed = lambda line: {key: value for key, value in line.items() if key not in TIMED}  # noqa: E731
+    untimed = lambda line: {key: value for key, value in line.items() if key not in TIMED}
     views = {
         "validation": lambda run: untimed(facts(run / CHECKPOINTS / str(step))),
         "metrics": lambda run: [untimed(line) for line in read_metrics(run)],

@@ -55,7 +55,7 @@ def tiny_vae():
 
     model = vae(width=8, z_channels=2, layers=1, blocks=1)
     keys = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    init = lambda keys: model.init(keys, Sets.of(jnp.zeros((1, 1, 28, 28, 1))), Plan())  # noqa: E731
+    init = lambda keys: model.init(keys, Sets.of(jnp.zeros((1, 1, 28, 28, 1))), Plan())
     return model, jax.eval_shape(init, keys)
 
 

@@ -67,7 +67,7 @@ def test_with_the_exact_posterior_every_weight_is_the_exact_likelihood():
 
 def test_importance_bound_reaches_the_exact_likelihood_and_the_elbo_stays_below():
     x = _data()
-    draw = lambda key: objectives.log_weight(_trace(x, key, wider=1.3), Sets.of(x))  # noqa: E731
+    draw = lambda key: objectives.log_weight(_trace(x, key, wider=1.3), Sets.of(x))
     bound = jax.jit(lambda key: objectives.importance_bounds(draw, key, (20_000,), chunk=500)[0])(jax.random.key(0))
     weights = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(1), 4000))
     ratio = jnp.exp(weights - _exact(x))
@@ -78,14 +78,14 @@ def test_importance_bound_reaches_the_exact_likelihood_and_the_elbo_stays_below(
 
 def test_bound_is_the_log_mean_exp_whatever_the_chunk():
     x, key = _data(), jax.random.key(3)
-    draw = lambda key: objectives.log_weight(_trace(x, key, wider=1.5), Sets.of(x))  # noqa: E731
+    draw = lambda key: objectives.log_weight(_trace(x, key, wider=1.5), Sets.of(x))
     weights = jax.device_get(jax.jit(jax.vmap(lambda k: draw(jax.random.fold_in(key, k))))(jnp.arange(24)))
     expected = scipy.special.logsumexp(weights, 0) - np.log(24)
     for chunk in (1, 7, 24, 100):
         bound = jax.jit(lambda key, chunk=chunk: objectives.importance_bounds(draw, key, (24,), chunk)[0])(key)
         np.testing.assert_allclose(bound, expected, rtol=1e-5)
     # Jensen, on the same weights: the bound grows with K.
-    groups = lambda k: (scipy.special.logsumexp(weights.reshape(-1, k, 3), 1) - np.log(k)).mean(0)  # noqa: E731
+    groups = lambda k: (scipy.special.logsumexp(weights.reshape(-1, k, 3), 1) - np.log(k)).mean(0)
     for small, large in ((1, 2), (2, 8), (8, 24)):
         assert (groups(small) <= groups(large) + 1e-5).all()
 

@@ -46,7 +46,7 @@ def test_a_cache_file_is_enough(tmp_path, monkeypatch):
     drawings = np.random.default_rng(0).integers(0, 2, (52, 105, 105, 1), np.uint8) * np.uint8(255)
     labels = np.repeat(np.arange(13), 4)
     images = resize_images(drawings, "gmn", 28, 1)
-    read = lambda config: Dataset.from_arrays(images, labels, labels % 4, np.where(labels < 10, 0, 2))  # noqa: E731
+    read = lambda config: Dataset.from_arrays(images, labels, labels % 4, np.where(labels < 10, 0, 2))
     prepared = dict(read=read, key=lambda config: "tfds-3.0.0-train+test")
     monkeypatch.setitem(SOURCES, "omniglot", dataclasses.replace(SOURCES["omniglot"], **prepared))
     config = default_config().data

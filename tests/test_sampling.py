@@ -106,7 +106,7 @@ def test_refinement_feeds_back_draws_and_sees_the_context():
         binary = ((x == 0) | (x == 1)).all((2, 3, 4), keepdims=True)
         mean = jnp.broadcast_to(jnp.where(binary, sets.images[:, :1].mean((2, 3, 4), keepdims=True), -1), x.shape)
         assert plan.decode == "target"
-        draw = lambda key: jax.random.bernoulli(key, 0.5, x.shape).astype(jnp.float32)  # noqa: E731
+        draw = lambda key: jax.random.bernoulli(key, 0.5, x.shape).astype(jnp.float32)
         return types.SimpleNamespace(px=types.SimpleNamespace(mean=lambda: mean, sample=draw))
 
     levels = jnp.array([0.25, 0.75])
@@ -120,7 +120,7 @@ def test_refinement_feeds_back_draws_and_sees_the_context():
 def test_means_and_draws_of_the_same_images(tiny):
     """``draw="both"`` is both of what ``draw`` chooses between."""
     apply, _ = sampling.bind(*tiny)
-    call = lambda draw: sampling.conditional(apply, sets_of(2, 2), 3, jax.random.key(1), draw=draw, chunk=2)  # noqa: E731
+    call = lambda draw: sampling.conditional(apply, sets_of(2, 2), 3, jax.random.key(1), draw=draw, chunk=2)
     both, mean, drawn = jax.jit(lambda: (call("both"), call(False), call(True)))()
     chex.assert_trees_all_equal(both, (mean, drawn))
     assert set(np.unique(drawn)) == {0, 1} and not np.isin(mean, (0, 1)).all()

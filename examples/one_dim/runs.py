@@ -100,7 +100,7 @@ class Runs:
             states = jax.vmap(self.start)(self.seed)
             steps = jax.vmap(step, (0, Batch((None, 0), 0), 0))
             batch = Batch((classes, self.set_size), roots)
-            one_step = lambda states, _: (steps(states, batch, self.annealed)[0], None)  # noqa: E731
+            one_step = lambda states, _: (steps(states, batch, self.annealed)[0], None)
             states, _ = jax.lax.scan(one_step, states, length=config.train.steps)
             errors = jax.vmap(self._training_error, (0, None, 0))(states.params, classes, self.set_size)
             return states.params, errors, states.skipped

@@ -119,7 +119,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     records = [record for record in records if record["name"] in MEASURES]
     sizes = sorted({record["set_size"] for record in records if record["objective"] != EXACT})
     at = {(r["family"], r["objective"], r["name"], r["set_size"]): r for r in records}
-    cell = lambda r: f"{r['value']:.3f} ± {r['standard_error']:.3f}" if r else ""  # noqa: E731
+    cell = lambda r: f"{r['value']:.3f} ± {r['standard_error']:.3f}" if r else ""
     lines = [
         "| family | measure | objective | " + " | ".join(f"\\|D\\| = {size}" for size in sizes) + " |",
         "|---|---|---|" + "---|" * len(sizes),
@@ -140,7 +140,7 @@ def claims_table(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: VHE minus NS, a row per family and measure, a column per |D|; bold where the claim fails."""
     found = [record for record in records if record["name"].endswith("_difference")]
     sizes = sorted({record["set_size"] for record in found})
-    cell = lambda r: f"{r['value']:+.3f} ± {r['standard_error']:.3f}"  # noqa: E731
+    cell = lambda r: f"{r['value']:+.3f} ± {r['standard_error']:.3f}"
     rows: dict[tuple[str, str], list[str]] = {}
     for record in found:
         words = cell(record) if record["holds"] else f"**{cell(record)}**"

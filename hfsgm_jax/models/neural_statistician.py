@@ -82,7 +82,7 @@ class SetNode(StatisticianNode):
         self.q_head = PostPool(**head)
         if self.top:
             return
-        linear = lambda: Dense(self.width, dtype=self.dtype)  # noqa: E731
+        linear = lambda: Dense(self.width, dtype=self.dtype)
         self.q_from_h, self.q_from_c = linear(), linear()
         self.q_from_z = linear() if self.below_images else None
         self.p_from_c, self.p_head = linear(), PostPool(**head)

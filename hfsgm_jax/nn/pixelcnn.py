@@ -64,7 +64,7 @@ class CausalLayer(nn.Module):
 
     def setup(self):
         wide = 2 * self.features if self.gated else self.features
-        dense = lambda use_bias=True: Dense(wide, use_bias=use_bias, kernel_init=KERNEL_INIT, dtype=self.dtype)  # noqa: E731
+        dense = lambda use_bias=True: Dense(wide, use_bias=use_bias, kernel_init=KERNEL_INIT, dtype=self.dtype)
         self.above = dense()
         self.left = dense(False)
         self.condition = dense(False)
@@ -202,9 +202,9 @@ def draw_map(
     """
     *lead, height, width, _ = jax.tree.leaves(noise)[0].shape
     axis = len(lead)
-    at_row = lambda tree, i: jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, axis, False), tree)  # noqa: E731
-    columns_first = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), tree)  # noqa: E731
-    blank = lambda features: jnp.zeros((*lead, width, features), net.dtype)  # noqa: E731
+    at_row = lambda tree, i: jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, axis, False), tree)
+    columns_first = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), tree)
+    blank = lambda features: jnp.zeros((*lead, width, features), net.dtype)
     inputs = (blank(net.channels), *[blank(net.features)] * (net.layers - 1))
 
     def row(i, carry):

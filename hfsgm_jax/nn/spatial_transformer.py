@@ -76,7 +76,7 @@ class HomoencoderFeatures(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, observed: jax.Array, train: bool) -> dict[str, jax.Array]:
-        stack = lambda features, name: PooledConvs(features, self.dtype, name=name)(images, observed, train)  # noqa: E731
+        stack = lambda features, name: PooledConvs(features, self.dtype, name=name)(images, observed, train)
         out = {
             "aligned": seen_through(images, Affine(name="align")(stack(self.align_features, "align_convs"))),
             "t": Dense(2 * self.z_channels, dtype=jnp.float32, name="t")(stack(self.features, "t_convs")),

@@ -78,7 +78,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
         state = jax.block_until_ready(state or s.state)
     step, best, ended_by, first = int(state.step), best_checkpoint(workdir / CHECKPOINTS), None, None
     meter = Meter(int(state.images), clock.seconds)
-    due = lambda steps: steps > 0 and step % steps == 0  # noqa: E731
+    due = lambda steps: steps > 0 and step % steps == 0
 
     with (
         Checkpoints(workdir, every.keep) as checkpoints,

@@ -14,7 +14,7 @@ def plan(s: Setup) -> str:
         batch = next(batches)
     memory = s.step.lower(s.abstract_state, batch).compile().memory_analysis()
     rows = devices.local_rows(s.mesh, s.config.data.sets_per_batch)
-    size = lambda count: f"{count / 2**30:.3g} GiB" if count > 2**30 else f"{count / 2**20:.3g} MiB"  # noqa: E731
+    size = lambda count: f"{count / 2**30:.3g} GiB" if count > 2**30 else f"{count / 2**20:.3g} MiB"
     mine = f"{len(s.mesh.local_devices)} of {s.mesh.size} devices ({s.mesh.local_devices[0].device_kind})"
     images = sum(leaf.nbytes // (s.mesh.size if s.config.data.stream else 1) for leaf in jax.tree.leaves(batch.data))
     return (

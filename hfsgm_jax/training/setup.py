@@ -90,14 +90,14 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     mesh = devices.make_mesh(config.train.devices)
     _check_together(config, model, shape, mesh)
 
-    load = lambda: _load(config, model, objective.replace, dataset)  # noqa: E731
+    load = lambda: _load(config, model, objective.replace, dataset)
     spec, train_data, fixed, drawn = processes.writer_first(load, "data")
     config = _resolved(config, spec, train_data)
     sample, batches = _feed(train_data, spec, config, mesh)
 
     own = objective.init and functools.partial(objective.init, labels=train_data.label, sizes=train_data.size)
     optimizer, example = make_optimizer(config.optimizer, config.train.steps), jax.tree.map(lambda x: x[:1], fixed)
-    init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example, own)  # noqa: E731
+    init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example, own)
     whole = devices.replicated(mesh)
     create = devices.jit_once(init, out_shardings=whole)
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
@@ -107,7 +107,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
     # Parameters of an objective's own are those of training classes.
     measure_others = functools.partial(measure, params=None) if objective.init else measure
-    observe = lambda state, value: state.replace(opt_state=optimizer.observe(state.opt_state, value))  # noqa: E731
+    observe = lambda state, value: state.replace(opt_state=optimizer.observe(state.opt_state, value))
     observe = jax.jit(observe, out_shardings=whole, donate_argnums=0)
     return Setup(
         config=config,
@@ -186,7 +186,7 @@ def _feed(dataset: Any, spec: Any, config: ConfigDict, mesh: Mesh) -> tuple[Call
     if not config.data.stream:
         batch = Batch(devices.place(dataset.table(), devices.replicated(mesh)), placed_root)
         return functools.partial(data.sample_sets, spec=spec), lambda step: (batch for _ in itertools.count())
-    key_of = lambda step: jax.random.fold_in(jax.random.fold_in(root, step), BATCH_KEY)  # noqa: E731
+    key_of = lambda step: jax.random.fold_in(jax.random.fold_in(root, step), BATCH_KEY)
     rows = devices.local_rows(mesh, spec.rows)
 
     def batches(step: int) -> Iterator[Batch]:

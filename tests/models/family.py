@@ -102,5 +102,5 @@ def member(name):
         return trace, kls, log_weight, value, grads
 
     # As NumPy arrays: what tests do with them compiles nothing.
-    program = lambda sets, seed=0: jax.device_get(run(variables["params"], sets, jax.random.key(seed)))  # noqa: E731
+    program = lambda sets, seed=0: jax.device_get(run(variables["params"], sets, jax.random.key(seed)))
     return model, variables, program

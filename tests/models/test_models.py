@@ -95,7 +95,7 @@ def test_images_of_40_pixels(name):
 def test_the_encoders_width_scales_its_convolutions_and_the_decoders():
     def shapes(width):
         model = models.bns(width=8, encoder_width=width)
-        init = lambda: model.init(KEYS, Sets.of(jnp.zeros((1, 2, 28, 28, 1))), Plan())  # noqa: E731
+        init = lambda: model.init(KEYS, Sets.of(jnp.zeros((1, 2, 28, 28, 1))), Plan())
         leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(init)["params"])
         names = ((jax.tree_util.keystr(path), x) for path, x in leaves)
         return {name: x.shape for name, x in names if "Conv_" in name and "kernel" in name}
@@ -195,7 +195,7 @@ def test_attention_in_its_written_order():
     p = params["params"]["lag"]
     key, value = (p[name].reshape(8, 8) for name in ("key", "value"))
     mean = (x * mask[..., None, None, None]).sum(1) / mask.sum(1)[:, None, None, None]
-    split = lambda a: a.reshape(*a.shape[:-1], 2, 4)  # noqa: E731
+    split = lambda a: a.reshape(*a.shape[:-1], 2, 4)
     query, keys = split(mean @ p["query"]["kernel"] + p["query"]["bias"]), split(x @ key)
     scores = jnp.einsum("bhwad,bnhwad->bna", query, keys) / np.sqrt(4 * 4 * 4)
     expected = jax.nn.softmax(jnp.where(mask[..., None], scores, -jnp.inf), 1)

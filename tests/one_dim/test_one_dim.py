@@ -24,7 +24,7 @@ def as_images(x):
 
 def of_class(family, theta):
     """The likelihood whose parameters are those of the data's class ``theta``."""
-    inverse = lambda y: np.log(np.expm1(y - families.MIN_POSITIVE))  # noqa: E731  (of what `family` does)
+    inverse = lambda y: np.log(np.expm1(y - families.MIN_POSITIVE))  # of what `family` does
     if family == "discrete":
         params = np.where(np.isin(np.arange(1, 9), laws.SUBSETS[theta]), 0.0, -40.0)
     elif family == "von_mises":
