@@ -13,11 +13,9 @@ import datetime
 import functools
 import inspect
 import itertools
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -34,7 +32,7 @@ from hfsgm_jax.errors import UserError
 from hfsgm_jax.models import build_model
 from hfsgm_jax.trace import Plan, Sets
 from hfsgm_jax.training import setup
-from scripts.machine import machine
+from scripts.machine import machine, write
 
 Record = dict[str, Any]
 CHUNK = 10  # importance samples at once, as in evaluations
@@ -266,15 +264,6 @@ def command(kind: str, arguments: list[str]) -> str:
     """The command of a measurement, without the places of data and results, which differ by machine."""
     places = tuple(f"--config.{key}=" for key in FREE_KEYS) + ("--out=",)
     return " ".join([f"python -m benchmarks.measure {kind}", *(a for a in arguments if not a.startswith(places))])
-
-
-def write(result: Record, out: str | None) -> None:
-    """Prints a result as JSON, and keeps it in the file ``out``."""
-    text = json.dumps(result, indent=2) + "\n"
-    print(text, end="")
-    if out:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(text)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from hfsgm_jax import devices
 from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.training import setup
 from scripts import readme
-from scripts.machine import ROOT, machine
+from scripts.machine import ROOT, machine, write
 
 RESULTS = ROOT / "benchmarks" / "compiled"
 PROGRAMS = ("train_step", "importance_sampling", "sampling")
@@ -248,7 +248,7 @@ def main() -> None:
             **{k: v for k, v in machine().items() if k in ("cpu", "cores", "python", "jax", "commit")},
             "date": datetime.date.today().isoformat(),
         }
-        measure.write(result, out.value)
+        write(result, out.value)
 
     sys.argv[1:] = arguments
     app.run(run)

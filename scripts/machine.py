@@ -1,5 +1,6 @@
-"""What measured numbers depend on: the machine, the versions, the commit."""
+"""What measured numbers depend on (the machine, the versions, the commit), and how they are kept."""
 
+import json
 import os
 import platform
 import re
@@ -40,3 +41,12 @@ def commit() -> str | None:
     git = lambda *command: subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True).stdout
     changed = git("status", "--porcelain", "--", ".", *(f":!{path}" for path in WRITTEN))
     return git("rev-parse", "--short=12", "HEAD").strip() + "+" * bool(changed)
+
+
+def write(result: dict[str, Any], out: str | None) -> None:
+    """Prints a result as JSON, and keeps it in the file ``out``."""
+    text = json.dumps(result, indent=2) + "\n"
+    print(text, end="")
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(text)
