@@ -5,8 +5,8 @@ Run again on the same DIR, it continues where it stopped. Exit status: 0 done, 1
 """
 
 import argparse
+import importlib.util
 import inspect
-import runpy
 import sys
 import traceback
 from collections.abc import Mapping
@@ -39,19 +39,25 @@ def load_config_file(name: str, given: Mapping[str, str] | None = None) -> Confi
       ConfigError: no such file, or an error in it, with file and line.
     """
     path, *argument = name.split(":", 1)
-    if not Path(path).is_file() or Path(path).suffix != ".py":
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    if not Path(path).is_file() or spec is None:
         raise ConfigError(f"--config={name}: {path} is not a Python file (.py) that exists")
+    module = importlib.util.module_from_spec(spec)
     try:
-        get_config = runpy.run_path(path).get("get_config")
-        if get_config is None:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
             raise ConfigError(f"--config={name}: {path} has no function get_config()")
         named = {key.removeprefix("config.").replace(".", "_"): value for key, value in (given or {}).items()}
-        keywords = inspect.signature(get_config).parameters.keys() & named.keys()
-        config = get_config(*argument, **{key: named[key] for key in keywords})
+        keywords = inspect.signature(module.get_config).parameters.keys() & named.keys()
+        config = module.get_config(*argument, **{key: named[key] for key in keywords})
     except UserError:
         raise
     except Exception as error:
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(path)]
+        lines = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename) == Path(path).absolute()
+        ]
         where = f"{path}, line {lines[-1].lineno}" if lines else path
         if isinstance(error, SyntaxError):
             where = f"{error.filename}, line {error.lineno}"
