@@ -56,6 +56,7 @@ class FewShotModel:
       step: training step of the variables.
       image_shape: (H, W, C) of its images.
       drawings: what `read` makes of image files, see `images.read_images`.
+      program: ``(name, **static)`` -> the jitted ``_NAME(variables, ...)``, compiled once per shape.
     """
 
     def __init__(self, model: SetModel, variables: Mapping[str, Any], step: int = 0, drawings: str | None = None):
@@ -212,7 +213,7 @@ class FewShotModel:
             raise UserError(f"{name}: {error}") from None
 
     def _jitted(self, name: str, **static: Any) -> Callable:
-        """The jitted method ``_NAME(variables, ...)`` with its static arguments; compiled once per shape."""
+        """The method ``_NAME`` with its static arguments, jitted."""
         return jax.jit(functools.partial(getattr(self, f"_{name}"), **static))
 
     def _sample(self, variables, sets, key, temperature, mode, **static):
