@@ -4,8 +4,8 @@
     python -m scripts.vhe_effect runs/vhe_effect   # all four objectives, three seeds, and the table
 
 The argument is an objective: `ns`, `resample`, `rescale` or `vhe` (default), with `,augmented` after it for the
-augmentation of Table 1 of the VHE paper. The architecture of `vhe_pixelcnn.py` with fewer features: enough to see
-whether c is used, far from the paper's likelihoods.
+augmentation of Table 1 of the VHE paper, on the classes of `back_eval`. The architecture of `vhe_pixelcnn.py` with
+fewer features: enough to see whether c is used, far from the paper's likelihoods.
 Measured with this library (results/vhe_effect, three seeds): see docs/results.md.
 """
 
@@ -14,7 +14,7 @@ from configs import vhe_pixelcnn
 
 def get_config(argument: str = "vhe"):
     config = vhe_pixelcnn.get_config(argument)
-    config.data.sets_per_batch = 8
+    config.data.update(split="back_eval", sets_per_batch=8)
     config.objective.targets = None if argument.startswith(("ns", "rescale")) else 5
     config.model.update(width=16, c_channels=2, z_channels=4, blocks=3, context_kernel=5)
     config.model.update(pixelcnn_width=16, prior_width=8)

@@ -10,8 +10,8 @@ Omniglot has two schemes of classes, chosen by the argument of a config (`--conf
 Optimisation follows the reference code: Adam with L2 1e-5 in the gradient, every element of the gradient clamped to
 [-1, 1], the rate halved after 10 epochs without a better validation bound, and the loss
 (1 + a) reconstruction + KL / (1 + a) with a = 2 at first, times `alpha_decay` an epoch. An epoch of the reference
-shows every training set once as it is and once flipped and rotated, so it is twice as many steps as images over
-images per batch. Here the steps follow that count, and the sets are as they are.
+shows every training set once as it is and once flipped and rotated by any angle, so it is twice as many steps as
+images over images per batch; here half of the sets drawn are flipped and rotated.
 The published numbers are of checkpoints at 600 epochs. Epochs are rounded to tens of steps, so that on accelerators
 `train.steps_per_dispatch` may be 2, 5 or 10.
 """
@@ -20,7 +20,7 @@ import ml_collections
 
 from hfsgm_jax import default_config
 
-TRAIN_CLASSES = {"back_eval": 867, "ns": 1000}
+TRAIN_CLASSES = {"back_eval": 867, "ns": 1000, "alphabet": 803, "vhe_1200": 1200}
 DRAWINGS = 20  # images per class
 EPOCHS = 600
 FACES = 954 * 48  # training images of the VHE paper's faces
@@ -31,13 +31,14 @@ def set_split(config: ml_collections.ConfigDict, split: str, *others: str) -> No
     if split not in TRAIN_CLASSES:
         valid = sorted({*TRAIN_CLASSES, *others})
         raise ValueError(f"the argument of an Omniglot config is one of {valid}, not {split!r}")
-    config.data.update(source="omniglot", split=split, resize="gmn" if split == "back_eval" else "box")
+    config.data.update(source="omniglot", split=split, resize="box" if split == "ns" else "gmn")
 
 
 def omniglot(model: str, split: str, set_size: int, sets_per_batch: int) -> ml_collections.ConfigDict:
     """Data, objective, optimizer and schedule of the paper; the model's defaults."""
     config = default_config(model)
     set_split(config, split)
+    config.data.update(flip=True, rotate=180.0, augmented=0.5)
     config.data.set_size = set_size
     config.data.sets_per_batch = sets_per_batch
 
@@ -97,17 +98,19 @@ def homoencoder(model: str, argument: str, sets_per_batch: int) -> ml_collection
     Args:
       argument: ``OBJECTIVE`` (ns, resample, rescale, vhe), as in Table 3, or ``OBJECTIVE,augmented``, as in Table 1:
         the 8 flips and quarter turns of a character are 8 characters, and 20 small affine warps of an image are
-        instances, so that |X| is 400.
+        instances, so that |X| is 400. The first trains on 25 of the 30 background alphabets (`alphabet`), the other on
+        1,200 characters of all alphabets (`vhe_1200`).
     """
     objective, _, augmented = argument.partition(",")
     if augmented not in ("", "augmented"):
         raise ValueError(f"the argument of a VHE config is OBJECTIVE or OBJECTIVE,augmented, not {argument!r}")
-    config = default_config(model)
-    config.data.update(source="omniglot", split="back_eval", resize="gmn", set_size=5, sets_per_batch=sets_per_batch)
+    config, split = default_config(model), "vhe_1200" if augmented else "alphabet"
+    set_split(config, split)
+    config.data.update(set_size=5, sets_per_batch=sets_per_batch)
     config.objective.name = objective
     if augmented:
         config.data.update(dihedral=True, affine=0.1, augmented=1.0, copies=20)
-    epoch = 10 * round(TRAIN_CLASSES["back_eval"] * DRAWINGS / (5 * sets_per_batch) / 10)
+    epoch = 10 * round(TRAIN_CLASSES[split] * DRAWINGS / (5 * sets_per_batch) / 10)
     config.optimizer.learning_rate = 1e-3
     config.train.update(steps=100 * epoch, steps_per_epoch=epoch, eval_every=epoch, save_every=epoch)
     config.train.sample_every = 10 * epoch

@@ -21,7 +21,7 @@ from scripts import readme
 from scripts.machine import ROOT, machine
 
 RESULTS, CURVES = ROOT / "results", ROOT / "docs" / "curves.png"
-COLUMNS = {"nelbo": "NELBO", "nll": "NLL", "independent_pixels": "independent pixels"}
+COLUMNS = {"nelbo": "NELBO", "nll": "NLL", "whole": "NLL of whole classes", "independent_pixels": "independent pixels"}
 COLUMNS["recognised"] = "recognised of {ways}"
 DATA = "source", "split", "scheme", "resize", "image_size"
 KEPT = ("config.json", "metrics.jsonl", "eval/*.json", "eval/sample.png")
@@ -50,7 +50,9 @@ def numbers(folder: Path) -> list[Result]:
     records = read_results(folder / "likelihood.json")
     own = dict(kind="conditional", temperature=1.0)
     records += [record for record in read_results(folder / "sample.json") if own.items() <= record.items()]
-    widest = {record["name"]: record for record in sorted(records, key=rank)}
+    named = lambda record: "whole" if record["name"] == "nll" and record["set_size"] == 20 else record["name"]
+    small = [record for record in records if record.get("set_size") != 20 or record["name"] == "nll"]
+    widest = {named(record): record for record in sorted(small, key=rank)}
     config, where = (json.loads((folder / name).read_text()) for name in ("config.json", "machine.json"))
     test, optimizer = widest["nelbo"], config["optimizer"]
     last = [line for line in read_metrics(folder) if line["step"] <= test["step"]][-1]

@@ -3,7 +3,7 @@
     python -m scripts.vhe_effect runs/vhe_effect [--seeds=3] [--jobs=2] [--config.train.steps=1000]
 
 Trains configs/cpu_vhe.py (images augmented as for Table 1 of the VHE paper) with every objective and seed, and
-evaluates each run on the test characters. Flags and results: see `study`.
+evaluates each run on the test characters, the KL of c on those of training. Flags and results: see `study`.
 """
 
 from pathlib import Path
@@ -13,38 +13,51 @@ from hfsgm_jax.evaluation.page import paper
 from scripts import study
 
 SHARED_BY = {"ns": 5, "resample": 5, "rescale": 400, "vhe": 400}  # images: |D|, or 20 of a class in 20 warps each
-COLUMNS = {  # of the table: key, form, factor
-    "KL of c, nats per set": ("kl_c", "{:.2f} ± {:.2f}", 1),
-    "20-way 5-shot, log p(x given c), %": ("accuracy_log_mean", "{:.1f} ± {:.1f}", 100),
-    "the same by KL of contexts, %": ("accuracy_kl", "{:.1f} ± {:.1f}", 100),
-    "NLL of whole classes, nats per image": ("nll", "{:.2f} ± {:.2f}", 1),
-    "images seen": ("images", "{:,.0f}", 1),
+COLUMNS = {  # of the table: key, decimals, factor, whether the difference from `ns` is shown
+    "KL of c in training, nats per set": ("kl_c", 2, 1, False),
+    "20-way 5-shot, log p(x given c), %": ("accuracy_log_mean", 1, 100, True),
+    "the same by KL of contexts, %": ("accuracy_kl", 1, 100, False),
+    "NELBO, sets of 5": ("nelbo", 2, 1, False),
+    "NLL, whole classes": ("nll", 2, 1, True),
 }
 
 
 def numbers(folder: Path) -> study.Numbers:
-    """KL of c, accuracies and NLL of one run; ``paper``: what the VHE paper has beside them."""
+    """KL of c, accuracies and bounds of one run; ``paper``: what the VHE paper has beside them."""
     config, whole = load_config(folder).to_dict(), {"name": "accuracy", "classes": "whole test set"}
     accuracies = [r for r in study.records(folder, "classify") if whole.items() <= r.items()]
     found = {f"accuracy_{r['method']}": ("classify", r) for r in accuracies if r["method"] in ("log_mean", "kl")}
-    bounds = [record for record in study.records(folder, "likelihood") if record["name"] == "nll"]
-    found["nll"] = "likelihood", max(bounds, key=lambda record: record["importance_samples"])
-    kl = sum(r["parts"]["per_set"] for r in study.records(folder, "kl_layers") if r["name"][0] == "c")
+    bounds = study.records(folder, "likelihood")
+    whole_classes = [record for record in bounds if record["name"] == "nll" and record["set_size"] == 20]
+    found["nll"] = "likelihood", max(whole_classes, key=lambda record: record["importance_samples"])
+    (nelbo,) = (record for record in bounds if record["name"] == "nelbo" and record["set_size"] == 5)
+    (kl,) = (r for r in study.records(folder, "kl_layers") if r["name"] == "kl_c" and r["split"] == "train")
+    found |= {"nelbo": ("likelihood", nelbo), "kl_c": ("kl_layers", kl)}
     theirs = {name: paper.published(task, record, config) for name, (task, record) in found.items()}
     text = {name: number.text for name, number in theirs.items() if number}
-    return {"kl_c": kl, **{name: record["value"] for name, (_, record) in found.items()}, "paper": text}
+    return {name: record["value"] for name, (_, record) in found.items()} | {"paper": text}
 
 
 def table(runs: study.Runs) -> str:
-    """Rows: objectives; mean and 95 % interval over seeds, the paper's number in parentheses."""
-    rows = []
+    """Rows: objectives; mean and 95 % interval over seeds, the paper's number in parentheses.
+
+    Differences from the first objective are of runs of the same seed, on the same images.
+    """
+    first, rows, head = next(iter(runs)), [], ["objective"]
+    for title, (*_, compared) in COLUMNS.items():
+        head += [title, f"− `{first}`"] if compared else [title]
     for name, found in runs.items():
         cells, theirs = [], found[0].get("paper", {})
-        for key, form, factor in COLUMNS.values():
-            cell = form.format(*study.interval([factor * run[key] for run in found]))
-            cells.append(f"{cell} ({factor * float(theirs[key]):.4g})" if key in theirs else cell)
+        for key, decimals, factor, compared in COLUMNS.values():
+            values = [factor * run[key] for run in found]
+            mean, half = study.interval(values)
+            paper_has = f" ({factor * float(theirs[key]):.4g})" if key in theirs else ""
+            cells.append(f"{mean:.{decimals}f} ± {half:.{decimals}f}{paper_has}")
+            if compared:
+                mean, half = study.interval([x - factor * run[key] for x, run in zip(values, runs[first])])
+                cells.append("" if name == first else f"{mean:+.{decimals}f} ± {half:.{decimals}f}")
         rows.append([f"`{name}`", *cells])
-    return study.markdown(["objective", *COLUMNS], rows)
+    return study.markdown(head, rows)
 
 
 def evaluation(task: str, options: str) -> list[str]:
@@ -55,8 +68,9 @@ STUDY = study.Study(
     "vhe_effect",
     variants={name: [f"--config=configs/cpu_vhe.py:{name},augmented"] for name in SHARED_BY},
     evaluations=[
-        evaluation("kl_layers", "max_sets=320"),
+        evaluation("kl_layers", "split=train max_sets=320"),
         evaluation("classify", "shots=(5,) episodes=10 class_samples_c=4 class_samples_z=1 transfer=()"),
+        evaluation("likelihood", "max_sets=320 estimator=joint importance_samples=1"),
         # Whole classes of 20: 10 samples of c, 2 of every image's t.
         evaluation(
             "likelihood", "set_size=20 max_sets=50 estimator=nested importance_samples=10 importance_samples_z=2"

@@ -158,7 +158,10 @@ def _measure_one(model, params, size, table, key) -> dict[str, jax.Array]:
 
 
 def _few_shot(apply, encode, size, whole: Sets, key) -> dict[str, jax.Array]:
-    """kl, nll and error ``[classes]`` where D is the first ``size`` numbers of each class, and x' the last ones."""
+    """kl, nll and error ``[classes]`` where D is the first ``size`` numbers of each class, and x' the last ones.
+
+    The mean of an error over classes is that over pairs, its spread that of both classes of a pair.
+    """
     num = whole.num_rows
     support = Sets.of(whole.images, (jnp.arange(whole.num_slots) < size) & whole.observed)
     (c,) = apply(support, Plan(), key).on(SET)
@@ -171,8 +174,10 @@ def _few_shot(apply, encode, size, whole: Sets, key) -> dict[str, jax.Array]:
             apply, encode, support, all_queries, noise, shared_noise=shared_noise, **settings
         )["mean_log"].reshape(num, QUERIES, num)
         own = jnp.take_along_axis(log_p, jnp.arange(num)[:, None, None], 2)
-        wrong = (log_p > own) + 0.5 * (log_p == own)
-        return own, ((wrong.sum(2) - 0.5) / (num - 1)).mean(1)  # without the tie of the own class with itself
+        wrong = ((log_p > own) + 0.5 * (log_p == own)).mean(1)
+        # Without the tie of a class with itself. Every pair is of two classes: errors over classes have to see both.
+        as_own, as_other = ((wrong.sum(axis) - 0.5) / (num - 1) for axis in (1, 0))
+        return own, as_own + as_other - as_own.mean()
 
     (own, error), (_, error_shared) = own_and_error(False), own_and_error(True)
     nll = -own.mean((1, 2))

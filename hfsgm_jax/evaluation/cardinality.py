@@ -26,8 +26,9 @@ def cardinality(run: Evaluation) -> Records:
     """``nelbo``, nats per image, for every split, set size, and with and without augmentation.
 
     The splits: ``train`` (the very images of training) and ``heldout`` (other images of the same
-    classes) are in distribution, ``eval.split`` is not. Augmented sets are flipped and rotated, those of a class
-    alike, by any angle, and then binarised as the others are (the papers' augmentation). See `over_sizes`.
+    classes) are in distribution, ``eval.split`` is not. Augmented sets are flipped and rotated by any angle and then
+    binarised as the others are, as by the reference code; those of a class alike, so that all sizes see the same
+    images. Sizes that do not divide the images of a class are left out, and that is said. See `over_sizes`.
     """
     run.require_context("cardinality")
     run.require_images("cardinality")
@@ -70,7 +71,9 @@ def over_sizes(
       label: of the progress.
       whole: from `sets_to_cut`.
     """
-    sizes = sorted({size for size in sizes if whole.num_slots % size == 0})
+    if left := sorted({size for size in sizes if whole.num_slots % size}):
+        print(f"evaluate: {label}: without sets of {left}, which do not divide {whole.num_slots}", file=sys.stderr)
+    sizes = sorted({*sizes} - {*left})
     results = functools.cache(
         lambda size: run.each(f"{label}, sets of {size}", set_nelbo, scored(run, cut(whole, size))[0])
     )

@@ -159,7 +159,7 @@ def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[
     val_data = data.load_dataset(config.data, "val", dataset=dataset)
     num, seed = config.eval.val_sets, config.eval.seed
     fixed = data.fixed_sets(val_data, config.data.set_size, num, seed, config.data.binarize)
-    apart = spec.targets or spec.group_size
+    apart = spec.targets or spec.group_size or spec.copies > 1  # then the objective differs from that of `fixed`
     drawn = data.drawn_sets(val_data, dataclasses.replace(spec, rows=num), seed) if apart else None
     return spec, train_data, fixed, drawn
 

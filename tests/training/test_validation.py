@@ -28,8 +28,9 @@ def test_neither_rows_at_once_nor_devices_change_the_noise(variables, objective)
     np.testing.assert_allclose(*(list(values.values()) for values in found), rtol=1e-5)
 
 
-def test_the_objective_has_its_own_contexts_and_targets(variables, monkeypatch):
-    """By hand: a traversal of all drawn sets without noise, and the weights of `vhe`."""
+@pytest.mark.parametrize(("name", "change"), [("vhe", {"objective__targets": 2}), ("rescale", {"data__copies": 20})])
+def test_the_objective_has_its_own_sets_where_training_has(variables, monkeypatch, name, change):
+    """By hand: a traversal of all drawn sets without noise, and the weights of the objective."""
     kept = {}
 
     @functools.wraps(data.drawn_sets)
@@ -38,17 +39,19 @@ def test_the_objective_has_its_own_contexts_and_targets(variables, monkeypatch):
         return kept["sets"]
 
     monkeypatch.setattr(data, "drawn_sets", keep)
-    s = setup_tiny(model=TinyModel(noise=0.0), objective__name="vhe", objective__targets=2)
+    s = setup_tiny(model=TinyModel(noise=0.0), objective__name=name, **change)
     found, drawn = s.validate(variables), kept["sets"]
-    assert drawn.images.shape[:2] == (10, 3 + 2) and (drawn.target.sum(1) == 2).all()
-    assert not (drawn.context["set"] & drawn.target).any()
+    if name == "vhe":
+        assert drawn.images.shape[:2] == (10, 3 + 2) and (drawn.target.sum(1) == 2).all()
+        assert not (drawn.context["set"] & drawn.target).any()
+    assert (drawn.sizes["set"] == (6 if name == "vhe" else 6 * 20)).all()
 
     def by_hand(sets, name):
         apply = functools.partial(s.model.apply, rngs={"sample": jax.random.key(0)})
         sums = jax.jit(lambda sets: OBJECTIVES[name].sums(apply(variables, sets, Plan()), sets))(sets)
         return float(sums["loss"] / sums["count"])
 
-    np.testing.assert_allclose(found["val/objective"], by_hand(drawn, "vhe"), rtol=1e-5)
+    np.testing.assert_allclose(found["val/objective"], by_hand(drawn, name), rtol=1e-5)
     np.testing.assert_allclose(found["val/nelbo"], by_hand(s.fixed_sets, "ns"), rtol=1e-5)
     assert set(found) == {"val/nelbo", "val/log_px", "val/kl_c", "val/kl_z", "val/objective"}
     elbo = setup_tiny(model=TinyModel(noise=0.0)).validate(variables)

@@ -28,7 +28,10 @@ def curve_charts(runs: Mapping[str, Lines]) -> list[tuple[str, str]]:
         charts = [(IMAGES, y, {k: points(lines, IMAGES, v) for k, v in curves.items()}, c) for y, curves, c in CHARTS]
     else:
         validation = lambda x: {name: points(lines, x, "val/nelbo") for name, lines in runs.items()}
-        charts = [(x, NATS, validation(x), f"Validation NELBO against {x[2]}.") for x in (IMAGES, MINUTES)]
+        charts = [
+            (x, NATS, validation(x), f"Validation NELBO, whatever the objective, against {x[2]}.")
+            for x in (IMAGES, MINUTES)
+        ]
     return [(_svg(curves, x, y), caption) for x, y, curves, caption in charts if any(map(len, curves.values()))]
 
 
