@@ -33,9 +33,10 @@ docs: $(VENV)/.dev  ## the documentation as a site, build/docs/index.html
 test: lint  ## lint, then the test suite
 	@JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(RUN) -m pytest -q -n auto --maxprocesses=4 --dist=loadfile
 
-lint: $(VENV)/.dev  ## ruff check and format check
+lint: $(VENV)/.dev  ## ruff check and format check, shellcheck
 	@$(RUN) -m ruff check -q --output-format=concise .
 	@$(RUN) -m ruff format -q --check . || { echo "Badly formatted: run 'make format'."; exit 1; }
+	@$(VENV)/bin/shellcheck .ci/run launch/*.sh launch/*.sbatch benchmarks/*.sh
 
 format: $(VENV)/.dev  ## format the code and fix what ruff can fix
 	@$(RUN) -m ruff check -q --fix . ; $(RUN) -m ruff format -q .

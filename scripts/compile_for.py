@@ -5,13 +5,15 @@
 
 TARGET is h100, h200 or b200, with ``:N`` for N of one machine (extra `cuda`), or a TPU slice such as v5e:2x4, v6e:4x4
 or v5p:2x2x1 (extra `tpu`). Prints a JSON object and keeps it in FILE; ``python -m scripts.compile_for --page`` renders
-those of benchmarks/compiled as docs/accelerators.md. Times and batches in it are estimates, marked as such.
+those of benchmarks/compiled in docs/accelerators.md and docs/scaling.md. Times and batches in it are estimates, marked
+as such.
 """
 
 import collections
 import contextlib
 import datetime
 import json
+import math
 import os
 import re
 import sys
@@ -46,24 +48,26 @@ GIB = 2.0**30
 class Chip(NamedTuple):
     """Figures of its maker: bytes of memory, bytes per second from it, bfloat16 and float32 FLOP per second.
 
-    ``cores``: streaming multiprocessors, ``capability``: CUDA's version of the architecture; of GPUs alone.
+    ``links``: bytes per second that it sends to the other devices of its machine or slice. ``cores``: streaming
+    multiprocessors, ``capability``: CUDA's version of the architecture; of GPUs alone.
     """
 
     memory: float
     bandwidth: float
     bfloat16: float
     float32: float
+    links: float
     cores: int = 0
     capability: int = 0
 
 
 CHIPS = {  # float32 matrix products of JAX's default precision: TF32 on GPUs, bfloat16 passes on TPUs
-    "h100": Chip(84.9e9, 3.35e12, 989e12, 494e12, 132, 9),
-    "h200": Chip(151.4e9, 4.8e12, 989e12, 494e12, 132, 9),
-    "b200": Chip(191.5e9, 7.67e12, 2250e12, 1125e12, 148, 10),
-    "v5e": Chip(16e9, 0.819e12, 197e12, 197e12),
-    "v5p": Chip(95e9, 2.765e12, 459e12, 459e12),
-    "v6e": Chip(32e9, 1.64e12, 918e12, 918e12),
+    "h100": Chip(84.9e9, 3.35e12, 989e12, 494e12, 450e9, 132, 9),
+    "h200": Chip(151.4e9, 4.8e12, 989e12, 494e12, 450e9, 132, 9),
+    "b200": Chip(191.5e9, 7.67e12, 2250e12, 1125e12, 900e9, 148, 10),
+    "v5e": Chip(16e9, 0.819e12, 197e12, 197e12, 200e9),
+    "v5p": Chip(95e9, 2.765e12, 459e12, 459e12, 600e9),
+    "v6e": Chip(32e9, 1.64e12, 918e12, 918e12, 400e9),
 }
 LAUNCH = 2.5e-6  # seconds from kernel to kernel, assumed
 # What XLA asks of a GPU beside `Chip`; equal for these three (openxla/xla, xla/backends/gpu/target_config/specs).
@@ -228,10 +232,29 @@ def page() -> str:
     return markdown(Table(columns, [[str(x) for x in row] for row in rows]))
 
 
+def scaling() -> str:
+    """The part of docs/scaling.md: what the all-reduces of a step take of it, of the files in `RESULTS`."""
+    columns = ["config", "target", "sets of a device", "bytes reduced", "ms of links", "ms of the step", "links' share"]
+    rows = []
+    for file in sorted(RESULTS.glob("*.json")):
+        found = json.loads(file.read_text())
+        r = found["compiled, not run"].get("train_step")
+        if r and found["devices"] > 1:
+            size, devices = r["collectives"]["all-reduce"]["bytes"], found["devices"]
+            links = 2 * (devices - 1) / devices * size / CHIPS[found["target"].split(":")[0]].links
+            step, sets = r["estimated_seconds"]["largest"], found["sets_per_batch"] / devices
+            ms = f"{1e3 * links:.3f}", f"{1e3 * step:.2f}", f"{links / (links + step):.1%}"
+            name = found["config"].removeprefix("configs/").replace(".py", "")
+            enough = math.ceil(sets * 19 * links / step)
+            rows.append([f"`{name}` ({found['dtype']})", found["target"], f"{sets:g}", f"{size:,}", *ms, str(enough)])
+    return markdown(Table([*columns, "sets of a device for 95 %"], rows))
+
+
 def main() -> None:
     target, arguments = (sys.argv[1:] or [""])[0], sys.argv[2:]
     if target == "--page":
         readme.write("accelerators", page())
+        readme.write("scaling", scaling())
         return
     config = config_flags.DEFINE_config_file("config", None, "file of the configuration")
     programs = flags.DEFINE_list("programs", list(PROGRAMS), "what is compiled")
