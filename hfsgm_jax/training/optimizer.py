@@ -6,11 +6,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 
+def flat(tree: Any) -> jax.Array:
+    """All numbers of a tree as one vector: a few kernels update it where a tree takes a few for every array."""
+    return jax.lax.optimization_barrier(ravel_pytree(tree)[0])  # else XLA picks the array anew for every number
+
+
+def like(tree: Any, vector: jax.Array) -> Any:
+    """The numbers of a vector in the shapes of a tree, the inverse of `flat`."""
+    return ravel_pytree(tree)[1](jax.lax.optimization_barrier(vector))
+
+
 class OptimizerState(NamedTuple):
-    """``inner``: optax's state of the update rule; ``plateau``: of ``reduce_on_plateau``, or ()."""
+    """``inner``: optax's state of the update rule, its moments `flat`; ``plateau``: of ``reduce_on_plateau``, or ()."""
 
     inner: Any
     plateau: Any
@@ -24,19 +35,20 @@ class Optimizer(NamedTuple):
     plateau: optax.GradientTransformationExtraArgs | None = None
 
     def init(self, params: Any) -> OptimizerState:
-        return OptimizerState(self.rule.init(params), self.plateau.init(jnp.zeros(())) if self.plateau else ())
+        return OptimizerState(self.rule.init(flat(params)), self.plateau.init(jnp.zeros(())) if self.plateau else ())
 
     def learning_rate(self, state: OptimizerState, step: jax.Array) -> jax.Array:
         """The learning rate of this step, float32."""
         scale = state.plateau.scale if self.plateau else 1.0
         return jnp.asarray(self.schedule(step) * scale, jnp.float32)
 
-    def update(self, grads: Any, state: OptimizerState, params: Any, step: jax.Array) -> tuple[Any, OptimizerState]:
-        """``(new params, new state)``."""
-        directions, inner = self.rule.update(grads, state.inner, params)
-        rate = self.learning_rate(state, step)
-        updates = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), directions)
-        return optax.apply_updates(params, updates), state._replace(inner=inner)
+    def update(
+        self, grads: jax.Array, state: OptimizerState, params: Any, step: jax.Array
+    ) -> tuple[Any, OptimizerState]:
+        """``(new params, new state)``; ``grads`` are `flat`."""
+        directions, inner = self.rule.update(grads, state.inner, flat(params))
+        updates = -self.learning_rate(state, step) * directions
+        return optax.apply_updates(params, like(params, updates)), state._replace(inner=inner)
 
     def observe(self, state: OptimizerState, value: float) -> OptimizerState:
         """Tells the plateau schedule the value of a validation, lower is better.
