@@ -215,7 +215,14 @@ def compile_for(target: str, config: ConfigDict, programs: list[str]) -> dict[st
 def page() -> str:
     """docs/accelerators.md of the files in `RESULTS`."""
     columns = ["config", "target", "program", "sets × devices", "compile s", "arguments GiB", "temporaries GiB"]
-    columns += ["kernels", "all-reduces", "GFLOP", "GB moved", "estimated ms: arithmetic, memory, launches"]
+    columns += [
+        "times this batch that fit",
+        "kernels",
+        "all-reduces",
+        "GFLOP",
+        "GB moved",
+        "estimated ms: arithmetic, memory, launches",
+    ]
     rows = []
     for file in sorted(RESULTS.glob("*.json")):
         found = json.loads(file.read_text())
@@ -225,7 +232,11 @@ def page() -> str:
             ms = ", ".join(number(r["estimated_seconds"][k], 1e-3) for k in ("arithmetic", "memory", "launches"))
             name = found["config"].removeprefix("configs/").replace(".py", "")
             sizes = f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})"
-            memory = f"{r['arguments_gib']:.2f}", f"{r['temporaries_gib']:.2f}"
+            memory = (
+                f"{r['arguments_gib']:.2f}",
+                f"{r['temporaries_gib']:.2f}",
+                f"{r['estimated_times_this_batch']:.0f}",
+            )
             work = number(r["flop"], 1e9), number(r["bytes"], 1e9), ms
             compiled = f"{r['compile_seconds']:.0f}"
             rows.append([f"`{name}`", found["target"], program, sizes, compiled, *memory, r["kernels"], reduces, *work])
