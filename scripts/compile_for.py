@@ -180,6 +180,8 @@ def instructions(text: str) -> tuple[collections.Counter, collections.Counter, d
         match = KERNEL.match(line) if inside else None
         if not match or match[3] in NO_KERNEL or match[3].endswith("-done"):
             continue
+        if re.fullmatch(r"\w+\[\]\S*", match[2]) and match[3] != "fusion":  # one number, of a TPU's scalar unit
+            continue
         kind = match[3].removesuffix("-start")
         if kind in COLLECTIVES:
             arrays = re.findall(r"(\w+)\[([\d,]*)\]", match[2])

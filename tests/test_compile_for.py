@@ -25,6 +25,7 @@ MODULE = """HloModule jit_step
 ENTRY %main (x: f32[8]) -> f32[8] {
   %x.1 = f32[8]{0} parameter(0)
   %fusion.1 = f32[8]{0} fusion(%x.1), kind=kLoop, calls=%fused_computation.1, metadata={op_name="jit(step)/jvp(m)/mul"}
+  %xor.1 = u32[] xor(%k, %l)
   %conv = (f32[8]{0}, u8[0]{0}) custom-call(%fusion.1), custom_call_target="__cudnn$convForward"
   %all-reduce-start.1 = (f32[8]{0}, bf16[2,4]{1,0}) all-reduce-start(%fusion.1, %y), to_apply=%region_0
   %all-reduce-done.1 = (f32[8]{0}, bf16[2,4]{1,0}) all-reduce-done(%all-reduce-start.1)
