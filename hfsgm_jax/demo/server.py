@@ -176,7 +176,7 @@ def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
                     size += len(part)
                     body += part if size <= MOST_BYTES else b""
             if size < length:
-                raise UserError(f"{size} bytes came, Content-Length says {length}")
+                raise UserError(f"fewer bytes came than the {length} of Content-Length")
             if size > MOST_BYTES:
                 raise UserError(f"{length / 2**20:.0f} MiB were sent: at most {MOST_BYTES >> 20} MiB are taken")
             return body
