@@ -70,8 +70,8 @@ def read_images(
 ) -> np.ndarray:
     """Image files as a model takes them: ``[N, H, W, C]`` float32 in [0, 1].
 
-    Any size, grey or RGB, 8 or 16 bit, with alpha (on white). A file of the model's own size is only made light on
-    dark, if it is a drawing.
+    Any size, grey or RGB, 8, 16 or 32 bit, with alpha (see `folder.opaque`). A file of the model's own size is only
+    made light on dark, if it is a drawing.
 
     Args:
       files: paths, or images of Pillow; or a single one.
