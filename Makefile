@@ -27,7 +27,7 @@ demo: $(VENV)/.requirements  ## draw a character in the browser, and a trained m
 	@$(RUN) -m hfsgm_jax.demo $(DEMO)
 
 docs: $(VENV)/.dev  ## the documentation as a site, build/docs/index.html
-	@$(PIP) -e '.[docs]'
+	@$(RUN) -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(PIP) -e '.[docs]'
 	@JAX_PLATFORMS=cpu $(RUN) -m sphinx -q docs/site build/docs
 
 test: lint  ## lint, then the test suite
