@@ -24,10 +24,10 @@ quickstart: $(VENV)/.requirements  ## install, train a small SCHA-VAE on procedu
 	@echo "All of it in a browser: $(WORKDIR)/report.html"
 
 demo: $(VENV)/.requirements  ## draw a character in the browser, and a trained model draws more of it
-	@$(RUN) -m hfsgm_jax.programs.front demo $(DEMO)
+	@$(RUN) -m hfsgm_jax.demo $(DEMO)
 
 docs: $(VENV)/.dev  ## the documentation as a site, build/docs/index.html
-	@$(PIP) -e '.[docs]'
+	@$(RUN) -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(PIP) -e '.[docs]'
 	@JAX_PLATFORMS=cpu $(RUN) -m sphinx -q docs/site build/docs
 
 test: lint  ## lint, then the test suite

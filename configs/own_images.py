@@ -5,10 +5,10 @@
     DIR/cat/001.jpg  DIR/cat/002.png ...   DIR/dog/a.jpg ...
 
 The config looks at the folder and chooses: drawings and silhouettes become one binary channel, light on dark, of 28x28
-pixels, photographs grey levels or colours of 32x32 or 64x64; sets of up to five images. It says so, and any other
-`--config.KEY=VALUE` wins. A random tenth of the classes is kept for validation and a fifth for test: the model learns
-what varies between classes and draws more of one it has not seen, so dozens of classes with a handful of images each
-are the least that makes sense.
+pixels, photographs grey levels or colours of 32x32 or 64x64; sets of up to five images; few images get a narrower
+model. It says so, and any other `--config.KEY=VALUE` wins. A random tenth of the classes is kept for validation and a
+fifth for test: the model learns what varies between classes and draws more of one it has not seen, so dozens of classes
+with a handful of images each are the least that makes sense.
 
 The time is `train.minutes`, 10 unless given: the learning rate falls over the steps that a slow CPU core makes in it.
 `--config.data.corrupt=skip` passes over files that cannot be read instead of refusing the folder.
@@ -21,8 +21,10 @@ from hfsgm_jax.errors import ConfigError
 
 SET_SIZE = 5
 FEW = 20  # classes: below, a warning
+FEW_IMAGES = 300  # below, a model of half the width
 PHOTOGRAPHS = {32: 300, 64: 150}  # pixels -> steps a minute of a slow CPU core
 DRAWINGS = {28: 150, 32: 150}
+MEMORY = {True: "2.4 GiB at 28 pixels", False: "1.4 GiB at 64 pixels"}  # measured, of drawings and of photographs
 
 
 def get_config(data_path=None, data_image_size=None, train_minutes=10):
@@ -41,6 +43,7 @@ def get_config(data_path=None, data_image_size=None, train_minutes=10):
     config.eval.update(val_sets=40, max_sets=100, importance_samples=50, iterations=10)
     if seen:
         config.data.update(set_size=min(SET_SIZE, seen.smallest), ink=seen.drawn)
+        config.model.width //= 2 if seen.images < FEW_IMAGES else 1
         _say(config, data_path, seen)
     return config
 
@@ -66,4 +69,5 @@ def _say(config, path, seen):
         print(f"{seen.classes} classes are few: the model may learn them, and not what a new one can be like")
     print(f"chosen: {data.image_size} pixels, {'RGB' if data.channels == 3 else 'one channel'}, ", end="")
     print(f"sets of {data.set_size}, {config.model.likelihood}; {train.steps} steps or {train.minutes:g} minutes")
+    print(f"model {config.model.name} of width {config.model.width}; memory about {MEMORY[seen.drawn]}")
     print("to choose otherwise: --config.data.image_size=32, --config.train.minutes=60, ... (docs/keys.md)", flush=True)

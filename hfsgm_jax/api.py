@@ -3,18 +3,19 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from hfsgm_jax import classification, objectives, run_folder, sampling
 from hfsgm_jax.devices import use_compilation_cache
 from hfsgm_jax.errors import ConfigError, UserError, check_choice
-from hfsgm_jax.images import model_images, read_images
+from hfsgm_jax.images import File, model_images, read_images
+from hfsgm_jax.keys import LARGEST
 from hfsgm_jax.models import SetModel
 from hfsgm_jax.trace import IMAGE, PLATES, Plan, Sets
 
@@ -86,7 +87,7 @@ class FewShotModel:
             config.data.update(source=DRAWINGS[0], resize=self.drawings)
         return run_folder.save_weights(folder, config, self.variables, self.step, dtype)
 
-    def read(self, files: Sequence[str | os.PathLike | Image.Image]) -> np.ndarray:
+    def read(self, files: File | Sequence[File]) -> np.ndarray:
         """Image files as this model takes them, ``[N, H, W, C]`` in [0, 1]; see `images.read_images`."""
         return read_images(files, self.image_shape, self.drawings)
 
@@ -118,7 +119,8 @@ class FewShotModel:
           ``[num, H, W, C]`` float32 in [0, 1].
         """
         check_choice("mode", mode, MODES)
-        _at_least_1(num=num, num_iterations=num_iterations)
+        _check_whole(1, num=num, num_iterations=num_iterations)
+        _check_whole(0, seed=seed)
         settings = dict(temperature=temperatures(temperature))
         key = jax.random.key(seed)
         if mode == "unconditional":
@@ -147,7 +149,8 @@ class FewShotModel:
           images: one set; divide by their number for nats per image.
           num_samples: K; the bound grows with it.
         """
-        _at_least_1(num_samples=num_samples)
+        _check_whole(1, num_samples=num_samples)
+        _check_whole(0, seed=seed)
         sets = self._sets(images, resize)
         if not self._plates:  # no latent is shared: images are independent, and one bound each is tighter
             sets = Sets.of(jnp.swapaxes(sets.images, 0, 1))
@@ -189,7 +192,8 @@ class FewShotModel:
         if not isinstance(supports, Mapping) or len(supports) < 2:
             given = f"{len(supports)} class" if isinstance(supports, Mapping) else type(supports).__name__
             raise UserError(f"classify needs images of 2 or more classes, as {{name: images}}, not {given}")
-        _at_least_1(num_samples=num_samples, num_samples_z=num_samples_z)
+        _check_whole(1, num_samples=num_samples, num_samples_z=num_samples_z)
+        _check_whole(0, seed=seed)
         static = dict(num_samples=num_samples, num_samples_z=num_samples_z)
         images = [self._named_images(f"class {name!r}", value, resize) for name, value in supports.items()]
         queries = self._named_images("queries", queries, resize)
@@ -260,12 +264,12 @@ def temperatures(value: float | Mapping[str, float] | None) -> dict[str, jax.Arr
     """One factor per plate, checked; 1 unless given."""
     given = value if isinstance(value, Mapping) else dict.fromkeys(PLATES, 1.0 if value is None else value)
     for plate, factor in given.items():
-        if plate not in PLATES or not 0 <= factor < float("inf"):
+        if plate not in PLATES or not (isinstance(factor, Real) and 0 <= factor < float("inf")):
             raise UserError(f"temperature is a number from 0, or one each of {', '.join(PLATES)}, not {value!r}")
     return {plate: jnp.float32(given.get(plate, 1.0)) for plate in PLATES}
 
 
-def _at_least_1(**values: int) -> None:
+def _check_whole(least: int, **values: int) -> None:
     for name, value in values.items():
-        if value < 1:
-            raise UserError(f"{name}={value}: it is a number of at least 1")
+        if not isinstance(value, Integral) or not least <= value <= LARGEST:
+            raise UserError(f"{name}={value!r}: it is a whole number of at least {least} and at most {LARGEST}")

@@ -15,6 +15,7 @@ from hfsgm_jax.data.folder import fitted, opaque, open_image
 from hfsgm_jax.data.resize import RESIZES, ink_of, resize_images
 from hfsgm_jax.errors import UserError
 
+File = str | os.PathLike | Image.Image
 SHEET = 105  # pixels of a side of Omniglot's drawings, which tell the next three (the middle 90 % of 4,820 of them)
 STROKE = 4.35  # width of their strokes, twice area by perimeter
 SIDES = 0.42, 0.84  # longer side of their ink, of the sheet's
@@ -65,15 +66,15 @@ def _unit_range(x: np.ndarray) -> np.ndarray:
 
 
 def read_images(
-    files: Sequence[str | os.PathLike | Image.Image], image_shape: tuple[int, int, int], drawings: str | None = None
+    files: File | Sequence[File], image_shape: tuple[int, int, int], drawings: str | None = None
 ) -> np.ndarray:
     """Image files as a model takes them: ``[N, H, W, C]`` float32 in [0, 1].
 
-    Any size, grey or RGB, 8 or 16 bit, with alpha (on white). A file of the model's own size is only made light on
-    dark, if it is a drawing.
+    Any size, grey or RGB, 8, 16 or 32 bit, with alpha (see `folder.opaque`). A file of the model's own size is only
+    made light on dark, if it is a drawing.
 
     Args:
-      files: paths, or images of Pillow.
+      files: paths, or images of Pillow; or a single one.
       image_shape: (H, W, C) of the model.
       drawings: ``gmn`` or ``box``: the files show drawings, which become what `data.resize` makes of Omniglot's
         (see `as_drawing`); ``ink``: drawings that only become light on dark, as by `data.ink`; None: pictures. Of both
@@ -82,6 +83,8 @@ def read_images(
     Raises:
       UserError: none, one that cannot be read, or one without strokes; names it.
     """
+    if isinstance(files, File):
+        files = [files]
     if not len(files):
         raise UserError("no images were given")
     size, _, channels = image_shape

@@ -108,6 +108,9 @@ def test_arguments_are_checked(few, images):
     for settings, message in [
         (dict(mode="refind"), "mode='refind' is not one of.*'refined'"),
         (dict(num=0), "at least 1"),
+        (dict(num=1.5), "num=1.5: it is a whole number"),
+        (dict(seed=10**20), "seed=1000.*whole number of at least 0"),
+        (dict(temperature="warm"), "temperature is a number"),
         (dict(temperature=-1.0), "temperature is a number"),
         (dict(temperature={"sets": 1.0}), "temperature is a number"),
         (dict(mode="unconditional"), "pass None"),

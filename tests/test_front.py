@@ -49,6 +49,9 @@ def test_mistakes_are_sentences(run_folder, classes, monkeypatch):
         call(monkeypatch, "generate", "--model=omniglott", classes / "a" / "0.png")
     with pytest.raises(SystemExit, match="missing.png"):
         call(monkeypatch, "generate", f"--model={run_folder}", "missing.png")
+    for command, out in [("generate", "x.jpg"), ("embed", "set.txt")]:
+        with pytest.raises(SystemExit, match=f"{command}: --out={out}: a name that ends in"):
+            call(monkeypatch, command, f"--model={run_folder}", classes / "a" / "0.png", f"--out={out}")
 
 
 def run(*arguments):
@@ -59,6 +62,9 @@ def run(*arguments):
 def test_help_and_the_programs_with_flags_of_their_own():
     found = run("generate", "--help")
     assert found.returncode == 0 and "--num" in found.stdout and len(found.stdout.splitlines()) < 40
-    for program in ("train", "evaluate"):
+    for program, flag in (("train", "--config"), ("evaluate", "--tasks")):
+        assert f"    {program} " in run("--help").stdout
+        found = run(program, "--help")
+        assert found.returncode == 0 and flag in found.stdout and len(found.stdout.splitlines()) < 50
         found = run(program)
         assert found.returncode == 2 and f"{program}.py: " in found.stderr and "--workdir" in found.stderr

@@ -32,6 +32,10 @@ FORMS = {
     ),
     "blurred": lambda x: Image.fromarray(255 - x).resize((420, 420)).filter(ImageFilter.GaussianBlur(5)),
     "16 bit": lambda x: Image.fromarray(np.uint16(65535 - 257 * np.uint16(x))),
+    "12 of 16 bit": lambda x: Image.fromarray(np.uint16(4095 - 16 * np.uint16(x))),
+    "32 bit": lambda x: Image.fromarray(np.int32(x) * 7_000_000),
+    "fractions": lambda x: Image.fromarray(np.float32(x) / 255 - 0.5),
+    "white on nothing": lambda x: Image.merge("LA", [Image.new("L", (105, 105), 255), Image.fromarray(x)]),
     "alpha": lambda x: Image.merge("LA", [Image.new("L", (105, 105)), Image.fromarray(x)]),
     "thick pen": lambda x: Image.fromarray(255 - x).resize((420, 420)).filter(ImageFilter.MinFilter(15)),
     "thin pen": lambda x: Image.fromarray(255 - x).resize((420, 420)).filter(ImageFilter.MaxFilter(11)),
@@ -43,7 +47,7 @@ FORMS = {
 def test_every_form_of_a_drawing_becomes_the_same_image(ink, form, resize, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(len(ink))]
     for path, x in zip(paths, ink):
-        FORMS[form](x).save(path)
+        FORMS[form](x).save(path, "TIFF" if form in ("32 bit", "fractions") else "PNG")
     images = read_images(paths, SHAPE, resize)
     assert images.shape == (len(ink), *SHAPE) and images.dtype == np.float32
     reference = read_images([Image.fromarray(x) for x in ink], SHAPE, "box")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hfsgm_jax.data.dataset import Dataset, StreamedImages
-from hfsgm_jax.data.resize import ink_of, square
+from hfsgm_jax.data.resize import CONTRAST, ink_of, square
 from hfsgm_jax.errors import DataError
 
 CORRUPT = ("refuse", "skip")
@@ -82,8 +82,8 @@ def _look_at(file: str) -> tuple[float, float, float, float] | None:
 def read(config: Any) -> Dataset:
     """Every image file below each class folder of ``data.path``, cropped to its centred square and resized.
 
-    Files that are not images by their suffix, and hidden ones, are passed over; transparent pixels become white. With
-    `data.stream` all images are read once to see that they can be, and again when they are used.
+    Files that are not images by their suffix, and hidden ones, are passed over; of transparency and bits see `opaque`.
+    With `data.stream` all images are read once to see that they can be, and again when they are used.
 
     Raises:
       DataError: no classes or images, or one that cannot be read and ``data.corrupt="refuse"``.
@@ -146,7 +146,7 @@ def list_files(folder: str) -> list[tuple[str, str]]:
 
 
 def open_image(file: str, channels: int, size: int = 0) -> Image.Image:
-    """An image file, upright, on white, grey (1 channel) or RGB (3).
+    """An image file, grey (1 channel) or RGB (3), see `opaque`.
 
     Args:
       size: of the side that is needed: big photographs are decoded at a fraction of their size.
@@ -186,14 +186,30 @@ def fitted(image: Image.Image, size: int, channels: int, ink: bool) -> np.ndarra
 
 
 def opaque(image: Image.Image, channels: int) -> Image.Image:
-    """Upright, on white, grey or RGB."""
+    """Upright, grey or RGB, on white, or on black where nothing would be seen on white.
+
+    Raises:
+      DataError: levels that are not finite.
+    """
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode[0] in "IF":
+        image = Image.fromarray(_bytes(np.asarray(image).astype(np.float64)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        on = lambda ground: Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
+        darkest, most = on("white").convert("L").getextrema()[0], image.getchannel("A").getextrema()[1]
+        image = on("black" if most and darkest > 255 - CONTRAST else "white")
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _bytes(levels: np.ndarray) -> np.ndarray:
+    """More than 256 levels as uint8: of 8 to 16 bits, as few as hold them; fractions and others by their own range."""
+    low, high = levels.min(), levels.max()
+    if not np.isfinite(high - low):
+        raise DataError("it holds levels that are not finite numbers")
+    if low >= 0 and high < 2**16 and (levels == np.rint(levels)).all() and high > 1:
+        low, high = 0, next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if high < 2**bits)
+    return np.rint(255 * (levels - low) / max(high - low, np.finfo(float).tiny)).astype(np.uint8)
 
 
 def _some(names: list[str]) -> str:

@@ -1,8 +1,13 @@
 """The page's server, of Python's own library: it listens on this machine alone unless told otherwise."""
 
 import base64
+import contextlib
+import inspect
 import io
 import json
+import re
+import reprlib
+import sys
 import threading
 import time
 import webbrowser
@@ -15,15 +20,18 @@ import numpy as np
 from PIL import Image
 
 from hfsgm_jax import api
-from hfsgm_jax.data import strokes
+from hfsgm_jax.data.resize import resize_images
 from hfsgm_jax.demo.play import MODES, SHOTS, Player
 from hfsgm_jax.errors import UserError, check_choice
+from hfsgm_jax.images import SHEET
+from hfsgm_jax.keys import LARGEST
 
 PAGE = Path(__file__).with_name("page.html")
+CHARACTERS = PAGE.with_name("omniglot.png")  # omniglot.txt says which, and how they were chosen
 MOST_NEW = 32  # images of an answer
 MOST_BYTES = 64 * 2**20  # of a request
 MOST_PIXELS = 4096**2  # of an uploaded picture
-UNSEEN = 200  # procedural characters to show
+SECONDS = 20  # of silence, after which a request is given up
 
 
 class Demo:
@@ -42,17 +50,19 @@ class Demo:
         return {"images": self._encoded(self._images(images))}
 
     def character(self, seed: int) -> dict[str, Any]:
-        """Five drawings of a character that no training set holds."""
+        """Five drawings of a character of Omniglot's evaluation set, resized as the model's training images were."""
         if not self._drawings:
             raise UserError("this model has not learnt characters")
-        drawn = self._characters[int(seed) % UNSEEN, :SHOTS, ..., 0]
-        pictures = [Image.fromarray(255 - x).resize((420, 420)) for x in drawn]
-        return {"images": self._encoded(self.player.few.read(pictures))}
+        drawn = self._characters[int(_within("seed", seed, 0, LARGEST)) % len(self._characters)]
+        height, _, channels = self.player.few.image_shape
+        resize = "gmn" if self.player.few.drawings == "gmn" else "box"
+        return {"images": self._encoded(resize_images(drawn, resize, height, channels) / 255)}
 
     def generate(self, images: list[str], num: int = 16, mode: str = "conditional", temperature: float = 1.0, seed=0):
         """New images of a set, and what the model attends to."""
         check_choice("mode", mode, MODES)
-        num, temperature = _within("num", num, 1, MOST_NEW), _within("temperature", temperature, 0, 2)
+        num, seed = _within("num", num, 1, MOST_NEW), _within("seed", seed, 0, LARGEST)
+        temperature = _within("temperature", temperature, 0, 2)
         context = self._images(images)
         with self._lock:
             frames = self.player.new(context, int(num), mode, temperature, int(seed))
@@ -61,8 +71,8 @@ class Demo:
 
     def compare(self, sets: list[list[str]], query: str) -> dict[str, Any]:
         """log p(query | set) of one set or two, nats, and the probability of each of two."""
-        if not 1 <= len(sets) <= 2:
-            raise UserError(f"{len(sets)} sets were given; one or two can be compared")
+        if not isinstance(sets, list) or not 1 <= len(sets) <= 2:
+            raise UserError("one or two sets can be compared")
         contexts, queries = [self._images(images) for images in sets], self._images([query])
         with self._lock:
             found = self.player.log_likelihoods(contexts, queries)[0].astype(float)
@@ -71,16 +81,19 @@ class Demo:
 
     def between(self, sets: list[list[str]], temperature: float = 1.0, seed: int = 0) -> dict[str, Any]:
         """Rows of images from one set to another."""
-        if len(sets) != 2:
+        if not isinstance(sets, list) or len(sets) != 2:
             raise UserError("draw in both sets first")
-        ends, temperature = [self._images(images) for images in sets], _within("temperature", temperature, 0, 2)
+        ends, seed = [self._images(images) for images in sets], _within("seed", seed, 0, LARGEST)
+        temperature = _within("temperature", temperature, 0, 2)
         with self._lock:
             rows = self.player.between(*ends, temperature, int(seed))
         return {"rows": [self._encoded(row) for row in rows]}
 
     @cached_property
     def _characters(self) -> np.ndarray:
-        return strokes.draw(UNSEEN, SHOTS, 105, seed=2_000_000)
+        """``[characters, SHOTS, SHEET, SHEET, 1]`` uint8, light on dark."""
+        sheet = 255 - np.asarray(Image.open(CHARACTERS).convert("L"))
+        return sheet.reshape(-1, SHEET, SHOTS, SHEET, 1).swapaxes(1, 2)
 
     def _images(self, texts: list[str]) -> np.ndarray:
         if not isinstance(texts, list) or not 1 <= len(texts) <= SHOTS:
@@ -99,7 +112,7 @@ class Demo:
 
 def _within(name: str, value: Any, low: float, high: float) -> float:
     if not isinstance(value, int | float) or not low <= value <= high:
-        raise UserError(f"{name} is a number from {low} to {high}, not {value!r}")
+        raise UserError(f"{name} is a number from {low} to {high}, not {reprlib.repr(value)}")
     return value
 
 
@@ -121,26 +134,52 @@ def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
     """A server of the page and of the requests of ``demo``; port 0 takes a free one."""
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = SECONDS
+
         def do_GET(self):
             if self.path != "/":
                 return self._answer(404, b"no such page", "text/plain")
             self._answer(200, PAGE.read_bytes(), "text/html; charset=utf-8")
 
         def do_POST(self):
-            name, length = self.path.strip("/"), int(self.headers.get("Content-Length") or 0)
             status, began = 200, time.monotonic()
             try:
-                if name.startswith("_") or not callable(method := getattr(demo, name, None)):
-                    raise UserError(f"there is nothing called {name!r}")
-                if length > MOST_BYTES:
-                    for start in range(0, length, 2**20):  # or the browser would not read the answer
-                        self.rfile.read(min(2**20, length - start))
-                    raise UserError(f"{length / 2**20:.0f} MiB were sent: at most {MOST_BYTES >> 20} MiB are taken")
-                found = method(**json.loads(self.rfile.read(length) or b"{}"))
-                found["seconds"] = time.monotonic() - began
-            except (UserError, TypeError, ValueError) as error:
+                found = self._call() | {"seconds": time.monotonic() - began}
+            except UserError as error:
                 status, found = 400, {"error": str(error)}
             self._answer(status, json.dumps(found).encode(), "application/json")
+
+        def _call(self) -> dict[str, Any]:
+            name, body = self.path.strip("/"), self._body()
+            if name.startswith("_") or not callable(method := getattr(demo, name, None)):
+                raise UserError(f"there is nothing called {name!r}")
+            try:
+                given = json.loads(body or b"{}")
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"the request is not JSON ({error})") from None
+            if not isinstance(given, dict):
+                raise UserError("the request is a JSON object, {...}")
+            try:
+                inspect.signature(method).bind(**given)
+            except TypeError as error:
+                raise UserError(f"{name}: {error}") from None
+            return method(**given)
+
+        def _body(self) -> bytearray:
+            """Read to its end even where it is too large, or the browser would not read the answer."""
+            text, body, size = self.headers.get("Content-Length", "0"), bytearray(), 0
+            length = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
+            if length < 0:
+                raise UserError(f"Content-Length is a number of bytes, not {reprlib.repr(text)}")
+            with contextlib.suppress(TimeoutError):
+                while size < length and (part := self.rfile.read(min(2**20, length - size))):
+                    size += len(part)
+                    body += part if size <= MOST_BYTES else b""
+            if size < length:
+                raise UserError(f"fewer bytes came than the {length} of Content-Length")
+            if size > MOST_BYTES:
+                raise UserError(f"{length / 2**20:.0f} MiB were sent: at most {MOST_BYTES >> 20} MiB are taken")
+            return body
 
         def _answer(self, status: int, body: bytes, kind: str):
             self.send_response(status)
@@ -152,7 +191,12 @@ def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
         def log_message(self, *_):
             pass
 
-    return ThreadingHTTPServer((host, port), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *client):
+            if not isinstance(sys.exception(), ConnectionError):  # the page was closed before its answer
+                super().handle_error(*client)
+
+    return Server((host, port), Handler)
 
 
 def serve(model: str, host: str = "127.0.0.1", port: int = 7860, browser: bool = True) -> None:
@@ -164,8 +208,8 @@ def serve(model: str, host: str = "127.0.0.1", port: int = 7860, browser: bool =
     demo = Demo(api.load(model), model)
     try:
         server = make_server(demo, host, port)
-    except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from None
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(f"cannot listen on {host}:{port} ({error}): choose another --port or --host") from None
     print("Compiling ...", end=" ", flush=True)
     demo.player.warm_up()
     address = f"http://{host}:{server.server_address[1]}/"

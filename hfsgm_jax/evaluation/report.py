@@ -83,8 +83,9 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None, model:
     if out.is_dir():
         raise ConfigError(f"--out={out} is a folder; name a file in it, such as {out / 'compare.html'}")
     tasks = dict.fromkeys([*WORDS["tasks"], *(task for run in runs for task in run.results)])
-    measured = [_section(task, runs) for task in tasks if any(task in run.results for run in runs)]
-    sections = [Section("Overview", table=_facts(runs)), *measured, *_training(runs)]
+    measured = {task: _section(task, runs) for task in tasks if any(task in run.results for run in runs)}
+    new_images = [measured.pop("sample")] if "sample" in measured else []
+    sections = [*new_images, Section("Overview", table=_facts(runs)), *measured.values(), *_training(runs)]
     title = "Runs side by side" if len(runs) > 1 else f"{runs[0].name}: {paper.model_title(runs[0].config['model'])}"
     values = dict(title=title, sections=sections, config=_config(runs))
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True)

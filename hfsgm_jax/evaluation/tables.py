@@ -6,6 +6,8 @@ The page (``page/page.html.j2``) renders the same `Table` as HTML.
 import json
 import math
 import re
+import shutil
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,12 +28,14 @@ class Table(NamedTuple):
       rows: as many cells each.
       common: the conditions that all rows share, a line.
       notes: footnotes, numbered from 1; a cell refers to them by ``[1]``.
+      conditions: how many of the columns, the first ones, say what was measured.
     """
 
     columns: list[str]
     rows: list[list[str]]
     common: str = ""
     notes: Sequence[str] = ()
+    conditions: int = 1
 
     @property
     def numeric(self) -> list[bool]:
@@ -72,18 +76,40 @@ def table(records: Sequence[Result], across: str = "run") -> Table:
     beside = lambda head: [f"− {heads[0]}"] * (head in paired) + ["paper"] * (head in cited)
     columns = [text for head in heads for text in (head, *beside(head))]
     line = "; ".join(f"{label(key)}: {show(value)}" for key, value in common.items())
-    return Table([*map(label, varying), *columns, *map(label, parts)], rows, line, notes)
+    return Table([*map(label, varying), *columns, *map(label, parts)], rows, line, notes, len(varying))
 
 
 def text_table(records: Sequence[Result]) -> str:
-    """The records that have a value as aligned lines for a terminal, numbers to the right; empty if there is none."""
+    """The records that have a value as aligned lines for a terminal, numbers to the right; empty if there is none.
+
+    Columns beyond the terminal's width follow below, beside the same conditions.
+    """
     records = [record for record in records if record.get("value") is not None]
     if not records:
         return ""
-    found = table(records)
-    widths = [max(map(len, column)) for column in zip(found.columns, *found.rows)]
-    pad = lambda cells: [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(cells, widths, found.numeric)]
-    return "\n".join(["  ".join(pad(cells)).rstrip() for cells in (found.columns, *found.rows)] + _below(found))
+    found, limit = _narrow(table(records)), shutil.get_terminal_size((120, 24)).columns
+    widths = [max(map(len, [*heading.split(), *cells])) for heading, *cells in zip(found.columns, *found.rows)]
+    stacked = [textwrap.wrap(heading, width) for heading, width in zip(found.columns, widths)]
+    height, blocks = max(map(len, stacked)), [[*range(found.conditions)]]
+    for i in range(found.conditions, len(widths)):
+        if len(blocks[-1]) > found.conditions and sum(widths[j] + 2 for j in [*blocks[-1], i]) > limit + 2:
+            blocks.append(blocks[-1][: found.conditions])
+        blocks[-1].append(i)
+    pad = lambda text, i: text.rjust(widths[i]) if found.numeric[i] else text.ljust(widths[i])
+    lines = [*zip(*([""] * (height - len(words)) + words for words in stacked)), *found.rows]
+    of_block = lambda block: ["  ".join(pad(cells[i], i) for i in block).rstrip() for cells in lines]
+    shown = ["\n".join(filter(None, of_block(block))) for block in blocks]
+    return "\n".join(["\n\n".join(shown), *(textwrap.fill(line, limit) for line in _below(found))])
+
+
+def _narrow(found: Table) -> Table:
+    """Without the conditions that have one value wherever they apply; the line of the common ones has them."""
+    values = {i: {row[i] for row in found.rows} - {""} for i in range(1, found.conditions)}
+    same = {i: x.pop() for i, x in values.items() if len(x) == 1}
+    keep = lambda cells: [cell for i, cell in enumerate(cells) if i not in same]
+    words = ["where they apply, " + "; ".join(f"{found.columns[i]}: {value}" for i, value in same.items())] * bool(same)
+    common = "; ".join([found.common] * bool(found.common) + words)
+    return Table(keep(found.columns), [*map(keep, found.rows)], common, found.notes, found.conditions - len(same))
 
 
 def markdown(table: Table) -> str:

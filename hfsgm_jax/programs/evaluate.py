@@ -20,16 +20,20 @@ from absl import app, flags, logging
 from hfsgm_jax import processes
 from hfsgm_jax.config import KEYS
 from hfsgm_jax.errors import ConfigError, UserError
+from hfsgm_jax.programs import asks_for_help, show_help
 
 _WORKDIR = flags.DEFINE_list("workdir", None, "Folder of a run, as train.py writes it; with --tasks=report, of several")
 _TASKS = flags.DEFINE_string("tasks", "likelihood,sample", "Comma-separated tasks, or all.")
 _OUT = flags.DEFINE_string("out", None, "Page of --tasks=report about several runs; default: compare.html in the first")
 processes.define_flags()
+flags.adopt_module_key_flags(processes)
 _OVERRIDES = {}
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
     """Flags; those of the config's sections, ``--eval.KEY=VALUE``, go into `_OVERRIDES`."""
+    if asks_for_help(argv):
+        show_help(__doc__, __name__)
     try:
         is_key = lambda arg: arg.startswith("-") and "." in arg.partition("=")[0]
         _OVERRIDES.update(_override(arg.lstrip("-")) for arg in argv if is_key(arg))

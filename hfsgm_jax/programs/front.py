@@ -18,13 +18,17 @@ import numpy as np
 import hfsgm_jax
 from hfsgm_jax.errors import UserError
 
-FLAGS_OF_THEIR_OWN = "train", "evaluate"  # programs with absl's flags
+FLAGS_OF_THEIR_OWN = {  # programs with absl's flags
+    "train": "Trains a model, or continues a run; as train.py.",
+    "evaluate": "Measures trained runs, and writes tables, pictures and a report; as evaluate.py.",
+}
 
 
 def generate(args: argparse.Namespace) -> None:
     """Draws new images of the class of a few images, beside them, in one picture."""
     from hfsgm_jax.evaluation import pictures
 
+    _check_ending(args.out, ".png")
     few = hfsgm_jax.load(args.model)
     images = few.read(args.images)
     new = few.generate(images, args.num, args.mode, args.seed, temperature=args.temperature)
@@ -51,6 +55,7 @@ def classify(args: argparse.Namespace) -> None:
 
 def embed(args: argparse.Namespace) -> None:
     """Writes the vector of the set of all the images (float32, NumPy's .npy)."""
+    _check_ending(args.out, ".npy")
     few = hfsgm_jax.load(args.model)
     vector = few.embed(few.read(args.images))
     np.save(args.out, vector)
@@ -65,7 +70,7 @@ def demo(args: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the commands with a model."""
+    """Of the commands with a model; the others are named."""
     top = argparse.ArgumentParser(
         "hfsgm-jax", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,19 +90,22 @@ def parser() -> argparse.ArgumentParser:
         return found
 
     made = of_images(generate, "image files of one class")
-    made.add_argument("--num", type=int, default=16, help="new images")
-    made.add_argument("--mode", default="conditional", help="conditional, one_pass or refined")
-    made.add_argument("--temperature", type=float, default=1.0, help="factor on the noise of the latents")
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--out", default="new_images.png", help="the picture")
+    made.add_argument("--num", type=int, default=16, help="how many new images (default %(default)s)")
+    made.add_argument("--mode", default="conditional", help="conditional, one_pass or refined (default %(default)s)")
+    noise = "factor on the noise of the latents (default %(default)s)"
+    made.add_argument("--temperature", type=float, default=1.0, help=noise)
+    made.add_argument("--seed", type=int, default=0, help="of the noise (default %(default)s)")
+    made.add_argument("--out", default="new_images.png", help="the picture, .png (default %(default)s)")
     named = of_images(classify, "image files whose class is asked for")
     named.add_argument("--classes", required=True, help="folder with one folder of images per class")
-    named.add_argument("--seed", type=int, default=0)
-    of_images(embed, "image files of one class").add_argument("--out", default="set.npy")
+    named.add_argument("--seed", type=int, default=0, help="of the noise (default %(default)s)")
+    of_images(embed, "image files of one class").add_argument("--out", default="set.npy", help="the vector, .npy")
     page = command(demo)
     page.add_argument("--host", default="127.0.0.1", help="address to listen on: 0.0.0.0 lets other machines in")
-    page.add_argument("--port", type=int, default=7860)
+    page.add_argument("--port", type=int, default=7860, help="default %(default)s")
     page.add_argument("--no-browser", dest="browser", action="store_false", help="only print the address")
+    for name, what in FLAGS_OF_THEIR_OWN.items():
+        commands.add_parser(name, help=what)
     return top
 
 
@@ -110,8 +118,13 @@ def main() -> None:
     args = parser().parse_args()
     try:
         args.function(args)
-    except UserError as error:
+    except (UserError, OSError) as error:
         raise SystemExit(f"hfsgm-jax {args.command}: {error}") from None
+
+
+def _check_ending(out: str, ending: str) -> None:
+    if not out.endswith(ending):
+        raise UserError(f"--out={out}: a name that ends in {ending} is needed")
 
 
 def _rows(images: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from hfsgm_jax import processes
 from hfsgm_jax.config import default_config, flatten, nearest_key
 from hfsgm_jax.errors import ConfigError, UserError
+from hfsgm_jax.programs import asks_for_help, show_help
 from hfsgm_jax.training import NonFiniteError, StorageError, setup, train
 from hfsgm_jax.training.plan import plan
 
@@ -26,6 +27,7 @@ a keyword of it that is named like a key (data_path) gets that key's value (--co
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; an existing run continues")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "only say what every process would do, and the memory that it needs")
 processes.define_flags()
+flags.adopt_module_key_flags(processes)
 flags.mark_flag_as_required("workdir")
 
 
@@ -76,13 +78,15 @@ def _parse_flags(argv: list[str]) -> list[str]:
     found, rest = parser.parse_known_args(argv[1:])
     rest = [argv[0], *rest]
     try:
-        if found.config:
+        if found.config and not asks_for_help(argv):
             given = _overrides(rest)
             config = load_config_file(found.config, given)
             _check_overrides(given, config)
             config_flags.DEFINE_config_dict("config", config, HELP, sys_argv=rest)
         else:
             flags.DEFINE_string("config", None, HELP, required=True)
+            if asks_for_help(argv):
+                show_help(__doc__, __name__)
         return flags.FLAGS(rest)
     except flags.Error as error:
         processes.fail("train.py", f"{error}\nusage: {__doc__.splitlines()[0]}", 2)

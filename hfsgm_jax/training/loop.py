@@ -152,8 +152,9 @@ def _draw(s: Setup, state: TrainState, folder: Path) -> None:
 def _greeting(s: Setup, step: int, workdir: Path) -> str:
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(s.abstract_state.params))
     begin = f"continuing {workdir} from step {step}" if step else f"training in {workdir}"
-    kind = s.mesh.devices.flat[0].device_kind
-    return f"{begin}: {count:,} parameters, {s.mesh.size} device{'s' if s.mesh.size > 1 else ''} ({kind})"
+    kind, minutes = s.mesh.devices.flat[0].device_kind, s.config.train.minutes
+    budget = f"; compiling and training take at most {minutes:g} minutes" if minutes else ""
+    return f"{begin}: {count:,} parameters, {s.mesh.size} device{'s' if s.mesh.size > 1 else ''} ({kind}){budget}"
 
 
 def _farewell(ended_by: str, step: int, seconds: float, best: tuple[int, float] | None, workdir: Path) -> str:

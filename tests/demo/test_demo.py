@@ -36,8 +36,9 @@ def picture(url):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
 
 
-def post(address, name, body):
-    request = urllib.request.Request(address + name, json.dumps(body).encode(), method="POST")
+def post(address, name, body, **headers):
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(address + name, body, headers, method="POST")
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
 
@@ -72,10 +73,20 @@ def test_bad_input_is_answered_with_a_sentence(demo, address):
         ("read", {"images": [blank()]}, "no strokes are seen"),
         ("between", {"sets": [drawings]}, "draw in both sets first"),
         ("_images", {}, "there is nothing called"),
+        ("generate", {}, "generate: missing a required argument: 'images'"),
+        ("generate", b'{"images": [], "seed": [[', "the request is not JSON"),
+        ("generate", [], "the request is a JSON object"),
+        ("generate", {"images": drawings[:1], "seed": 10**30}, "seed is a number from 0 to 2147483647"),
+        ("character", b'{"seed": 1e400}', "seed is a number from 0 to 2147483647, not inf"),
+        ("compare", {"sets": None, "query": drawings[0]}, "one or two sets can be compared"),
     ]:
         with pytest.raises(urllib.error.HTTPError) as error:
             post(address, name, body)
         assert error.value.code == 400 and message in json.load(error.value)["error"]
+    for length in ("many", "-1", "9" * 30):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            post(address, "info", {}, **{"Content-Length": length})
+        assert error.value.code == 400 and "Content-Length is a number" in json.load(error.value)["error"]
 
 
 def blank():
@@ -90,13 +101,16 @@ def test_models_without_sets_are_refused(tiny_vae):
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_in_a_browser(address, width):
+def test_in_a_browser(address, width, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'")
     if CHROMIUM is None:
         pytest.skip("needs Chromium, by the name chromium, chromium-browser or google-chrome")
+    drawing = tmp_path / "drawing.png"
+    Image.fromarray(np.kron(255 - 255 * np.eye(3, dtype=np.uint8), np.ones((9, 9), np.uint8))).save(drawing)
     with sync_api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900})
+        page = browser.new_page(viewport={"width": width, "height": 900}, has_touch=width < 500)
+        touch = page.context.new_cdp_session(page)
         problems = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
@@ -105,6 +119,11 @@ def test_in_a_browser(address, width):
         def stroke(selector, points):
             box = page.locator(selector).bounding_box()
             place = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+            if width < 500:
+                for kind, points in [("Start", place[:1]), *(("Move", [p]) for p in place[1:]), ("End", [])]:
+                    points = [dict(x=x, y=y) for x, y in points]
+                    touch.send("Input.dispatchTouchEvent", dict(type=f"touch{kind}", touchPoints=points))
+                return
             page.mouse.move(*place[0])
             page.mouse.down()
             for x, y in place[1:]:
@@ -130,6 +149,13 @@ def test_in_a_browser(address, width):
         page.locator("#set-0 canvas").first.focus()
         page.keyboard.press("Delete")
         page.wait_for_selector("#new-0 img", state="detached")
+        page.wait_for_function("document.querySelectorAll('#answer .bar').length == 1")  # of the second set
+        # Six pictures, one too many, and a film of what the model makes of the five.
+        page.locator("#mode").select_option("refined")
+        page.locator("#set-0 input").set_input_files([drawing] * 6)
+        page.wait_for_selector("#state:has-text('A set holds 5 pictures: 1 more was left out.')", timeout=120_000)
+        frame = images("#new-0")
+        page.wait_for_function("x => document.querySelector('#new-0 img').src != x", arg=frame[0])
         for control in page.locator("canvas, button, input, select").all():
             name = control.evaluate("x => x.ariaLabel || x.textContent || x.labels?.[0]?.textContent")
             assert name.strip(), control.evaluate("x => x.outerHTML")

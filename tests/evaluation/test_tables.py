@@ -23,6 +23,14 @@ def test_the_same_cells_as_text_and_markdown():
     assert text_table([{"name": "figure"}]) == ""
 
 
+def test_tables_of_a_terminal_keep_to_its_width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    records = [{**record, "importance_samples_z": 7} if record["name"] == "nll" else record for record in likelihood()]
+    words = text_table(records)
+    assert max(map(len, words.splitlines())) <= 50 and words.count("nelbo  elbo") == 2
+    assert "where they apply, K over z: 7" in " ".join(words.split())
+
+
 def test_runs_side_by_side_show_their_last_step():
     records = [{**record, "run": run} for run in "ab" for record in likelihood()[:1]]
     newer = {**records[0], "step": 50, "value": 80.0, "bits_per_dim": 0.25}

@@ -139,7 +139,9 @@ def test_own_images_are_looked_at_where_the_command_says(tmp_path, capsys):
     check_config(config)
     assert (config.model.name, config.data.channels, config.data.image_size) == ("ns", 3, 32)
     assert (config.data.set_size, config.train.minutes) == (3, 2.0)
-    assert "12 images of 4 classes, 3 in the smallest, 40 pixels: colour photographs" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "12 images of 4 classes, 3 in the smallest, 40 pixels: colour photographs" in said
+    assert "model ns of width 64; memory about 1.4 GiB" in said
     with pytest.raises(ConfigError, match="data.image_size=40.*32 and 64"):
         program.load_config_file("configs/own_images.py", given | {"config.data.image_size": "40"})
 
