@@ -68,6 +68,9 @@ class FewShotModel:
         self._plates = tuple(dict.fromkeys(node.plate for node in model.shared_nodes))
         self.program = functools.cache(self._jitted)
 
+    def __reduce__(self) -> tuple:
+        return FewShotModel, (self.model, self.variables, self.step, self.drawings)  # programs are compiled anew
+
     def __repr__(self) -> str:
         size = "x".join(map(str, self.image_shape))
         return f"FewShotModel({self.name}, {size} images, step {self.step})"

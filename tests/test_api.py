@@ -1,5 +1,6 @@
 """The notebook interface on a trained run: shapes, ranges, seeds, and what is refused."""
 
+import pickle
 import subprocess
 import sys
 
@@ -50,6 +51,11 @@ def test_log_likelihood_and_embed(few, images):
     assert embedding.shape == (2 * (1 + 8 * 8),)  # c_2 at 1x1, c_1 at 8x8, two channels
     np.testing.assert_allclose(few.embed(images[::-1]), embedding, atol=1e-6)
     assert few.embed(images[:1]).shape == embedding.shape
+
+
+def test_copies_and_processes_take_it_along(few, images):
+    there = pickle.loads(pickle.dumps(few))
+    np.testing.assert_array_equal(there.embed(images), few.embed(images))
 
 
 def test_classify(few, images):
