@@ -1,4 +1,4 @@
-"""What one change of a recipe does to a SCHA-VAE after the same number of images.
+"""Effect of one change of a recipe on a SCHA-VAE after the same number of images.
 
     python -m scripts.recipes runs/recipes [--jobs=2] [--only=base,vhe]
 

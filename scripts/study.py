@@ -30,7 +30,7 @@ Runs = Mapping[str, Sequence[Numbers]]  # variant -> its numbers, one per seed
 
 
 class Study(NamedTuple):
-    """What is trained, evaluated and shown.
+    """Trainings, their evaluation and the table of results.
 
     Attributes:
       name: of its folder in results/, and of its part of docs/results.md.

@@ -1,4 +1,4 @@
-"""What the four objectives of the VHE papers do with the set latent of a model with an autoregressive decoder.
+"""Effect of the four objectives of the VHE papers on the set latent of a model with an autoregressive decoder.
 
     python -m scripts.vhe_effect runs/vhe_effect [--seeds=3] [--jobs=2] [--config.train.steps=1000]
 

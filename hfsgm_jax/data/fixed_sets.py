@@ -1,4 +1,4 @@
-"""What evaluations look at, the same each time: sets, Lake's runs, and the model of independent pixels."""
+"""Fixed data of evaluations: sets, Lake's runs, and the model of independent pixels."""
 
 import json
 from importlib import resources

@@ -67,7 +67,7 @@ def measured(
 
 
 def increase(result: Result, reference: Result) -> dict[str, Any]:
-    """How much more a result is than one of the same images, and the error of that difference, paired by cluster.
+    """Difference of two results on the same images, and its standard error, paired by cluster.
 
     Empty where a result does not have its clusters, or not the same ones.
     """

@@ -149,7 +149,7 @@ def _value(record: Result, notes: list[str]) -> str:
 
 
 def _difference(row: Mapping[str, Result], first: str, head: str) -> str:
-    """How much more the run ``head`` has than the first, and the error of that; empty where they are not paired."""
+    """Difference of the run ``head`` from the first, with its standard error; empty where they are not paired."""
     found = increase(row[head], row[first]) if head != first and {head, first} <= {*row} else {}
     return number(found["increase"], found["increase_error"]) if found else ""
 

@@ -1,4 +1,4 @@
-"""What a training would do, without doing it."""
+"""Description of a training that is not run."""
 
 import contextlib
 
