@@ -93,7 +93,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     load = lambda: _load(config, model, objective.replace, dataset)
     spec, train_data, fixed, drawn = processes.writer_first(load, "data")
     config = _resolved(config, spec, train_data)
-    sample, batches = _feed(train_data, spec, config, mesh)
+    sample, batches = _sampling(train_data, spec, config, mesh)
 
     own = objective.init and functools.partial(objective.init, labels=train_data.label, sizes=train_data.size)
     optimizer, example = make_optimizer(config.optimizer, config.train.steps), jax.tree.map(lambda x: x[:1], fixed)
@@ -179,7 +179,7 @@ def _resolved(config: ConfigDict, spec: Any, dataset: Any) -> ConfigDict:
     return config
 
 
-def _feed(dataset: Any, spec: Any, config: ConfigDict, mesh: Mesh) -> tuple[Callable, Callable]:
+def _sampling(dataset: Any, spec: Any, config: ConfigDict, mesh: Mesh) -> tuple[Callable, Callable]:
     """``(sample, batches)``: a batch is the whole table, or with `data.stream` the sets drawn for its step."""
     root = jax.random.key(config.seed)
     placed_root = devices.place(root, devices.replicated(mesh))

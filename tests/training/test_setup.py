@@ -12,7 +12,7 @@ from hfsgm_jax import data, models, objectives, training
 from hfsgm_jax.config import default_config
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import ConfigError, UserError
-from hfsgm_jax.training.plan import plan
+from hfsgm_jax.training.dry_run import dry_run
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_an_own_loop_sees_the_sets_of_a_step():
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_plan_of_a_process(count):
-    text = plan(setup_tiny(train__devices=count))
+def test_a_dry_run_describes_a_process(count):
+    text = dry_run(setup_tiny(train__devices=count))
     assert f"process 0 of 1: {count} of {count} devices (cpu), sets 0 to 7 of 8; a device needs " in text
     state, images, temporaries = map(float, re.findall(r"([\d.]+) MiB", text))
     assert state > images > 0 and temporaries > 0
