@@ -198,7 +198,7 @@ class Trace:
 
     Attributes:
       latents: in traversal order, c_L, z_L, c_{L-1}, ...
-      decoder_input: what ``decode`` takes.
+      decoder_input: the decoder's input.
       px: p(x | latents), batch shape ``[B, M]`` for the M decoded slots.
       decoded: ``[B, M]`` int32, which slot each of them is, or None: all, in order.
       prior_sees_images: whether the prior of a shared latent depends on latents of images.
