@@ -103,6 +103,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
     init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
+    devices.check_memory(abstract_state, mesh)
 
     measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
     # Parameters of an objective's own are those of training classes.

@@ -6,7 +6,7 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
-from tiny_training import TinyModel, setup_tiny, tiny_config, tiny_dataset
+from tiny_training import TinyModel, setup_tiny, tiny_config, tiny_dataset, train_tiny
 
 from hfsgm_jax import data, models, objectives, training
 from hfsgm_jax.config import default_config
@@ -45,6 +45,13 @@ def test_refused_for_the_data():
     large = Dataset.from_arrays(np.zeros((24, 5, 5), np.uint8), np.repeat(np.arange(8), 3))
     with pytest.raises(ConfigError, match=r"the model is of images \(4, 4, 1\), and the data are \(5, 5, 1\)"):
         setup_tiny(large)
+
+
+def test_a_model_that_no_memory_holds_is_refused_before_anything_is_written(tmp_path):
+    with mock.patch("hfsgm_jax.devices.os.sysconf", return_value=1):  # page
+        with pytest.raises(ConfigError, match="take .* GiB, and a device has .* GiB: use a smaller model"):
+            train_tiny(tiny_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_binary_images_need_no_binarisation():
