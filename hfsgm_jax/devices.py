@@ -107,7 +107,7 @@ def check_rows(mesh: Mesh, sets_per_batch: int, accumulate: int) -> None:
 
 
 def check_memory(state: Any, mesh: Mesh) -> None:
-    """Raises a ConfigError where a device (or the machine, of CPU devices) cannot hold a training's state and gradients."""
+    """Raises a ConfigError where a device (of CPU devices the machine) cannot hold a training's state and gradients."""
     size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
     device, need = jax.local_devices()[0], size(state) + size(state.params)
     limit = (device.memory_stats() or {}).get("bytes_limit", math.inf)

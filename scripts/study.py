@@ -99,11 +99,6 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean, float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else math.nan
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
-
-
 def curves(study: Study, folders: Mapping[str, Sequence[Path]], path: Path) -> None:
     """Curves against images seen: a colour (or its dashes) per variant, a panel per metric."""
     page, axes = plots.figure(len(study.panels))

@@ -88,7 +88,8 @@ def text_table(records: Sequence[Result]) -> str:
 
 def markdown(table: Table) -> str:
     """A Markdown table, its footnotes and common conditions after it."""
-    lines = [" | ".join(row).join(("| ", " |")) for row in (table.columns, ["---"] * len(table.columns), *table.rows)]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
+    lines = [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
     return "\n".join([*lines, *(f"\n{line}" for line in _below(table))])
 
 
