@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
@@ -75,7 +76,7 @@ def train_step(config: ConfigDict, steps: int = 50, seconds: float = 60.0) -> It
         "compile_seconds": compile_seconds,
         **memory,
         "program_memory_gib": timing.program_memory(compiled),
-        "parameters": num_parameters(state.params),
+        "parameters": optax.tree.size(state.params),
         "train_nelbo_after": float(metrics["nelbo"] / metrics["count"]),
         "sets_per_batch": config.data.sets_per_batch,
         "set_size": config.data.set_size,
@@ -97,10 +98,6 @@ def step_flops(config: ConfigDict, lowered: Any) -> float:
         run = setup(config)
         lowered = run.step.lower(run.abstract_state, next(run.batches(0)))
     return lowered.cost_analysis()["flops"]
-
-
-def num_parameters(params: Any) -> int:
-    return sum(x.size for x in jax.tree.leaves(params))
 
 
 def weak_scaling(config: ConfigDict, rows: int = 4, steps: int = 20, seconds: float = 30.0) -> Iterator[Record]:
@@ -223,7 +220,7 @@ def time_on_sets(
         "compile_seconds": compile_seconds,
         **timing.peak_memory(),
         "program_memory_gib": timing.program_memory(compiled),
-        "parameters": num_parameters(arguments[0]["params"]),
+        "parameters": optax.tree.size(arguments[0]["params"]),
         "sets": sets,
         "set_size": set_size,
         "dtype": config.model.dtype,

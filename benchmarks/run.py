@@ -26,7 +26,7 @@ def read_list(path: Path) -> dict[str, str]:
 
 
 def measured(path: Path, case: str) -> bool:
-    """Whether the file holds this measurement at this commit."""
+    """True where the file holds this measurement at this commit."""
     try:
         result = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the experiments of the SCHA-VAE paper share; the files beside this one name a model each.
+"""Common settings of the SCHA-VAE paper's experiments; the files beside this one name a model each.
 
 Omniglot has two schemes of classes, chosen by the argument of a config (`--config=configs/omniglot_ns.py:ns`):
 

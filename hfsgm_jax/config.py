@@ -168,10 +168,12 @@ def load_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
     tuples = lambda section: {key: tuple(x) if isinstance(x, list) else x for key, x in section.items()}
     try:
         config = json.loads(path.read_text(), object_hook=tuples)
-        config["model"]["name"]  # every config has it
+        shape, *_ = config["image_shape"], config["model"]["name"], *(config[section].keys() for section in SECTIONS)
+        if not (_SIZES.valid(shape) and len(shape) == 3):
+            raise ValueError(f"image_shape={shape!r} is not (height, width, channels)")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} does not exist: {workdir} is not the folder of a run of train.py") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} is not the config of a run ({error!r}); it is not meant to be edited") from None
     return ml_collections.ConfigDict(config)
 

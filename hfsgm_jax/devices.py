@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import math
 import mmap
 import os
 import platform
@@ -103,6 +104,18 @@ def check_rows(mesh: Mesh, sets_per_batch: int, accumulate: int) -> None:
     if sets_per_batch % (mesh.size * accumulate):
         need = f"a multiple of the devices x optimizer.accumulate ({mesh.size} x {accumulate})"
         raise ConfigError(f"data.sets_per_batch ({sets_per_batch}) must be {need}; train.devices limits the devices")
+
+
+def check_memory(state: Any, mesh: Mesh) -> None:
+    """Raises a ConfigError where a device (of CPU devices the machine) cannot hold a training's state and gradients."""
+    size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    device, need = jax.local_devices()[0], size(state) + size(state.params)
+    limit = (device.memory_stats() or {}).get("bytes_limit", math.inf)
+    if device.platform == "cpu":
+        limit = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE / len(mesh.local_devices)
+    if need > limit:
+        sizes = f"take {need / 2**30:,.1f} GiB, and a device has {limit / 2**30:,.1f} GiB"
+        raise ConfigError(f"parameters, optimizer state and gradients {sizes}: use a smaller model (model.width)")
 
 
 def jit_once(function: Callable, **options: Any) -> Callable:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.scipy.stats import logistic, norm
 
 LN2 = math.log(2.0)
 MIN_LOG_SCALE = -7.0  # of a logistic on [-1, 1]: narrower than a twentieth of a grey level
@@ -48,7 +49,7 @@ class Normal:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Elementwise log density, nats."""
-        return jax.scipy.stats.norm.logpdf(x, self.loc, self.scale)
+        return norm.logpdf(x, self.loc, self.scale)
 
     @classmethod
     def standard(cls, shape: tuple[int, ...]) -> "Normal":
@@ -150,8 +151,7 @@ class DiscretizedNormal:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
-        log_pdf = lambda z: -0.5 * z * z - 0.5 * math.log(2 * math.pi)
-        settings = jax.scipy.special.ndtr, jax.scipy.special.log_ndtr, log_pdf, self.levels
+        settings = norm.cdf, norm.logcdf, norm.logpdf, self.levels
         return _log_levels(_f32(x) * 2 - 1, _f32(self.loc), self._log_scale(), *settings).sum(IMAGE_AXES)
 
 
@@ -203,8 +203,7 @@ class DiscretizedLogistics:
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
         x = (_f32(x) * 2 - 1)[..., None]  # [..., H, W, C, 1]
-        log_pdf = lambda z: jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z)
-        settings = jax.nn.sigmoid, jax.nn.log_sigmoid, log_pdf, self.levels
+        settings = jax.nn.sigmoid, jax.nn.log_sigmoid, logistic.logpdf, self.levels
         per_channel = _log_levels(x, self._means(x), self.log_scale, *settings)
         per_component = per_channel.sum(-2) + jax.nn.log_softmax(self.mixture)
         return jax.scipy.special.logsumexp(per_component, -1).sum((-2, -1))

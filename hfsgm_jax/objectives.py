@@ -148,7 +148,7 @@ def elbo(trace: Trace, sets: Sets) -> jax.Array:
 
 
 class Objective(NamedTuple):
-    """How a model is trained.
+    """An objective of training.
 
     Attributes:
       sums: (trace, sets, *, alpha, kl_weight, free_bits) -> `SUMS`, as `loss_sums`; with ``init`` also ``params``.

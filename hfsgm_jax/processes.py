@@ -99,12 +99,12 @@ def _seconds(name: str) -> int:
 
 
 def alone() -> bool:
-    """Whether this is the only process; JAX need not have started."""
+    """True where this is the only process; JAX need not have started."""
     return not jax.distributed.is_initialized() or jax.process_count() == 1
 
 
 def is_writer() -> bool:
-    """Whether this process writes files and says how far the work is."""
+    """True in the process that writes files and reports progress."""
     return alone() or jax.process_index() == 0
 
 
@@ -129,7 +129,7 @@ def writer_first(make: Callable[[], T], name: str) -> T:
 
 
 def all_agree(mine: bool) -> bool:
-    """Whether it is true in every process."""
+    """True where the value is true in every process."""
     return all(told == "True" for told in _gather(str(bool(mine))))
 
 

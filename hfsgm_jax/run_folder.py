@@ -72,8 +72,6 @@ def open_run(
         known = f"nor is it a model that comes with the library ({', '.join(names)})"
         raise ConfigError(f"{folder} does not exist, {known}{hint(nearest(folder, names))}")
     config = config_lib.set_overrides(config_lib.load_config(folder), overrides or {})
-    if "image_shape" not in config:
-        raise ConfigError(f"the config.json of {folder} has no image_shape: it was not written by train.py")
     if model is None and config.model.name == config_lib.CUSTOM:
         raise ConfigError(f"{folder} holds a run of a model of the user's own: hand it over as model=")
     devices.use_compilation_cache()
@@ -263,6 +261,6 @@ def read_metrics(workdir: Folder) -> list[dict[str, Any]]:
     for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError, TypeError, KeyError):
             line = json.loads(text)
-            line["step"] + 0  # a number
+            line["step"] + sum(line.values())  # numbers
             lines.append(line)
     return lines

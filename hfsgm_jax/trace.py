@@ -137,7 +137,7 @@ class Sets:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Where the value of every latent comes from; hashable, so static under ``jax.jit``.
+    """Source of every latent's value; hashable, so static under ``jax.jit``.
 
     Attributes:
       sources: ``(plate, layer or None for all, source)`` triples, later ones win; what none
@@ -161,7 +161,7 @@ class Plan:
             raise ValueError(f"Plan.decode is one of {DECODED}, all but the first with num_decoded")
 
     def source(self, plate: str, layer: int) -> str:
-        """Where the latent of this plate and layer takes its value from."""
+        """Source of the value of this plate and layer's latent."""
         return ["posterior", *(s for p, at, s in self.sources if p == plate and at in (None, layer))][-1]
 
 
@@ -194,11 +194,11 @@ class Latent:
 
 @flax.struct.dataclass
 class Trace:
-    """What one traversal gives: all that objectives, classifiers and samplers read.
+    """Result of one traversal: all that objectives, classifiers and samplers read.
 
     Attributes:
       latents: in traversal order, c_L, z_L, c_{L-1}, ...
-      decoder_input: what ``decode`` takes.
+      decoder_input: the decoder's input.
       px: p(x | latents), batch shape ``[B, M]`` for the M decoded slots.
       decoded: ``[B, M]`` int32, which slot each of them is, or None: all, in order.
       prior_sees_images: whether the prior of a shared latent depends on latents of images.

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 
 from hfsgm_jax.config import KEYS, SECTIONS, model_keys
+from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.keys import Key
 from hfsgm_jax.models import MODELS
 from scripts import readme
-
-BAR = "\\|"  # in a cell of a table
 
 
 def page() -> str:
@@ -28,12 +27,12 @@ def page() -> str:
 
 
 def _table(title: str, rows: Iterable[tuple[str, Key]], level: str = "##") -> str:
-    lines = [f"{level} {title}\n", "| key | default | values | meaning |", "|---|---|---|---|"]
+    cells = []
     for name, key in rows:
         choices = key.kind.choices
         values = ", ".join(f"`{choice}`" for choice in choices()) if choices else key.kind.form
-        lines.append(f"| `{name}` | `{key.default!r}` | {values} | {key.help.replace(BAR[1], BAR)} |")
-    return "\n".join(lines) + "\n"
+        cells.append([f"`{name}`", f"`{key.default!r}`", values, key.help])
+    return f"{level} {title}\n\n{markdown(Table(['key', 'default', 'values', 'meaning'], cells))}\n"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 
+from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.run_folder import read_metrics
 from launch import local
 from scripts.machine import machine
@@ -58,15 +59,13 @@ def compare(results: list[dict]) -> None:
 def table(results: list[dict]) -> str:
     """Markdown: a line per layout."""
     last = list(results[0]["losses"]["train/loss"])[-1]
-    head = (
-        f"| processes × devices | loss, step {last} (nats/image) | validation NELBO | largest relative difference | s |"
-    )
-    lines = [head, "|---|---|---|---|---|"]
+    measured = [f"loss, step {last} (nats/image)", "validation NELBO", "largest relative difference", "s"]
+    rows = []
     for found in results:
         loss, nelbo = found["losses"]["train/loss"][last], found["losses"]["val/nelbo"][last]
         most, where = max(found["largest_relative_difference"].values()), f"{found['processes']} × {found['devices']}"
-        lines.append(f"| {where} | {loss:.6f} | {nelbo:.6f} | {most:.1e} | {found['seconds']:.0f} |")
-    return "\n".join(lines) + "\n"
+        rows.append([where, f"{loss:.6f}", f"{nelbo:.6f}", f"{most:.1e}", f"{found['seconds']:.0f}"])
+    return markdown(Table(["processes × devices", *measured], rows)) + "\n"
 
 
 def main() -> None:

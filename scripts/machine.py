@@ -1,4 +1,4 @@
-"""What measured numbers depend on (the machine, the versions, the commit), and how they are kept."""
+"""Records of measurements, with what they depend on: the machine, the versions, the commit."""
 
 import json
 import os

@@ -116,7 +116,7 @@ def inputs(meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[np.ndarray
 
 
 def ours(name: str, meta: dict[str, Any]) -> dict[str, np.ndarray]:
-    """What our model computes, with the names and shapes of a golden file."""
+    """Results of our model, with the names and shapes of a golden file."""
     state, draws = inputs(meta)
     _, keywords, sizes = MODELS[name]
     model, variables = from_reference(state, keywords | sizes)

@@ -17,7 +17,7 @@ def _page(name: str) -> tuple[Path, list[str]]:
 
 
 def part(name: str) -> str:
-    """What stands in the part ``name``."""
+    """Content of the part ``name``."""
     return _page(name)[1][1].strip("\n")
 
 

@@ -1,4 +1,4 @@
-"""What one change of a recipe does to a SCHA-VAE after the same number of images.
+"""Effect of one change of a recipe on a SCHA-VAE after the same number of images.
 
     python -m scripts.recipes runs/recipes [--jobs=2] [--only=base,vhe]
 
@@ -11,6 +11,7 @@ after millions of images. Flags and results: see `study`.
 from pathlib import Path
 
 from hfsgm_jax.evaluation.records import increase
+from hfsgm_jax.evaluation.tables import Table, markdown
 from scripts import study
 
 IMAGES, SETS, SET_SIZE = 24_000, 8, 5
@@ -54,7 +55,7 @@ def table(runs: study.Runs) -> str:
             cells += [f"{run[key]['value']:.1f}", f"{more['increase']:+.1f} ± {more['increase_error']:.1f}"]
         rows.append([*cells, f"{run['images']:,.0f}"])
     head = ["recipe", "NELBO, sets of 5", "against base", "NLL, whole classes", "against base", "images seen"]
-    return study.markdown(head, rows)
+    return markdown(Table(head, rows))
 
 
 VALIDATION = ["--tasks=likelihood", "--eval.split=val", "--eval.max_sets=97"]

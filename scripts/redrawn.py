@@ -1,4 +1,4 @@
-"""Do drawings of the demo's page serve a model as the data's own images do? Writes results/redrawn/results.json.
+"""Comparison of drawings made on the demo's page with the data's own images; writes results/redrawn/results.json.
 
 python -m scripts.redrawn MODEL [EPISODES]
 

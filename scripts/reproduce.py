@@ -1,4 +1,4 @@
-"""How the numbers of the models that come with the library were made: commands, minutes, numbers (`make reproduce`)."""
+"""Reproduction of the shipped models' numbers: commands, minutes, numbers (`make reproduce`)."""
 
 import json
 

@@ -97,7 +97,7 @@ def arrays_of(folder: Path, step: int) -> dict[str, np.ndarray]:
 
 
 def differences(folder: Path, whole: Path, step: int) -> list[str]:
-    """What differs between two runs: arrays of the last checkpoint, its validation, lines of metrics, pictures."""
+    """Differences between two runs: arrays of the last checkpoint, its validation, lines of metrics, pictures."""
     mine, other = arrays_of(folder, step), arrays_of(whole, step)
     same = lambda name: name in mine and name in other and mine[name].tobytes() == other[name].tobytes()
     found = [name for name in sorted(mine.keys() | other.keys()) if not same(name)]

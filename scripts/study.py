@@ -30,7 +30,7 @@ Runs = Mapping[str, Sequence[Numbers]]  # variant -> its numbers, one per seed
 
 
 class Study(NamedTuple):
-    """What is trained, evaluated and shown.
+    """Trainings, their evaluation and the table of results.
 
     Attributes:
       name: of its folder in results/, and of its part of docs/results.md.
@@ -97,11 +97,6 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean and half of its 95 % interval by Student's t; NaN of a single value."""
     mean, n = float(np.mean(values)), len(values)
     return mean, float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
 
 
 def curves(study: Study, folders: Mapping[str, Sequence[Path]], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the four objectives of the VHE papers do with the set latent of a model with an autoregressive decoder.
+"""Effect of the four objectives of the VHE papers on the set latent of a model with an autoregressive decoder.
 
     python -m scripts.vhe_effect runs/vhe_effect [--seeds=3] [--jobs=2] [--config.train.steps=1000]
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hfsgm_jax.config import load_config
 from hfsgm_jax.evaluation.page import paper
+from hfsgm_jax.evaluation.tables import Table, markdown
 from scripts import study
 
 SHARED_BY = {"ns": 5, "resample": 5, "rescale": 400, "vhe": 400}  # images: |D|, or 20 of a class in 20 warps each
@@ -57,7 +58,7 @@ def table(runs: study.Runs) -> str:
                 mean, half = study.interval([x - factor * run[key] for x, run in zip(values, runs[first])])
                 cells.append("" if name == first else f"{mean:+.{decimals}f} ± {half:.{decimals}f}")
         rows.append([f"`{name}`", *cells])
-    return study.markdown(head, rows)
+    return markdown(Table(head, rows))
 
 
 def evaluation(task: str, options: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where tests run, quick compilation, and tiny models shared by all tests that need one.
+"""Devices of the tests, quick compilation, and tiny models shared by all tests that need one.
 
 On the CPU, unless JAX_PLATFORMS says otherwise: `JAX_PLATFORMS=cuda` is the GPU, `JAX_PLATFORMS=` (empty) whatever JAX
 finds first. On an accelerator `tests/models/test_invariants.py` and the like make sense; tests of several devices or

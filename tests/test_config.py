@@ -127,14 +127,21 @@ def test_a_constructor_makes_keys(monkeypatch):
 
 
 def test_config_json_keeps_values_and_types(tmp_path):
-    config = changed(data__set_size=(2, 5), data__path="x")
+    config = changed(data__set_size=(2, 5), data__path="x", image_shape=(28, 28, 1))
     dump_config(config, tmp_path)
     loaded = load_config(tmp_path)
     assert loaded.data.set_size == (2, 5) and flatten(config) == flatten(loaded)
     assert {k: type(v) for k, v in flatten(loaded).items()} == {k: type(v) for k, v in flatten(config).items()}
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "{", '{"a": 1}', "\xff\x00", '{"model": 3}', "null"])
+RUN = default_config().to_dict() | {"image_shape": [28, 28, 1]}
+ODD = [RUN | change for change in (dict(image_shape="x"), dict(image_shape=[28, 28]), dict(data=3))]
+ODD += [{key: RUN[key] for key in RUN if key != "data"}]
+
+
+@pytest.mark.parametrize(
+    "content", ["[1, 2]", "{", '{"a": 1}', "\xff\x00", '{"model": 3}', "null", *map(json.dumps, ODD)]
+)
 def test_a_config_json_that_is_none_is_said(tmp_path, content):
     with pytest.raises(ConfigError, match="not the folder of a run"):
         load_config(tmp_path)
@@ -144,7 +151,7 @@ def test_a_config_json_that_is_none_is_said(tmp_path, content):
 
 
 def test_only_how_long_and_where_may_change_when_a_run_continues(tmp_path):
-    config = default_config()
+    config = changed(image_shape=(28, 28, 1))
     config_lib.check_same_run(tmp_path, config)
     dump_config(config, tmp_path)
     config.train.steps, config.eval.set_size, config.data.data_dir = 7, 3, "/elsewhere"

@@ -9,7 +9,7 @@ REFUSED_CALLS = {"eval", "exec", "compile", "__import__"}
 
 
 def refused(path):
-    """What in this file could execute what it reads."""
+    """Names in this file that could execute what it reads."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]

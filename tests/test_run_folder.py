@@ -88,6 +88,8 @@ def test_overrides_and_folders_that_are_no_runs(run_folder, tmp_path):
     with pytest.raises(ConfigError, match="is not the folder of a run"):
         open_run(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model": {"name": "vae"}}))
-    with pytest.raises(ConfigError, match="no image_shape"):
+    with pytest.raises(ConfigError, match="image_shape"):
         open_run(tmp_path)
     assert read_metrics(tmp_path) == []
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "images": 2}\n{"step": 2, "images": "x"}\n[3]\n{"ste')
+    assert read_metrics(tmp_path) == [{"step": 1, "images": 2}]

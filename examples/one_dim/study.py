@@ -50,6 +50,7 @@ from hfsgm_jax import data
 from hfsgm_jax.devices import use_compilation_cache
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.records import bootstrap_error
+from hfsgm_jax.evaluation.tables import Table, markdown
 from scripts.machine import machine
 
 OBJECTIVES = ("ns", "resample", "rescale", "vhe")
@@ -121,20 +122,15 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     sizes = sorted({record["set_size"] for record in records if record["objective"] != EXACT})
     at = {(r["family"], r["objective"], r["name"], r["set_size"]): r for r in records}
     cell = lambda r: f"{r['value']:.3f} ± {r['standard_error']:.3f}" if r else ""
-    lines = [
-        "| family | measure | objective | " + " | ".join(f"\\|D\\| = {size}" for size in sizes) + " |",
-        "|---|---|---|" + "---|" * len(sizes),
-    ]
+    rows = []
     for family in dict.fromkeys(record["family"] for record in records):
         for name in MEASURES:
-            rows = dict.fromkeys(r["objective"] for r in records if (r["family"], r["name"]) == (family, name))
-            title = TITLES[name].replace("|", "\\|")
-            for objective in rows:
+            for objective in dict.fromkeys(o for f, o, n, _ in at if (f, n) == (family, name)):
                 cells = [cell(at.get((family, objective, name, size))) for size in sizes]
                 if objective == EXACT:
                     cells[0] = cell(at[family, EXACT, name, POINTS])
-                lines.append(f"| {family} | {title} | {objective} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+                rows.append([family, TITLES[name], objective, *cells])
+    return markdown(Table(["family", "measure", "objective", *(f"|D| = {size}" for size in sizes)], rows))
 
 
 def claims_table(records: Sequence[dict[str, Any]]) -> str:
@@ -147,9 +143,8 @@ def claims_table(records: Sequence[dict[str, Any]]) -> str:
         words = cell(record) if record["holds"] else f"**{cell(record)}**"
         rows.setdefault((record["family"], record["name"].removesuffix("_difference")), []).append(words)
     title = f"VHE minus NS: the paper's claims hold in {sum(r['holds'] for r in found)} of {len(found)} cells."
-    head = "| family | measure | " + " | ".join(f"\\|D\\| = {size}" for size in sizes) + " |"
-    lines = [f"| {family} | {name} | " + " | ".join(cells) + " |" for (family, name), cells in rows.items()]
-    return "\n".join([title, "", head, "|---|---|" + "---|" * len(sizes), *lines])
+    columns = ["family", "measure", *(f"|D| = {size}" for size in sizes)]
+    return f"{title}\n\n{markdown(Table(columns, [[*named, *cells] for named, cells in rows.items()]))}"
 
 
 def draw(records: Sequence[dict[str, Any]], path: Path) -> None:

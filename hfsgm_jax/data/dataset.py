@@ -146,7 +146,7 @@ class Dataset:
 
     @functools.cached_property
     def binary(self) -> bool:
-        """Whether every pixel is 0 or 255; of streamed images the first ones are looked at."""
+        """True where every pixel is 0 or 255; of streamed images the first ones are looked at."""
         images = self.images[:_FEW] if isinstance(self.images, StreamedImages) else self.images
         return images.dtype == np.uint8 and not ((images != 0) & (images != 255)).any()
 

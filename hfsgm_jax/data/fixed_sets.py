@@ -1,4 +1,4 @@
-"""What evaluations look at, the same each time: sets, Lake's runs, and the model of independent pixels."""
+"""Fixed data of evaluations: sets, Lake's runs, and the model of independent pixels."""
 
 import json
 from importlib import resources
@@ -13,7 +13,6 @@ from hfsgm_jax.errors import DataError
 from hfsgm_jax.trace import GROUP, SET, STYLE, Sets
 
 _CHUNK = 4096  # images at once
-LAKE_RUNS = "lake_runs.json"  # written by scripts/lake_runs.py: label and member of every image, in tfds's Omniglot
 
 
 def fixed_sets(
@@ -130,7 +129,9 @@ def lake_runs(dataset: Dataset, seed: int = 0, binarize: str = "dynamic") -> tup
     Raises:
       DataError: a character is not in ``dataset``, or not with all its images.
     """
-    runs = json.loads(resources.files("hfsgm_jax.data").joinpath(LAKE_RUNS).read_text())
+    # Of every image of the runs of github.com/brendenlake/omniglot: its label in tfds's Omniglot, and which member of
+    # that class has the same pixels.
+    runs = json.loads(resources.files("hfsgm_jax.data").joinpath("lake_runs.json").read_text())
     label = {side: np.array(runs[f"{side}_label"]) for side in ("support", "query")}
     support, query = (pixels_of(dataset, _index(dataset, label[side], runs, side), seed, binarize) for side in label)
     return support, query, (label["query"][:, :, None] == label["support"][:, None]).argmax(-1)

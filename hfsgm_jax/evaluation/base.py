@@ -145,7 +145,7 @@ class Evaluation:
         return self.fixed_sets(self.load(), self.set_size)
 
     def at_hand(self, task: str, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-        """What of ``parts`` can be had, by name; of the others it is said why not."""
+        """The ``parts`` that can be had, by name; for the others the reason is printed."""
         found = {}
         for name, get in parts.items():
             try:

@@ -101,7 +101,7 @@ def grid(blocks: Sequence[np.ndarray], titles: Sequence[str] = (), scale: int = 
 
 
 def are_drawn(blocks: Sequence[np.ndarray]) -> bool:
-    """Whether ``[..., C]`` in [0, 1] are drawings, light ink on black: one channel, most of it nearly black."""
+    """True where ``[..., C]`` in [0, 1] are drawings, light ink on black: one channel, most of it nearly black."""
     return blocks[0].shape[-1] == 1 and bool(np.nanmedian(np.concatenate([block.ravel() for block in blocks])) < 0.2)
 
 

@@ -67,7 +67,7 @@ def measured(
 
 
 def increase(result: Result, reference: Result) -> dict[str, Any]:
-    """How much more a result is than one of the same images, and the error of that difference, paired by cluster.
+    """Difference of two results on the same images, and its standard error, paired by cluster.
 
     Empty where a result does not have its clusters, or not the same ones.
     """
@@ -89,7 +89,10 @@ def read_results(path: str | os.PathLike) -> list[Result]:
       ConfigError: it cannot be read, or holds something else.
     """
     try:
-        return [dict(result) for result in json.loads(Path(path).read_text())]
+        results = [dict(result) for result in json.loads(Path(path).read_text())]
+        if wrong := [found for result in results if not isinstance(found := result.get("pictures", []), list)]:
+            raise ValueError(f"pictures={wrong[0]!r} is not a list of names")
+        return results
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:

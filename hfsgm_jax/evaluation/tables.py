@@ -114,7 +114,8 @@ def _narrow(found: Table) -> Table:
 
 def markdown(table: Table) -> str:
     """A Markdown table, its footnotes and common conditions after it."""
-    lines = [" | ".join(row).join(("| ", " |")) for row in (table.columns, ["---"] * len(table.columns), *table.rows)]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
+    lines = [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
     return "\n".join([*lines, *(f"\n{line}" for line in _below(table))])
 
 
@@ -175,7 +176,7 @@ def _value(record: Result, notes: list[str]) -> str:
 
 
 def _difference(row: Mapping[str, Result], first: str, head: str) -> str:
-    """How much more the run ``head`` has than the first, and the error of that; empty where they are not paired."""
+    """Difference of the run ``head`` from the first, with its standard error; empty where they are not paired."""
     found = increase(row[head], row[first]) if head != first and {head, first} <= {*row} else {}
     return number(found["increase"], found["increase_error"]) if found else ""
 

@@ -1,6 +1,6 @@
 """The one traversal: every model is an ordered list of latent nodes, each on a plate.
 
-Training, sampling, ablations and classification call the same three methods and differ only in
+Training, sampling, ablations and classification call the same two methods and differ only in
 where each node's value comes from (the `Plan`, the masks of `Sets`, and ``given``).
 """
 
@@ -127,16 +127,8 @@ class SetModel(nn.Module):
         parts = [self.encoder(*part, True) for part in zip(images, observed)]
         return jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts)
 
-    def decode(self, decoder_input: Any, observed: jax.Array | None = None, train: bool = False) -> Any:
-        """p(x | latents) of M slots, batch shape ``[B, M]``.
-
-        Args:
-          decoder_input: of a `Trace`.
-          observed: ``[B, M]`` slots that hold an image, for batch statistics; default: all.
-        """
-        if observed is None:
-            leaves = jax.tree.leaves(decoder_input)
-            observed = jnp.ones((leaves[0].shape[0], max(leaf.shape[1] for leaf in leaves)), bool)
+    def _decode(self, decoder_input: Any, observed: jax.Array, train: bool) -> Any:
+        """p(x | latents) of M slots, batch shape ``[B, M]``; ``observed`` ones hold an image, for batch statistics."""
         params = self.decoder(decoder_input, observed, train)
         if self.head is not None:
             return self.head(params)
@@ -172,7 +164,7 @@ class SetModel(nn.Module):
             latents.append(latent)
         index = _decoded_slots(sets, plan)
         decoder_input = jax.tree.map(lambda x: take_slots(x, index), state)
-        px = self.decode(decoder_input, take_slots(sets.observed, index), plan.train)
+        px = self._decode(decoder_input, take_slots(sets.observed, index), plan.train)
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
 
 

@@ -30,7 +30,7 @@ def _above(state: dict[str, tuple[jax.Array, ...]], *plates: str) -> jax.Array |
 
 
 class StatisticianNode(Node):
-    """What set and image nodes share.
+    """Common base of set and image nodes.
 
     Attributes:
       width: H of the hidden layers.
@@ -93,7 +93,7 @@ class SetNode(StatisticianNode):
             self.q_net, self.p_net = ResidualNet(self.blocks, self.dtype), ResidualNet(self.blocks, self.dtype)
 
     def _per_image(self, x, net, counted, train):
-        """What happens to every image before pooling, normed over ``counted``."""
+        """Transform of every image before pooling, normed over ``counted``."""
         return getattr(self, net)(nn.elu(x), counted, train) if self._has_nets else x
 
     @staticmethod

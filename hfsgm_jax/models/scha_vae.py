@@ -49,7 +49,7 @@ class Start(nn.Module):
 
 
 class PathNode(Node):
-    """What the set and the image nodes share: a block per distribution, value and residual added.
+    """Common base of set and image nodes: a block per distribution, value and residual added.
 
     Attributes:
       resolution: r of this layer.

@@ -173,7 +173,7 @@ class Head(nn.Module):
 
 
 class PostPool(nn.Module):
-    """What follows the aggregation of a set: two linear layers, or a residual net on maps; the head."""
+    """Layers after the aggregation of a set: two linear layers, or a residual net on maps; the head."""
 
     width: int
     channels: int

@@ -145,7 +145,7 @@ class PixelCNN(nn.Module):
     def begin_row(
         self, v_above: tuple[jax.Array, ...], h_above: tuple[jax.Array, ...], y: jax.Array | None
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-        """What a row's positions need of the rows above, and the vertical features of this row.
+        """State that a row's positions need of the rows above, and the vertical features of this row.
 
         Args:
           v_above, h_above: per layer, its inputs in the row above, ``[..., W, features]``.

@@ -87,7 +87,7 @@ class HomoencoderFeatures(nn.Module):
 
 
 class HomoencoderDecoder(nn.Module):
-    """What the pixels are conditioned on: c seen through t's warp, then convolutions.
+    """The condition of the pixels: c seen through t's warp, then convolutions.
 
     ``values`` maps plates to their latents: t ``[B, M, T]``, c ``[B, 1, H, W, C]`` and perhaps a style ``[B, 1, S]``,
     which enters as the outer product with c at every position (factorial VHE).

@@ -20,7 +20,7 @@ from hfsgm_jax.config import default_config, flatten, nearest_key
 from hfsgm_jax.errors import ConfigError, UserError
 from hfsgm_jax.programs import asks_for_help, show_help
 from hfsgm_jax.training import NonFiniteError, StorageError, setup, train
-from hfsgm_jax.training.plan import plan
+from hfsgm_jax.training.dry_run import dry_run
 
 HELP = """file with a function get_config() -> ConfigDict, e.g. configs/quickstart.py; FILE:TEXT calls get_config(TEXT);
 a keyword of it that is named like a key (data_path) gets that key's value (--config.data.path)"""
@@ -125,7 +125,7 @@ def main(argv: list[str]) -> None:
         processes.start(*processes.flag_values())
         if _DRY_RUN.value:
             with processes.together(UserError):
-                print(plan(setup(flags.FLAGS["config"].value)), flush=True)
+                print(dry_run(setup(flags.FLAGS["config"].value)), flush=True)
             return
         summary = train(flags.FLAGS["config"].value, _WORKDIR.value)
     except UserError as error:

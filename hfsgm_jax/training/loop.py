@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 from ml_collections import ConfigDict
 
 from hfsgm_jax import config as config_lib
@@ -150,7 +151,7 @@ def _draw(s: Setup, state: TrainState, folder: Path) -> None:
 
 
 def _greeting(s: Setup, step: int, workdir: Path) -> str:
-    count = sum(math.prod(x.shape) for x in jax.tree.leaves(s.abstract_state.params))
+    count = optax.tree.size(s.abstract_state.params)
     begin = f"continuing {workdir} from step {step}" if step else f"training in {workdir}"
     kind, minutes = s.mesh.devices.flat[0].device_kind, s.config.train.minutes
     budget = f"; compiling and training take at most {minutes:g} minutes" if minutes else ""

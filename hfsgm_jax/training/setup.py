@@ -93,7 +93,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     load = lambda: _load(config, model, objective.replace, dataset)
     spec, train_data, fixed, drawn = processes.writer_first(load, "data")
     config = _resolved(config, spec, train_data)
-    sample, batches = _feed(train_data, spec, config, mesh)
+    sample, batches = _sampling(train_data, spec, config, mesh)
 
     own = objective.init and functools.partial(objective.init, labels=train_data.label, sizes=train_data.size)
     optimizer, example = make_optimizer(config.optimizer, config.train.steps), jax.tree.map(lambda x: x[:1], fixed)
@@ -103,6 +103,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
     init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
+    devices.check_memory(abstract_state, mesh)
 
     measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
     # Parameters of an objective's own are those of training classes.
@@ -179,7 +180,7 @@ def _resolved(config: ConfigDict, spec: Any, dataset: Any) -> ConfigDict:
     return config
 
 
-def _feed(dataset: Any, spec: Any, config: ConfigDict, mesh: Mesh) -> tuple[Callable, Callable]:
+def _sampling(dataset: Any, spec: Any, config: ConfigDict, mesh: Mesh) -> tuple[Callable, Callable]:
     """``(sample, batches)``: a batch is the whole table, or with `data.stream` the sets drawn for its step."""
     root = jax.random.key(config.seed)
     placed_root = devices.place(root, devices.replicated(mesh))

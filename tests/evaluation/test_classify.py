@@ -20,7 +20,7 @@ def data(sizes, groups=None):
 
 
 def members(images):
-    """Which image of `data` each one is."""
+    """Index in `data` of each image."""
     return np.rint(images[..., 0, 0, 0] * 255).astype(int)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the 1D study share."""
+"""Common parts of the tests of the 1D study."""
 
 import jax
 import jax.numpy as jnp

@@ -68,9 +68,9 @@ def test_flags_become_the_config(config_file, called, command, tmp_path):
     assert (config.train.minutes, config.data.path, workdir) == (1.5, "x", str(tmp_path / "run"))
 
 
-def test_a_dry_run_only_says_its_plan(config_file, called, command, monkeypatch, tmp_path):
+def test_a_dry_run_trains_nothing(config_file, called, command, monkeypatch, tmp_path):
     monkeypatch.setattr(program, "setup", lambda config: config.model.width)
-    monkeypatch.setattr(program, "plan", lambda width: print(f"width {width}", file=sys.stderr))
+    monkeypatch.setattr(program, "dry_run", lambda width: print(f"width {width}", file=sys.stderr))
     assert command(f"--config={config_file}", "--config.model.width=8", "--dry_run") == (None, "width 8\n")
     assert not called and not (tmp_path / "run").exists()
 

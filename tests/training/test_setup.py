@@ -6,13 +6,13 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
-from tiny_training import TinyModel, setup_tiny, tiny_config, tiny_dataset
+from tiny_training import TinyModel, setup_tiny, tiny_config, tiny_dataset, train_tiny
 
 from hfsgm_jax import data, models, objectives, training
 from hfsgm_jax.config import default_config
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import ConfigError, UserError
-from hfsgm_jax.training.plan import plan
+from hfsgm_jax.training.dry_run import dry_run
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,13 @@ def test_refused_for_the_data():
     large = Dataset.from_arrays(np.zeros((24, 5, 5), np.uint8), np.repeat(np.arange(8), 3))
     with pytest.raises(ConfigError, match=r"the model is of images \(4, 4, 1\), and the data are \(5, 5, 1\)"):
         setup_tiny(large)
+
+
+def test_a_model_that_no_memory_holds_is_refused_before_anything_is_written(tmp_path):
+    with mock.patch("hfsgm_jax.devices.os.sysconf", return_value=1):  # page
+        with pytest.raises(ConfigError, match="take .* GiB, and a device has .* GiB: use a smaller model"):
+            train_tiny(tiny_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_binary_images_need_no_binarisation():
@@ -82,8 +89,8 @@ def test_an_own_loop_sees_the_sets_of_a_step():
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_plan_of_a_process(count):
-    text = plan(setup_tiny(train__devices=count))
+def test_a_dry_run_describes_a_process(count):
+    text = dry_run(setup_tiny(train__devices=count))
     assert f"process 0 of 1: {count} of {count} devices (cpu), sets 0 to 7 of 8; a device needs " in text
     state, images, temporaries = map(float, re.findall(r"([\d.]+) MiB", text))
     assert state > images > 0 and temporaries > 0

@@ -1,4 +1,4 @@
-"""What a training would do, without doing it."""
+"""Description of a training that is not run."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from hfsgm_jax import devices
 from hfsgm_jax.training.setup import Setup
 
 
-def plan(s: Setup) -> str:
+def dry_run(s: Setup) -> str:
     """A line on this process's part of every step and, by the compiled step, what a device of it needs."""
     with contextlib.closing(s.batches(0)) as batches:
         batch = next(batches)
