@@ -38,7 +38,7 @@ def load(run: str | os.PathLike, step: str | int = "best", model: SetModel | Non
     data, drawings = found.config.data, None
     if data.source in DRAWINGS and found.model.image_shape[-1] == 1:  # not of coloured pens
         drawings = data.resize
-    elif data.get("ink"):
+    elif data.ink:
         drawings = "ink"
     return FewShotModel(found.model, found.variables, found.step, drawings)
 

@@ -91,5 +91,6 @@ def test_overrides_and_folders_that_are_no_runs(run_folder, tmp_path):
     with pytest.raises(ConfigError, match="image_shape"):
         open_run(tmp_path)
     assert read_metrics(tmp_path) == []
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "images": 2}\n{"step": 2, "images": "x"}\n[3]\n{"ste')
-    assert read_metrics(tmp_path) == [{"step": 1, "images": 2}]
+    good = '{"step": 1, "images": 2, "loss": "nan"}'
+    (tmp_path / "metrics.jsonl").write_text(good + '\n{"step": 2, "images": "x"}\n[3]\n{"ste')
+    assert read_metrics(tmp_path) == [{"step": 1, "images": 2, "loss": "nan"}]
