@@ -40,7 +40,7 @@ def arguments(change: str) -> list[str]:
 
 def numbers(folder: Path) -> study.Numbers:
     """NELBO of sets of 5 and NLL of whole classes: nats per image, the error, and the totals by class."""
-    found = {(r["name"], r["set_size"], r["importance_samples"]): r for r in study.records(folder, "likelihood")}
+    found = {(r["name"], r["set_size"], r.get("importance_samples")): r for r in study.records(folder, "likelihood")}
     of = lambda record: {key: record[key] for key in ("value", "standard_error", "clusters")}
     return {"nelbo": of(found["nelbo", 5, 1]), "nll": of(found["nll", 20, SAMPLES_C])}
 

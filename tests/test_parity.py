@@ -1,6 +1,7 @@
 """Our models with the reference implementation's parameters compute what it computes (docs/parity.md)."""
 
 import json
+import re
 
 import chex
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import hfsgm_jax
 from hfsgm_jax import from_reference
+from hfsgm_jax.config import KEYS, model_keys
 from hfsgm_jax.errors import CheckpointError, ConfigError
 from scripts import parity, readme
 
@@ -22,6 +24,15 @@ def test_the_page_is_up_to_date():
     results = json.loads(parity.RESULTS.read_text())
     assert sorted(results) == sorted(path.stem for path in parity.GOLDEN.glob("*.npz"))
     assert readme.part("parity") == parity.table(results), "run: make parity"
+
+
+def test_every_switch_of_the_page_is_a_key():
+    page = (parity.ROOT / "docs" / "parity.md").read_text().partition("## Deliberate deviations")[2]
+    known = {**KEYS, **model_keys("scha_vae")} | {"mode": None}
+    named = re.findall(r"`((?:\w+\.)?\w+)=", page) + re.findall(r"`((?:data|eval|objective|optimizer)\.\w+)", page)
+    assert len(named) > 8
+    for name in named:
+        assert name in known or f"model.{name}" in known, name
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,9 @@ def test_a_finished_variant_is_done_again_only_if_it_changed(run, monkeypatch):
     assert len(commands) == 4 and found["commit"] == "abc"  # training began there
 
 
-def test_the_table_of_docs_is_up_to_date():
-    assert readme.part("vhe_effect") == vhe_effect.table(study.kept(vhe_effect.STUDY))
+@pytest.mark.parametrize("of", [vhe_effect, recipes])
+def test_the_table_of_docs_is_up_to_date(of):
+    assert readme.part(of.STUDY.name) == of.table(study.kept(of.STUDY))
 
 
 def test_interval_is_students():
