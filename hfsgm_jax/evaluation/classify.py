@@ -29,8 +29,7 @@ def classify(run: Evaluation) -> Records:
     Settings: episodes of ``eval.ways`` classes of ``eval.split``, for each of ``eval.shots``; where the data are
     Omniglot's, the same within alphabets (of one shot: Lake's runs); MNIST, 10-way 5-shot,
     where ``eval.transfer`` names it. The confidence interval is Student's, over episodes (of MNIST: of the same ten
-    classes each). A published setting (all
-    but the first) that cannot be had here is left out, and that is said.
+    classes each). A published setting (all but the first) that cannot be had here is left out, and that is said.
 
     Raises:
       UserError: a model without set latents, classes too few or too small.
