@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 
 def flat(tree: Any) -> jax.Array:
-    """All numbers of a tree as one vector ``[numbers]``: a few kernels update it where a tree takes a few for every array."""
+    """All numbers of a tree, ``[numbers]``: a few kernels update them where a tree takes a few for every array."""
     return jax.lax.optimization_barrier(ravel_pytree(tree)[0])  # else XLA picks the array anew for every number
 
 
