@@ -86,6 +86,9 @@ KEYS: dict[str, Key] = {
     "train.sample_every": Key(whole(), "steps between sample grids (0: none)", 10_000),
     "train.save_every": Key(whole(), "steps between checkpoints (0: only at the end)", 2_000),
     "train.steps_per_epoch": Key(whole(), "0: training images over images per batch", 0),
+    "train.start": Key(
+        text().or_none("random parameters"), "trained model to start from: the folder of a run, or a shipped one's name"
+    ),
     "train.keep": Key(whole(1), "latest checkpoints kept, beside the best", 2),
     "train.devices": Key(whole(), "devices used (0: all)", 0),
     "train.cpu_devices": Key(whole(0, 4096), "devices that a CPU counts as (0: one per core that divides the rows)", 0),

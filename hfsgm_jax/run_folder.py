@@ -201,6 +201,7 @@ def export(workdir: Folder, out: Folder, step: str | int = "best", dtype: str = 
     for section, _, name in (key.rpartition(".") for key in config_lib.FREE_KEYS):
         if section:
             config[section][name] = None
+    config.train.start = None
     return save_weights(out, config, run.variables, run.step, dtype)
 
 

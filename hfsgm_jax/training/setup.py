@@ -17,10 +17,10 @@ from hfsgm_jax.distributions import LIKELIHOODS
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.models import abstract_variables, build_model
 from hfsgm_jax.objectives import OBJECTIVES
-from hfsgm_jax.run_folder import model_section
+from hfsgm_jax.run_folder import model_section, open_run
 from hfsgm_jax.trace import Sets
 from hfsgm_jax.training.optimizer import make_optimizer
-from hfsgm_jax.training.state import TrainState, init_state
+from hfsgm_jax.training.state import TrainState, init_state, start_from
 from hfsgm_jax.training.step import BATCH_KEY, Batch, Metrics, make_step, make_validation
 
 
@@ -59,11 +59,12 @@ class Setup:
     observe: Callable[[TrainState, float], TrainState]
     abstract_state: TrainState
     _create: Callable[[], TrainState]
+    _start: dict[str, Any] | None
 
     @property
     def state(self) -> TrainState:
-        """A new state at step 0, made on the devices at every access."""
-        return self._create()
+        """A new state at step 0, made on the devices at every access; parameters of ``train.start``, if any."""
+        return self._create() if self._start is None else start_from(self._create(), self._start)
 
 
 def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = None) -> Setup:
@@ -89,6 +90,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     devices.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate, config.train.cpu_devices)
     mesh = devices.make_mesh(config.train.devices)
     _check_together(config, model, shape, mesh)
+    start = open_run(config.train.start, model=model).variables if config.train.start else None
 
     load = lambda: _load(config, model, objective.replace, dataset)
     spec, train_data, fixed, drawn = processes.writer_first(load, "data")
@@ -123,6 +125,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
         observe=observe if optimizer.plateau else lambda state, _: state,
         abstract_state=abstract_state,
         _create=functools.partial(create, init_key),
+        _start=start,
     )
 
 

@@ -6,7 +6,9 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
+from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Plan, Sets
 from hfsgm_jax.training.optimizer import Optimizer, OptimizerState
@@ -66,3 +68,27 @@ def init_state(
         skipped=jnp.int32(0),
         skipped_in_a_row=jnp.int32(0),
     )
+
+
+def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
+    """The state with the variables of another model, wherever name and shape are the same.
+
+    Raises:
+      ConfigError: they are the same nowhere.
+    """
+    others, taken = flatten_dict(variables), []
+
+    def of_other(path: tuple[str, ...], x: jax.Array) -> jax.Array:
+        other = others.get(path)
+        if other is None or other.shape != x.shape:
+            return x
+        taken.append(path)
+        return jax.device_put(jnp.asarray(other, x.dtype), x.sharding)
+
+    own = flatten_dict({"params": state.params, **state.model_state})
+    own = unflatten_dict({path: of_other(path, x) for path, x in own.items()})
+    if not taken:
+        raise ConfigError("train.start is a model of which no array of parameters has the name and shape of this one's")
+    params = own.pop("params")
+    averaged = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
+    return state.replace(params=params, ema_params=averaged, model_state=own)

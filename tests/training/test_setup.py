@@ -3,6 +3,7 @@
 import re
 from unittest import mock
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from hfsgm_jax import data, models, objectives, training
 from hfsgm_jax.config import default_config
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import ConfigError, UserError
+from hfsgm_jax.run_folder import load_variables
 from hfsgm_jax.training.dry_run import dry_run
+from hfsgm_jax.training.state import start_from
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,21 @@ def test_a_dry_run_describes_a_process(count):
     assert f"process 0 of 1: {count} of {count} devices (cpu), sets 0 to 7 of 8; a device needs " in text
     state, images, temporaries = map(float, re.findall(r"([\d.]+) MiB", text))
     assert state > images > 0 and temporaries > 0
+
+
+def test_a_training_starts_from_the_parameters_of_another(tmp_path):
+    train_tiny(tiny_config(), tmp_path / "run")
+    variables, _ = load_variables(tmp_path / "run")
+    state = setup_tiny(train__start=str(tmp_path / "run"), optimizer__ema=0.9).state
+    chex.assert_trees_all_equal(state.params, variables["params"])
+    chex.assert_trees_all_equal(state.ema_params, variables["params"])
+
+    fresh = setup_tiny().state
+    variables["params"]["Dense_0"]["kernel"] = np.zeros((7, 8))
+    state = start_from(fresh, variables)
+    np.testing.assert_array_equal(state.params["Dense_0"]["kernel"], fresh.params["Dense_0"]["kernel"])
+    np.testing.assert_array_equal(state.params["Dense_1"]["kernel"], variables["params"]["Dense_1"]["kernel"])
+    with pytest.raises(ConfigError, match="train.start is a model of which no array"):
+        start_from(fresh, {"params": {"other": np.zeros(3)}})
+    with pytest.raises(ConfigError, match="does not exist, nor is it a model .* did you mean 'omniglot'"):
+        setup_tiny(train__start="omniglott")
