@@ -2,7 +2,7 @@
 
     python train.py --config=configs/cpu_omniglot_scha_vae_lag.py --workdir=runs/cpu
 
-Ten layers of latents at 1, 2, 4 and 8 pixels, 2.6 M parameters, plain ELBO. Conditions: back_eval classes,
+Eight layers of latents at 1, 2, 4 and 8 pixels, 2.6 M parameters, plain ELBO. Conditions: back_eval classes,
 105x105 images resized to 28x28 by a box filter, binarised anew every time in training and once for the tests,
 640 test sets of 5 images. `--config.data.resize=gmn` gives the data of the paper's tables; bounds on the two are
 never comparable. `--config.model.decoder_context=top_left --config.model.border=nearest`

@@ -17,7 +17,7 @@ from hfsgm_jax.errors import ConfigError, UserError, check_choice
 from hfsgm_jax.images import File, model_images, read_images
 from hfsgm_jax.keys import LARGEST
 from hfsgm_jax.models import SetModel
-from hfsgm_jax.trace import IMAGE, PLATES, Plan, Sets
+from hfsgm_jax.trace import PLATES, Plan, Sets
 
 DRAWINGS = "omniglot", "strokes"  # sources of light strokes on dark ground
 MODES = (*sampling.CONDITIONAL, "unconditional")
@@ -112,9 +112,10 @@ class FewShotModel:
           images: the context, 1 or more images; None for ``unconditional``.
           num: how many new images.
           mode: ``conditional`` (shared latents from their posterior), ``one_pass`` (the top one only,
-            the paper's eq. 6), ``refined`` (Algorithm 1) or ``unconditional`` (each image of an
-            imagined class of its own).
-          draw: draws from p(x | latents) instead of its means.
+            the paper's eq. 6), ``refined`` (Algorithm 1, from conditional draws on) or ``unconditional``
+            (each image of an imagined class of its own).
+          draw: draws from p(x | latents) instead of its means, which of autoregressive pixels are those given the
+            pixels of one draw before each.
           temperature: factor on the noise of the latents, for all or per plate (``set``, ``image``); 1 if None.
           num_iterations: of refinement.
 
@@ -249,9 +250,8 @@ class FewShotModel:
 
     def _embed(self, variables, sets):
         apply, _ = sampling.bind(self.model, variables)
-        plates = {IMAGE: 0.0} | dict.fromkeys(self._plates, 0.0)
-        trace = apply(sets, Plan(), jax.random.key(0), temperature=plates)
-        return jnp.concatenate([x.posterior.mean()[0].ravel() for x in trace.latents if x.plate != IMAGE])
+        trace = apply(sets, Plan(), jax.random.key(0), temperature=temperatures(0.0))
+        return jnp.concatenate([x.posterior.mean()[0].ravel() for x in trace.shared])
 
 
 def ragged(images: Sequence[np.ndarray], slots: int = 0) -> Sets:

@@ -27,12 +27,11 @@ import jax.numpy as jnp
 
 from hfsgm_jax import objectives
 from hfsgm_jax.distributions import kl
-from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, Trace
+from hfsgm_jax.trace import PLATES, SET, Latent, Plan, Sets, Trace
 
-QUERY_SLOT = 2**30  # id of the slot of a query among its supports
-LIKELIHOODS = ("mean_log", "log_mean")
-DIVERGENCES = ("kl", "kl_all")
-CLASSIFIERS = ("elbo_difference", *LIKELIHOODS, *DIVERGENCES)
+BY_LIKELIHOOD = ("mean_log", "log_mean")
+BY_DIVERGENCE = ("kl", "kl_all")
+CLASSIFIERS = ("elbo_difference", *BY_LIKELIHOOD, *BY_DIVERGENCE)
 
 Apply = Callable[..., Trace]
 Encode = Callable[[Sets], Any]
@@ -75,19 +74,19 @@ def scores(
     query = queries, jax.tree.map(lambda x: x[0], encode(Sets.of(queries[None])))
     features = encode(supports)
     out = {}
-    sampled = tuple(name for name in classifiers if name not in DIVERGENCES)
+    sampled = tuple(name for name in classifiers if name not in BY_DIVERGENCE)
     if sampled:
+        at_once = max(1, chunk // supports.num_rows)
 
         def of_class(row, row_features, key):
             row, row_features = jax.tree.map(lambda x: x[None], (row, row_features))
-            draw = lambda key: _draw(apply, row, row_features, query, key, sampled, num_samples_z, images)
+            draw = lambda key: _draw(apply, row, row_features, query, key, sampled, num_samples_z, at_once)
             return _average(draw, key, num_samples)
 
-        images = max(1, chunk // supports.num_rows)
         number = jnp.arange(supports.num_rows) * (not shared_noise)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
         out = jax.vmap(of_class, out_axes=1)(supports, features, keys)
-    if set(classifiers) & set(DIVERGENCES):
+    if set(classifiers) & set(BY_DIVERGENCE):
         out |= _kl_scores(apply, supports, features, query)
     return {name: out[name] for name in classifiers}
 
@@ -107,15 +106,9 @@ def log_likelihoods(
       images: ``[B, N, H, W, C]``; they do not see each other, and share their noise.
       features: of the images.
     """
-    b, n = images.shape[:2]
-    sets = Sets.of(images, context=jnp.zeros((b, n), bool)).replace(slots=jnp.zeros((b, n), jnp.int32))
-    plan = Plan(sources=((SET, None, "prior"),))  # c is given: its posterior, and the aggregation, are not needed
-
-    def log_weight(sample_key):
-        trace = apply(sets, plan, sample_key, given=given, features=features)
-        return (trace.px.log_prob(images) + sum(objectives.log_ratio(z) for z in trace.on(IMAGE))).ravel()
-
-    return objectives.importance_bounds(log_weight, key, (num_samples,), chunk=1)[0].reshape(b, n)
+    sets = Sets.of(images, context=jnp.zeros(images.shape[:2], bool))
+    sets = sets.replace(slots=jnp.zeros_like(sets.slots))
+    return objectives.image_bounds(apply, sets, given, key, num_samples, features=features, chunk=1)
 
 
 def posterior_kl(of: Sequence[Latent], to: Sequence[Latent]) -> jax.Array:
@@ -135,15 +128,14 @@ def _draw(apply, row, features, query, key, names, num_samples_z, chunk) -> dict
     trace = apply(row, Plan(), c_key, features=features)
     given = {latent.label: latent.value for latent in _shared(trace)}
     out = {}
-    if set(names) & set(LIKELIHOODS):
+    if set(names) & set(BY_LIKELIHOOD):
         log_likelihood = lambda x, f: log_likelihoods(apply, given, x, f, z_key, num_samples_z)[0, 0]
         value = _for_each(log_likelihood, query, chunk)
-        out = {name: value for name in names if name in LIKELIHOODS}
+        out = {name: value for name in names if name in BY_LIKELIHOOD}
     if "elbo_difference" in names:
 
         def elbo(x, x_features):  # the support set keeps its noise, so that most of it cancels in the difference
-            # The query's noise follows an id that padding of the supports does not change.
-            sets = row.with_observed(x, slot=QUERY_SLOT)
+            sets = row.with_observed(x)
             wide = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), features, x_features)
             return set_elbo(apply(sets, Plan(), c_key, features=wide), sets)[0]
 

@@ -209,7 +209,10 @@ class DiscretizedLogistics:
         return jax.scipy.special.logsumexp(per_component, -1).sum((-2, -1))
 
     def _chain(self, component: jax.Array, noise: jax.Array | float) -> jax.Array:
-        """Channels one after another for one-hot components [..., H, W, M]: in [-1, 1]."""
+        """Channels one after another for one-hot components [..., H, W, M]: in [-1, 1].
+
+        Not rounded between channels: within half a level of what `log_prob` conditions on, as in PixelCNN++.
+        """
         pick = lambda p: (p * component[..., None, :]).sum(-1)
         loc, scale = pick(self.loc), jnp.exp(pick(self.log_scale))
         coupling = None if self.coupling is None else pick(self.coupling)

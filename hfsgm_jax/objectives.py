@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from hfsgm_jax import tightening
 from hfsgm_jax.distributions import Normal, kl
-from hfsgm_jax.trace import IMAGE, SET, Latent, Plan, Sets, Trace, take_slots
+from hfsgm_jax.trace import IMAGE, SET, SHARED_PRIOR, Given, Latent, Plan, Sets, Trace, take_slots
 
 SUMS = ("loss", "nelbo", "log_px", "kl_c", "kl_z", "count")
 CHUNK = 10  # importance samples computed at once
@@ -53,7 +53,8 @@ class Terms(NamedTuple):
     Attributes:
       log_px: ``[B, M]`` log p(x | latents) of the decoded slots, 0 where not a target.
       kl_z: per layer, top first, ``[B, N]``, 0 where the slot does not count.
-      kl_c: (plate, label) -> ``[B]`` per shared latent, in traversal order.
+      kl_c: ``[B]`` per shared latent, in traversal order.
+      plates: of the latents of ``kl_c``.
     """
 
     log_px: jax.Array
@@ -247,6 +248,20 @@ def joint_bounds(
     return importance_bounds(sample, key, samples, chunk)
 
 
+def image_bounds(
+    apply: Apply, sets: Sets, given: Given, key: jax.Array, samples: int, *, features: Any = None, chunk: int = CHUNK
+) -> jax.Array:
+    """log 1/K sum_k p(x, z_k | c) / q(z_k | x, c) of every image: ``[B, N]``, nats; 0 in slots that do not count.
+
+    Args:
+      given: label -> value ``[B, 1, ...]`` of every shared latent.
+      samples: K. Other arguments as `joint_bounds`.
+    """
+    # Priors as sources: no aggregator runs again for values that are given.
+    draw = lambda key: image_log_weights(apply(sets, SHARED_PRIOR, key, given=given, features=features), sets)
+    return importance_bounds(draw, key, (samples,), chunk)[0]
+
+
 def nested_bounds(
     apply: Apply,
     sets: Sets,
@@ -283,9 +298,7 @@ def nested_bounds(
         if trace.prior_sees_images:
             raise ValueError("nested importance sampling needs images that are independent given c")
         given = {latent.label: latent.value for latent in trace.shared}
-        # Priors as sources: no aggregator runs again for values that are given.
-        plan = Plan(sources=tuple((plate, None, "prior") for plate in {latent.plate: 0 for latent in trace.shared}))
-        images = lambda key: image_log_weights(apply(sets, plan, key, given=given, features=features), sets)
-        return shared_log_ratio(trace, sets) + importance_bounds(images, key_z, (samples_z,), chunk_z)[0].sum(1)
+        images = image_bounds(apply, sets, given, key_z, samples_z, features=features, chunk=chunk_z)
+        return shared_log_ratio(trace, sets) + images.sum(1)
 
     return importance_bounds(sample, key, samples, max(1, chunk // chunk_z))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
 from hfsgm_jax.errors import CheckpointError
-from hfsgm_jax.trace import PRIOR, SET, Plan, Sets, Trace
+from hfsgm_jax.trace import PRIOR, Plan, Sets, Trace
 
 Apply = Callable[..., Trace]
 Encode = Callable[[Sets], Any]
@@ -172,7 +172,8 @@ def refine(
 
     Args:
       sets: the contexts; chains are rows, so that they do not see each other.
-      start: ``[B, num, H, W, C]`` images the chains start from; default: `one_pass` draws.
+      start: ``[B, num, H, W, C]`` images the chains start from, `one_pass` draws in Algorithm 1; default:
+        `conditional` draws, which are of the class where few layers carry it.
       trajectory: return the images of all iterations, not only of the last.
       chunk: chains per row that run at once; bounds the memory.
 
@@ -181,7 +182,8 @@ def refine(
     """
     start_key, chain_key = jax.random.split(key)
     if start is None:
-        start = one_pass(apply, sets, num, start_key, temperature=temperature, draw=True, chunk=chunk)
+        settings = dict(encode=encode, temperature=temperature, draw=True, chunk=chunk)
+        start = conditional(apply, sets, num, start_key, **settings)
     chunk = min(chunk, num)
     rows = _chain_rows(sets, chunk)
     context = None if encode is None else jax.tree.map(lambda x: jnp.repeat(x, chunk, axis=0), encode(sets))
@@ -238,12 +240,13 @@ def _require_context(trace: Trace) -> None:
 
 
 def mean_and_draw(px: Any, key: jax.Array) -> Images:
-    """A draw and the means it was drawn from; of autoregressive pixels, each given the pixels drawn before it."""
+    """The means of the pixels and a draw; of autoregressive pixels, the means given those of the draw before each."""
     return px.mean_and_draw(key) if hasattr(px, "mean_and_draw") else (px.mean(), px.sample(key))
 
 
 def _show(px: Any, key: jax.Array, draw: Draw) -> Images:
-    return mean_and_draw(px, key) if draw == "both" else px.sample(key) if draw else px.mean()
+    mean, drawn = mean_and_draw(px, key)
+    return (mean, drawn) if draw == "both" else drawn if draw else mean
 
 
 def _pad_slots(x: jax.Array, num: int) -> jax.Array:
@@ -270,9 +273,8 @@ def _in_chunks(part: Callable[[jax.Array], Any], num: int, chunk: int) -> Any:
 def _chain_rows(sets: Sets, num: int) -> Sets:
     """Every row ``num`` times with one more image (blank as yet), which is context too and the only target."""
     rows = jax.tree.map(lambda x: jnp.repeat(x, num, axis=0), sets)
-    wide = rows.with_observed(jnp.zeros_like(rows.images[:, :1]))
-    is_new = wide.target & (jnp.arange(wide.num_slots) == rows.num_slots)
-    return wide.replace(sizes={SET: wide.context[SET].sum(1).astype(jnp.float32)}, target=is_new)
+    rows = rows.replace(target=jnp.zeros_like(rows.target))
+    return rows.with_observed(jnp.zeros_like(rows.images[:, :1]))
 
 
 CONDITIONAL = {"conditional": conditional, "one_pass": one_pass, "refined": refine}  # samplers of a context's class

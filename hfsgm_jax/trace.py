@@ -105,12 +105,12 @@ class Sets:
 
     def with_unobserved(self, num: int) -> "Sets":
         """The same sets with ``num`` more slots, present and unobserved: images to generate."""
-        b, n = self.slots.shape
         pad = lambda mask, value: jnp.pad(mask, ((0, 0), (0, num)), constant_values=value)
-        new_slots = self.slots.max(1, keepdims=True) + 1 + jnp.arange(num, dtype=jnp.int32)
+        # Above the ids of the set's own images: padding does not change the noise of the new ones.
+        first = jnp.where(self.present, self.slots, -1).max(1, keepdims=True, initial=-1) + 1
         return self.replace(
             images=jnp.pad(self.images, ((0, 0), (0, num)) + ((0, 0),) * 3),
-            slots=jnp.concatenate([self.slots, new_slots], 1) if n else jnp.broadcast_to(jnp.arange(num), (b, num)),
+            slots=jnp.concatenate([self.slots, first + jnp.arange(num, dtype=jnp.int32)], 1),
             present=pad(self.present, True),
             observed=pad(self.observed, False),
             context={plate: pad(mask, False) for plate, mask in self.context.items()},
@@ -118,17 +118,12 @@ class Sets:
             member=None if self.member is None else pad(self.member, 0),
         )
 
-    def with_observed(self, images: jax.Array, slot: int | None = None) -> "Sets":
-        """The same sets with one more image ``[B, 1, H, W, C]`` each: observed, a target, and context of every plate.
-
-        Args:
-          slot: id that its noise follows; default: one above the largest.
-        """
+    def with_observed(self, images: jax.Array) -> "Sets":
+        """The same sets with one more image each, ``[B, 1, H, W, C]``: observed, target, and context of every plate."""
         wide = self.with_unobserved(1)
         is_new = jnp.broadcast_to(jnp.arange(wide.num_slots) == self.num_slots, wide.present.shape)
         return wide.replace(
             images=jnp.concatenate([self.images, images], 1),
-            slots=wide.slots if slot is None else jnp.where(is_new, slot, wide.slots),
             observed=wide.observed | is_new,
             context={plate: mask | is_new for plate, mask in wide.context.items()},
             target=wide.target | is_new,
@@ -166,6 +161,7 @@ class Plan:
 
 
 PRIOR = Plan(sources=tuple((plate, None, "prior") for plate in PLATES))
+SHARED_PRIOR = Plan(sources=tuple((plate, None, "prior") for plate in PLATES if plate != IMAGE))
 
 
 @flax.struct.dataclass

@@ -1,6 +1,7 @@
 """Samplers: shapes for any sizes, where latents come from, and what does not change the result."""
 
 import functools
+import itertools
 import types
 
 import chex
@@ -8,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_model import random_variables
 
 from hfsgm_jax import models, sampling
-from hfsgm_jax.trace import IMAGE, SET, Sets
+from hfsgm_jax.trace import IMAGE, PLATES, SET, Plan, Sets
 
 SHAPE = (28, 28, 1)
+STILL = dict.fromkeys(PLATES, 0.0)
 
 
 def sets_of(rows, slots, sizes=None):
@@ -53,6 +56,8 @@ def test_conditional_changes_with_its_context_only(tiny):
     np.testing.assert_allclose(chunked, expected, atol=1e-5)
     other_padding = padded.replace(images=jnp.where(padded.observed[..., None, None, None], padded.images, 0.7))
     np.testing.assert_allclose(conditional(apply, other_padding, 5, key), expected, atol=1e-5)
+    cut = Sets.of(padded.images[:, :2], padded.observed[:, :2])
+    np.testing.assert_allclose(conditional(apply, cut, 5, key), expected, atol=1e-5)
     other_images = np.asarray(conditional(apply, padded.replace(images=1 - padded.images), 5, key))
     assert np.abs(other_images - expected)[0].max() > 1e-3  # two images of context
     np.testing.assert_allclose(other_images[1], expected[1], atol=1e-5)  # none: from the prior
@@ -81,6 +86,26 @@ def test_the_number_of_images_changes_none_of_them_where_the_prior_of_c_sees_ima
         three, one = (np.asarray(jax.jit(draw, static_argnums=0)(num)) for num in (3, 1))
         np.testing.assert_allclose(three[:, :1], one, atol=1e-4)
         assert np.abs(three[:, 0] - three[:, 1]).max() > 1e-3
+
+
+def test_pixels_of_every_chunk_are_drawn_anew():
+    """Of latents without noise and pixels that follow one another: what differs is the noise of the pixels."""
+    model = models.bns(width=4, c_channels=2, z_channels=2, blocks=1, encoder_width=2, pixelcnn_layers=1)
+    apply, _ = sampling.bind(model, random_variables(model))
+    call = lambda: sampling.conditional(apply, sets_of(1, 2), 4, jax.random.key(1), temperature=STILL, chunk=2)
+    means = np.asarray(jax.jit(call)())[0]
+    assert all((means[i] != means[j]).any() for i, j in itertools.combinations(range(4), 2))
+
+
+def test_a_latent_sees_the_images_of_its_own_context(tiny):
+    apply, _ = sampling.bind(*tiny)
+    sets, first = sets_of(1, 3), np.array([[True, False, False]])
+    posterior = jax.jit(lambda sets: apply(sets, Plan(), jax.random.key(1)).shared[0].posterior)
+    other = sets.replace(images=sets.images.at[:, 1:].set(0.7))
+    of_first = lambda sets: posterior(sets.replace(context={**sets.context, top: first}))
+    top = tiny[0].shared_nodes[0].label
+    chex.assert_trees_all_equal(of_first(sets), of_first(other))
+    assert (posterior(sets).loc != posterior(other).loc).any()
 
 
 def test_refinement_is_one_program_whatever_its_length(tiny):

@@ -46,7 +46,7 @@ class MeanNode(Node):
         return Normal.standard((sets.num_rows, 1, self.channels)), None
 
     def posterior(self, state, features, sets, train):
-        return softplus_normal(self.to_moments(masked_mean(features, sets.context_of(self.plate)))), None
+        return softplus_normal(self.to_moments(masked_mean(features, self.context(sets)))), None
 
 
 class Parameters(nn.Module):

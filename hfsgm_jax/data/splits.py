@@ -32,9 +32,9 @@ def split_classes(
         `official` alone: double_mnist, triple_mnist: 64/16/20 %; cifar100: 60/20/20 of FS-CIFAR100; celeba: 70/10/20 %
         of the identities in ascending order.
         `random`: 10 % (at least one) val, 20 % (at least one) test, the others train, shuffled by ``seed``.
-      label, group, part: ``[classes]``; part is 0 for official training, 1 validation, 2 test classes.
         `vhe_faces`, `vhe_silhouettes` (VHE paper, Table 5 and supplement 6.6): 641 or 10 test, the others train, and a
         tenth of them validates as well.
+      label, group, part: ``[classes]``; part is 0 for official training, 1 validation, 2 test classes.
       seed: of `random` and these two.
 
     Raises:

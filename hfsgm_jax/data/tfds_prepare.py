@@ -82,8 +82,8 @@ def import_optional(*modules: str) -> ModuleType:
     try:
         return [importlib.import_module(module) for module in modules][-1]
     except ImportError as error:
-        without = "or copy a cache file, which `python -m scripts.cache_data` writes, into the folder HFSGM_CACHE"
-        raise DataError(f"raw data need pip install {' '.join(modules)} ({error}), {without}.") from error
+        without = "data of tfds can also be a cache file, which `python -m scripts.cache_data` writes, in HFSGM_CACHE"
+        raise DataError(f"{error}: pip install {' '.join(modules)}; {without}") from error
 
 
 def _check_online(url: str) -> None:

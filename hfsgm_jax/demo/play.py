@@ -9,7 +9,7 @@ import numpy as np
 from hfsgm_jax import sampling
 from hfsgm_jax.api import FewShotModel, ragged, temperatures
 from hfsgm_jax.errors import UserError
-from hfsgm_jax.trace import IMAGE, PRIOR, Plan
+from hfsgm_jax.trace import PRIOR, Plan
 
 SHOTS = 5  # images of a set, at most
 AT_ONCE = 8  # new images of a program; more are several runs of it, each with a draw of the shared latents
@@ -90,12 +90,13 @@ class Player:
     def _between_of(self, variables, sets, key, temperature):
         apply, encode = sampling.bind(self.few.model, variables)
         trace = apply(sets, Plan(), key, features=encode(sets), temperature=temperatures(0.0))
-        ends = {latent.label: latent.value for latent in trace.latents if latent.plate != IMAGE}
+        ends = {latent.label: latent.value for latent in trace.shared}
         blank = sampling.blank_sets(1, ROWS, self.few.image_shape)
 
         def at(t):
             given = {label: (1 - t) * value[:1] + t * value[1:] for label, value in ends.items()}
-            return apply(blank, PRIOR, key, given=given, temperature=temperature).px.mean()[0]
+            px = apply(blank, PRIOR, key, given=given, temperature=temperature).px
+            return sampling.mean_and_draw(px, key)[0][0]
 
         return jax.vmap(at, out_axes=1)(jnp.linspace(0, 1, STEPS))
 

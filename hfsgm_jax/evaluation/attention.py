@@ -58,7 +58,7 @@ def attention(run: Evaluation) -> Records:
 
 def _measure(weights: np.ndarray, sets: Sets, node: Any) -> dict[str, Any]:
     """Measured fields of one layer's weights ``[sets, N, heads]``."""
-    sizes = sets.context_of(node.plate, node.label).sum(1)
+    sizes = node.context(sets).sum(1)
     several = sizes > 1  # of one image there is nothing to say
     entropy, largest = summary(weights[several], sizes[several])
     parts = {f"entropy_head{h + 1}": float(value) for h, value in enumerate(entropy.mean(0))}

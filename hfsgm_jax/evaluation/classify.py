@@ -89,9 +89,9 @@ def accuracy(right: np.ndarray, chance: float) -> dict[str, Any]:
 
 def method_conditions(run: Evaluation, name: str) -> dict[str, Any]:
     """The options that this classifier's scores depend on."""
-    if name in classification.DIVERGENCES:
+    if name in classification.BY_DIVERGENCE:
         return {}
-    likelihood = {"class_samples_z": run.options.class_samples_z} if name in classification.LIKELIHOODS else {}
+    likelihood = {"class_samples_z": run.options.class_samples_z} if name in classification.BY_LIKELIHOOD else {}
     # Where the prior of c sees images, scores are no log-densities under the model.
     sees = {"prior_sees_images": True} if run.model.prior_sees_images else {}
     return {"class_samples_c": run.options.class_samples_c} | likelihood | sees

@@ -125,10 +125,10 @@ def _training_record(run: Evaluation) -> Records:
         run.check_sets(dataset)
         return dataset
 
-    for dataset in run.at_hand("kl_layers", {"training classes": load}).values():
-        if dataset.info != run.load().info:
-            sets = run.fixed_sets(dataset, run.set_size)
-            yield _context_record(run, dataset, sets, functools.partial(_statistics, run, sets))
+    dataset = run.at_hand("kl_layers", {"training classes": load}).get("training classes")
+    if dataset is not None and dataset.info != run.load().info:
+        sets = run.fixed_sets(dataset, run.set_size)
+        yield _context_record(run, dataset, sets, functools.partial(_statistics, run, sets))
 
 
 def resolution(node: Any) -> int | None:

@@ -95,8 +95,8 @@ class Samples:
 
     def picture(self, name: str, *draw: Callable[[], pictures.Page], file: str = "") -> Record:
         """A record of the pages that are drawn."""
-        warmth = self._conditions["temperature"]
-        file = (file or name) + ("" if warmth == 1 else f"_temperature{warmth:g}")
+        temperature = self._conditions["temperature"]
+        file = (file or name) + ("" if temperature == 1 else f"_temperature{temperature:g}")
         return plots.record(self._run, plots.file_name(file, self._conditions), self.conditions(name), *draw, name=name)
 
     def kind(self, kind: str) -> Image.Image:

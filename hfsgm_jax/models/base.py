@@ -46,6 +46,10 @@ class Node(nn.Module):
         """Shape of one value: (channels,) or (h, w, channels)."""
         raise NotImplementedError
 
+    def context(self, sets: Sets) -> jax.Array:
+        """``[B, N]`` the images that inform this latent of a shared plate."""
+        return sets.context_of(self.plate, self.label)
+
     def enter(self, state: State, sets: Sets) -> State:
         """The state as this node's distributions see it; also called when the node is skipped."""
         return state
@@ -179,7 +183,7 @@ def _visit(node, state, features, sets, source, train, noise, temperature, value
     state = node.enter(state, sets)
     prior, residual = node.prior(state, sets, train)
     posterior, weights = prior, None
-    informed = sets.observed if node.plate == IMAGE else sets.context_of(node.plate, node.label).any(1, keepdims=True)
+    informed = sets.observed if node.plate == IMAGE else node.context(sets).any(1, keepdims=True)
     skipped = jnp.ones(sets.num_rows, bool) if source == "skip" else None
     if isinstance(value, Skip):
         skipped, value = value.rows, None

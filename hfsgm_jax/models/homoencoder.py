@@ -58,7 +58,7 @@ class MapNode(Node):
         return AutoregressiveNormal(self.net.variables, self.net.clone(parent=None), self.event_shape), None
 
     def posterior(self, state, features, sets, train):
-        return softplus_normal(self.to_moments(masked_mean(features["aligned"], sets.context_of(self.plate)))), None
+        return softplus_normal(self.to_moments(masked_mean(features["aligned"], self.context(sets)))), None
 
 
 class VectorNode(Node):
@@ -83,7 +83,7 @@ class StyleNode(VectorNode):
         self.to_moments = Dense(2 * self.channels, dtype=jnp.float32)
 
     def posterior(self, state, features, sets, train):
-        return softplus_normal(self.to_moments(masked_mean(features["style"], sets.context_of(self.plate)))), None
+        return softplus_normal(self.to_moments(masked_mean(features["style"], self.context(sets)))), None
 
 
 class PositionNode(VectorNode):

@@ -113,7 +113,7 @@ class SetNode(StatisticianNode):
         return exp_normal(self.p_head(self._after_pool(x, from_c, self.prior_aggregate), sets.observed, train)), None
 
     def posterior(self, state, features, sets, train):
-        context = sets.context_of(self.plate)
+        context = self.context(sets)
         if self.top:
             pooled, weights = self.q_pool(features, context)
         else:

@@ -132,7 +132,7 @@ class SetNode(PathNode):
         evidence = state.xc + features[self.resolution]
         if not self.top:
             evidence = evidence + self.from_z(state.xz)
-        pooled, weights = self.pool(evidence, sets.context_of(self.plate))
+        pooled, weights = self.pool(evidence, self.context(sets))
         return self._normal(self.posterior_block(pooled)), weights
 
     def update(self, state, value, residual):

@@ -1,7 +1,7 @@
-"""Distributions whose positions follow one another, with the interface of `hfsgm_jax.distributions`.
+"""Distributions whose positions follow one another.
 
-They hold the network's variables and what it is conditioned on, so that whoever has a trace can evaluate them
-(all positions at once) or draw from them (position by position) without knowing that they are autoregressive.
+They hold the network's variables and what it is conditioned on: whoever has a trace evaluates them (all positions at
+once) or draws from them (position by position).
 """
 
 from typing import Any
@@ -22,14 +22,12 @@ class AutoregressivePixels:
     Attributes:
       variables: of ``net``.
       condition: y, ``[B, M, H, W, features]``.
-      seed: key data of the draw that `mean` shows.
       net: unbound PixelCNN with the likelihood's parameters as outputs.
       likelihood: name in `distributions.LIKELIHOODS`.
     """
 
     variables: Any
     condition: jax.Array
-    seed: jax.Array
     net: PixelCNN = flax.struct.field(pytree_node=False)
     likelihood: str = flax.struct.field(pytree_node=False)
 
@@ -42,17 +40,10 @@ class AutoregressivePixels:
 
     def sample(self, key: jax.Array) -> jax.Array:
         """Images ``[B, M, H, W, C]``."""
-        return self._draw(key)[0]
-
-    def mean(self) -> jax.Array:
-        """The mean of every pixel given the pixels drawn before it, along one draw (by ``seed``)."""
-        return self._draw(jax.random.wrap_key_data(self.seed))[1]
+        return self.mean_and_draw(key)[1]
 
     def mean_and_draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The means of the pixels of one draw, each given those drawn before it, and the draw."""
-        return self._draw(key)[::-1]
-
-    def _draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The mean of every pixel given the pixels drawn before it, and the draw: ``[B, M, H, W, C]`` each."""
         *lead, height, width, _ = self.condition.shape
         index = jnp.arange(height * width).reshape(height, width, 1)
 
@@ -62,7 +53,7 @@ class AutoregressivePixels:
             return value[..., 0, 0, :], pixel.mean()[..., 0, 0, :]
 
         positions = jnp.broadcast_to(index, (*lead, height, width, 1))
-        return draw_map(self.net, self.variables, self.condition, positions, draw)
+        return draw_map(self.net, self.variables, self.condition, positions, draw)[::-1]
 
 
 @flax.struct.dataclass
@@ -123,6 +114,4 @@ class PixelHead(nn.Module):
         """``y`` is ``[B, M, H, W, any]``."""
         if self.is_initializing():
             self.net(jnp.zeros((*y.shape[:-1], self.channels)), y)
-        key = self.make_rng("sample") if self.has_rng("sample") else jax.random.key(0)
-        seed = jax.random.key_data(key)
-        return AutoregressivePixels(self.net.variables, y, seed, self.net.clone(parent=None), self.likelihood)
+        return AutoregressivePixels(self.net.variables, y, self.net.clone(parent=None), self.likelihood)

@@ -82,12 +82,12 @@ def _convolution(x, kernel, strides, padding, *, precision=None, **others):
 
 
 class Conv(nn.Module):
-    """Square convolution over the axes -3, -2 with padding SAME (or VALID)."""
+    """Square convolution over the axes -3, -2; ``padding``: pixels on every side, pairs of them, SAME or VALID."""
 
     features: int
     size: int = 3
     stride: int = 1
-    padding: str | int = 1
+    padding: str | int | Pads = 1
     use_bias: bool = True
     dtype: Any = jnp.float32
 

@@ -50,7 +50,7 @@ class Meter:
         self._mark = images, seconds
 
     def leave_out(self, seconds: float) -> None:
-        """Time that is none of the steps': that of compiling them."""
+        """Excludes the seconds of a compilation from the rate."""
         self._mark = self._mark[0], self._mark[1] + seconds
 
     def add(self, metrics: dict[str, jax.Array]) -> None:

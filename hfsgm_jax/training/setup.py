@@ -59,12 +59,12 @@ class Setup:
     observe: Callable[[TrainState, float], TrainState]
     abstract_state: TrainState
     _create: Callable[[], TrainState]
-    _start: dict[str, Any] | None
 
     @property
     def state(self) -> TrainState:
         """A new state at step 0, made on the devices at every access; parameters of ``train.start``, if any."""
-        return self._create() if self._start is None else start_from(self._create(), self._start)
+        start = self.config.train.start
+        return start_from(self._create(), open_run(start, model=self.model).variables) if start else self._create()
 
 
 def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = None) -> Setup:
@@ -90,7 +90,6 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     devices.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate, config.train.cpu_devices)
     mesh = devices.make_mesh(config.train.devices)
     _check_together(config, model, shape, mesh)
-    start = open_run(config.train.start, model=model).variables if config.train.start else None
 
     load = lambda: _load(config, model, objective.replace, dataset)
     spec, train_data, fixed, drawn = processes.writer_first(load, "data")
@@ -125,7 +124,6 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
         observe=observe if optimizer.plateau else lambda state, _: state,
         abstract_state=abstract_state,
         _create=functools.partial(create, init_key),
-        _start=start,
     )
 
 

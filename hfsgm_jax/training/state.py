@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from hfsgm_jax import processes
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Plan, Sets
@@ -71,7 +72,7 @@ def init_state(
 
 
 def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
-    """The state with the variables of another model, wherever name and shape are the same.
+    """The state with the variables of another model, wherever name and shape are the same; says how many are.
 
     Raises:
       ConfigError: they are the same nowhere.
@@ -86,9 +87,12 @@ def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
         return jax.device_put(jnp.asarray(other, x.dtype), x.sharding)
 
     own = flatten_dict({"params": state.params, **state.model_state})
-    own = unflatten_dict({path: of_other(path, x) for path, x in own.items()})
+    own = {path: of_other(path, x) for path, x in own.items()}
     if not taken:
         raise ConfigError("train.start is a model of which no array of parameters has the name and shape of this one's")
+    if processes.is_writer():
+        print(f"{len(taken)} of {len(own)} arrays of parameters are those of train.start", flush=True)
+    own = unflatten_dict(own)
     params = own.pop("params")
     averaged = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
     return state.replace(params=params, ema_params=averaged, model_state=own)

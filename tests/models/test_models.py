@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfsgm_jax import models, objectives
+from hfsgm_jax import models, objectives, sampling
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.models import MODELS, build_model
 from hfsgm_jax.nn import layers
@@ -115,7 +115,8 @@ def test_sizes_channels_and_likelihoods(size, channels, name):
     sets = Sets.of(jnp.zeros((2, 3, size, size, channels)))
     trace, _ = jax.eval_shape(lambda: model.init_with_output(KEYS, sets, Plan()))
     assert jax.eval_shape(lambda px: px.log_prob(sets.images), trace.px).shape == (2, 3)
-    assert jax.eval_shape(lambda px: px.mean(), trace.px).shape == sets.images.shape
+    mean, drawn = jax.eval_shape(sampling.mean_and_draw, trace.px, jax.random.key(0))
+    assert mean.shape == drawn.shape == sets.images.shape
 
 
 @pytest.mark.parametrize("size", [28, 32, 40, 64])

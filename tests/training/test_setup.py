@@ -114,4 +114,4 @@ def test_a_training_starts_from_the_parameters_of_another(tmp_path):
     with pytest.raises(ConfigError, match="train.start is a model of which no array"):
         start_from(fresh, {"params": {"other": np.zeros(3)}})
     with pytest.raises(ConfigError, match="does not exist, nor is it a model .* did you mean 'omniglot'"):
-        setup_tiny(train__start="omniglott")
+        _ = setup_tiny(train__start="omniglott").state
