@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax.scipy.stats import logistic, norm
 
 LN2 = math.log(2.0)
+LEVELS = 256  # of a grey or colour channel
+COMPONENTS = 10  # of a mixture of logistics
 MIN_LOG_SCALE = -7.0  # of a logistic on [-1, 1]: narrower than a twentieth of a grey level
 IMAGE_AXES = (-3, -2, -1)
 
@@ -103,14 +105,14 @@ class Bernoulli:
 
 
 def _log_levels(
-    x: jax.Array, loc: jax.Array, log_scale: jax.Array, cdf: Callable, log_cdf: Callable, log_pdf: Callable, levels: int
+    x: jax.Array, loc: jax.Array, log_scale: jax.Array, cdf: Callable, log_cdf: Callable, log_pdf: Callable
 ) -> jax.Array:
     """Log-probability of grey levels x in [-1, 1]: the mass of their bins; the outer ones reach to infinity.
 
     Args:
       loc, log_scale: of a symmetric density, given by ``cdf``, ``log_cdf`` and ``log_pdf`` in its standard form.
     """
-    inverse, half = jnp.exp(-log_scale), 1.0 / (levels - 1)
+    inverse, half = jnp.exp(-log_scale), 1.0 / (LEVELS - 1)
     centred = x - loc
     upper, lower = inverse * (centred + half), inverse * (centred - half)
     difference = cdf(upper) - cdf(lower)
@@ -131,7 +133,6 @@ class DiscretizedNormal:
 
     loc: jax.Array
     log_scale: jax.Array
-    levels: int = flax.struct.field(pytree_node=False, default=256)
 
     @classmethod
     def from_params(cls, params: jax.Array, channels: int) -> "DiscretizedNormal":
@@ -144,14 +145,14 @@ class DiscretizedNormal:
 
     def sample(self, key: jax.Array) -> jax.Array:
         noise = jax.random.normal(key, self.loc.shape, jnp.float32)
-        return _to_level(_f32(self.loc) + noise * jnp.exp(self._log_scale()), self.levels)
+        return _to_level(_f32(self.loc) + noise * jnp.exp(self._log_scale()))
 
     def _log_scale(self) -> jax.Array:
         return jnp.clip(_f32(self.log_scale), MIN_LOG_SCALE, 5.0)
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
-        settings = norm.cdf, norm.logcdf, norm.logpdf, self.levels
+        settings = norm.cdf, norm.logcdf, norm.logpdf
         return _log_levels(_f32(x) * 2 - 1, _f32(self.loc), self._log_scale(), *settings).sum(IMAGE_AXES)
 
 
@@ -172,19 +173,18 @@ class DiscretizedLogistics:
     loc: jax.Array
     log_scale: jax.Array
     coupling: jax.Array | None
-    levels: int = flax.struct.field(pytree_node=False, default=256)
 
     @classmethod
-    def num_params(cls, channels: int, components: int = 10) -> int:
-        """Values per pixel that `from_params` takes: 100 for RGB and 10 components."""
-        return components * (1 + 2 * channels + channels * (channels - 1) // 2)
+    def num_params(cls, channels: int) -> int:
+        """Values per pixel that `from_params` takes: 100 for RGB."""
+        return COMPONENTS * (1 + 2 * channels + channels * (channels - 1) // 2)
 
     @classmethod
-    def from_params(cls, params: jax.Array, channels: int, components: int = 10) -> "DiscretizedLogistics":
+    def from_params(cls, params: jax.Array, channels: int) -> "DiscretizedLogistics":
         """Splits ``[..., H, W, num_params]`` into the parts of the mixture."""
         params = _f32(params)
-        mixture, rest = params[..., :components], params[..., components:]
-        rest = rest.reshape(rest.shape[:-1] + (-1, components))
+        mixture, rest = params[..., :COMPONENTS], params[..., COMPONENTS:]
+        rest = rest.reshape(rest.shape[:-1] + (-1, COMPONENTS))
         coupling = jnp.tanh(rest[..., 2 * channels :, :]) if channels > 1 else None
         log_scale = jnp.clip(rest[..., channels : 2 * channels, :], MIN_LOG_SCALE, 5.0)
         return cls(mixture, rest[..., :channels, :], log_scale, coupling)
@@ -203,7 +203,7 @@ class DiscretizedLogistics:
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
         x = (_f32(x) * 2 - 1)[..., None]  # [..., H, W, C, 1]
-        settings = jax.nn.sigmoid, jax.nn.log_sigmoid, logistic.logpdf, self.levels
+        settings = jax.nn.sigmoid, jax.nn.log_sigmoid, logistic.logpdf
         per_channel = _log_levels(x, self._means(x), self.log_scale, *settings)
         per_component = per_channel.sum(-2) + jax.nn.log_softmax(self.mixture)
         return jax.scipy.special.logsumexp(per_component, -1).sum((-2, -1))
@@ -231,7 +231,7 @@ class DiscretizedLogistics:
         index = jax.random.categorical(component_key, self.mixture)
         noise = jax.random.logistic(noise_key, self.loc.shape[:-1])
         one_hot = jax.nn.one_hot(index, self.mixture.shape[-1])
-        return _to_level(self._chain(one_hot, noise), self.levels)
+        return _to_level(self._chain(one_hot, noise))
 
     def mean(self) -> jax.Array:
         """Mean over components of their chains without noise, in [0, 1]."""
@@ -242,9 +242,9 @@ class DiscretizedLogistics:
         return jnp.clip((mean + 1) / 2, 0, 1)
 
 
-def _to_level(x: jax.Array, levels: int) -> jax.Array:
-    """[-1, 1] -> the nearest of ``levels`` grey levels in [0, 1]."""
-    return jnp.round(jnp.clip((x + 1) / 2, 0, 1) * (levels - 1)) / (levels - 1)
+def _to_level(x: jax.Array) -> jax.Array:
+    """[-1, 1] -> the nearest grey level in [0, 1]."""
+    return jnp.round(jnp.clip((x + 1) / 2, 0, 1) * (LEVELS - 1)) / (LEVELS - 1)
 
 
 class Likelihood(NamedTuple):
@@ -263,6 +263,6 @@ class Likelihood(NamedTuple):
 
 LIKELIHOODS: dict[str, Likelihood] = {
     "bernoulli": Likelihood(lambda channels: channels, lambda params, _: Bernoulli(_f32(params)), 2),
-    "discretized_normal": Likelihood(lambda channels: 2 * channels, DiscretizedNormal.from_params, 256),
-    "discretized_logistics": Likelihood(DiscretizedLogistics.num_params, DiscretizedLogistics.from_params, 256),
+    "discretized_normal": Likelihood(lambda channels: 2 * channels, DiscretizedNormal.from_params, LEVELS),
+    "discretized_logistics": Likelihood(DiscretizedLogistics.num_params, DiscretizedLogistics.from_params, LEVELS),
 }

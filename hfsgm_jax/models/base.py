@@ -162,9 +162,17 @@ class SetModel(nn.Module):
         noises = standard_noise(self.make_rng("sample"), sets, self.nodes)
         state, latents = {} if self.start is None else self.start(sets), []
         for node, source, noise in zip(self.nodes, sources, noises):
-            factor = (temperature or {}).get(node.plate)
-            value = (given or {}).get(node.label)
-            state, latent = _visit(node, state, features, sets, source, plan.train, noise, factor, value)
+            state, latent = _visit(
+                node,
+                state,
+                features,
+                sets,
+                source=source,
+                train=plan.train,
+                noise=noise,
+                temperature=(temperature or {}).get(node.plate),
+                value=(given or {}).get(node.label),
+            )
             latents.append(latent)
         index = _decoded_slots(sets, plan)
         decoder_input = jax.tree.map(lambda x: take_slots(x, index), state)
@@ -178,7 +186,18 @@ def abstract_variables(model: SetModel) -> dict[str, Any]:
     return jax.eval_shape(lambda: model.init({"params": key, "sample": key}, sets, Plan()))
 
 
-def _visit(node, state, features, sets, source, train, noise, temperature, value) -> tuple[State, Latent]:
+def _visit(
+    node: Node,
+    state: State,
+    features: Any,
+    sets: Sets,
+    *,
+    source: str,
+    train: bool,
+    noise: jax.Array,
+    temperature: jax.Array | float | None,
+    value: jax.Array | Skip | None,
+) -> tuple[State, Latent]:
     """One node of the traversal: its distributions, its value, the state after it."""
     state = node.enter(state, sets)
     prior, residual = node.prior(state, sets, train)

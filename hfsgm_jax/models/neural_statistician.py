@@ -71,11 +71,6 @@ class SetNode(StatisticianNode):
     prior_sees_images: bool = False
     below_images: bool = True
 
-    @property
-    def _has_nets(self) -> bool:
-        """Vectors that LAG does not pool: ELU and a residual net on every image before the pooling."""
-        return not self.spatial and self.aggregate != "lag"
-
     def setup(self):
         head = dict(width=self.width, channels=self.channels, blocks=self.blocks, dtype=self.dtype)
         self.q_pool = Aggregate(self.aggregate, self.heads, self.dtype)
@@ -89,12 +84,15 @@ class SetNode(StatisticianNode):
         if self.prior_sees_images:
             self.p_from_z = linear()
             self.p_pool = Aggregate(self.prior_aggregate, self.heads, self.dtype)
-        if self._has_nets:
-            self.q_net, self.p_net = ResidualNet(self.blocks, self.dtype), ResidualNet(self.blocks, self.dtype)
+        # Vectors that LAG does not pool: ELU and a residual net on every image before the pooling.
+        nets = not self.spatial and self.aggregate != "lag"
+        self.q_net = ResidualNet(self.blocks, self.dtype) if nets else None
+        self.p_net = ResidualNet(self.blocks, self.dtype) if nets else None
 
-    def _per_image(self, x, net, counted, train):
-        """Transform of every image before pooling, normed over ``counted``."""
-        return getattr(self, net)(nn.elu(x), counted, train) if self._has_nets else x
+    @staticmethod
+    def _per_image(x, net, counted, train):
+        """Transform of every image before pooling, normed over ``counted``; None: as it is."""
+        return x if net is None else net(nn.elu(x), counted, train)
 
     @staticmethod
     def _after_pool(pooled, from_c, aggregate):
@@ -107,7 +105,7 @@ class SetNode(StatisticianNode):
         x = from_c = self.p_from_c(_above(state, *SHARED))
         if self.prior_sees_images:
             x = x + self.p_from_z(_above(state, IMAGE))
-        x = self._per_image(x, "p_net", sets.observed, train)
+        x = self._per_image(x, self.p_net, sets.observed, train)
         if self.prior_sees_images:
             x, _ = self.p_pool(x, sets.present)
         return exp_normal(self.p_head(self._after_pool(x, from_c, self.prior_aggregate), sets.observed, train)), None
@@ -121,7 +119,7 @@ class SetNode(StatisticianNode):
             x = self.q_from_h(features) + from_c
             if self.below_images:
                 x = x + self.q_from_z(_above(state, IMAGE))
-            pooled, weights = self.q_pool(self._per_image(x, "q_net", context, train), context)
+            pooled, weights = self.q_pool(self._per_image(x, self.q_net, context, train), context)
             pooled = self._after_pool(pooled, from_c, self.aggregate)
         return exp_normal(self.q_head(pooled, sets.observed, train)), weights
 
