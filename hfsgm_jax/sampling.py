@@ -173,7 +173,7 @@ def refine(
     Args:
       sets: the contexts; chains are rows, so that they do not see each other.
       start: ``[B, num, H, W, C]`` images the chains start from, `one_pass` draws in Algorithm 1; default:
-        `conditional` draws, which are of the class where few layers carry it.
+        `conditional` draws, which are of the class also where c_L says little.
       trajectory: return the images of all iterations, not only of the last.
       chunk: chains per row that run at once; bounds the memory.
 

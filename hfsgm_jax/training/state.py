@@ -6,9 +6,10 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from hfsgm_jax import processes
+from hfsgm_jax import devices, processes
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Plan, Sets
@@ -84,7 +85,7 @@ def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
         if other is None or other.shape != x.shape:
             return x
         taken.append(path)
-        return jax.device_put(jnp.asarray(other, x.dtype), x.sharding)
+        return devices.place(np.asarray(other, x.dtype), x.sharding)
 
     own = flatten_dict({"params": state.params, **state.model_state})
     own = {path: of_other(path, x) for path, x in own.items()}
