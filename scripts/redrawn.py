@@ -1,6 +1,6 @@
-"""Comparison of drawings made on the demo's page with the data's own images; writes results/redrawn/results.json.
+"""Comparison of drawings made on the demo's page with the data's own images: results/redrawn, a table in docs/guide.md.
 
-python -m scripts.redrawn MODEL [EPISODES]
+python -m scripts.redrawn [MODEL [EPISODES]]   # without a model, the table alone
 
 Every test drawing of Omniglot is drawn again as the page draws: its strokes, thinned to lines, with the page's pen on
 the page's sheet of 420 pixels, sent as a picture. Classes are then named (20-way 1-shot) with supports and queries of
@@ -16,10 +16,13 @@ from PIL import Image, ImageDraw
 import hfsgm_jax
 from hfsgm_jax.data import load_dataset
 from hfsgm_jax.data.resize import resize_images
+from hfsgm_jax.evaluation.tables import Table, markdown, number
 from hfsgm_jax.images import SHEET, read_images
+from scripts import readme
 from scripts.machine import machine
 from scripts.results import RESULTS
 
+FOUND = RESULTS / "redrawn" / "results.json"
 SIDE, PEN = 420, 4.8 / 105 * 420  # of the page
 WAYS = 20
 CLOCKWISE = (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1)  # neighbours, from above
@@ -63,7 +66,7 @@ def test_drawings() -> list[np.ndarray]:
     return [images[start : start + size] for start, size in zip(dataset.start, dataset.size)]
 
 
-def main(model: str, episodes: str = "10") -> None:
+def measure(model: str, episodes: str = "10") -> None:
     few, rng = hfsgm_jax.load(model), np.random.default_rng(0)
     right = {f"{a} shown, {b} named": [] for a in ("data", "redrawn") for b in ("data", "redrawn")}
     raw = test_drawings()
@@ -87,8 +90,22 @@ def main(model: str, episodes: str = "10") -> None:
         more = dict(increase=float(np.mean(x - own)), increase_error=error(x - own))  # over the data's own images
         found[key] = dict(value=float(np.mean(x)), standard_error=error(x)) | more
     content = dict(machine=machine(), model=model, ways=WAYS, shots=1, episodes=int(episodes), accuracy=found)
-    (RESULTS / "redrawn").mkdir(exist_ok=True)
-    (RESULTS / "redrawn" / "results.json").write_text(json.dumps(content, indent=1) + "\n")
+    FOUND.parent.mkdir(exist_ok=True)
+    FOUND.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def main(*arguments: str) -> None:
+    if arguments:
+        measure(*arguments)
+    found = json.loads(FOUND.read_text())
+    own = "{ways}-way {shots}-shot accuracy of `{model}`".format(**found)
+    rows = [
+        [*(part.split()[0] for part in key.split(", ")), number(x["value"], x["standard_error"])]
+        + [number(x["increase"], x["increase_error"])]
+        for key, x in found["accuracy"].items()
+    ]
+    head = ["images shown", "images named", own, "difference from the data's own"]
+    readme.write("redrawn", markdown(Table(head, rows)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax.distributions import Normal, exp_normal
+from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.models import keywords as kw
 from hfsgm_jax.models.base import Node, SetModel
 from hfsgm_jax.models.constructor import IMAGE_SIZES, ImageShape, check_heads, check_images, constructor, of_pixels
@@ -162,7 +163,9 @@ def _build(image_shape: ImageShape, spatial: bool, num_c: int, **keywords: Any) 
     k = SimpleNamespace(**{**NO_CONTEXT, **keywords})
     check_images(image_shape, tuple(s for s in IMAGE_SIZES if grid_side(s) == GRID) if spatial else IMAGE_SIZES)
     check_heads(k.aggregate, k.width, k.heads)
-    dtype, sees = jnp.dtype(k.dtype), k.prior_sees_images and num_c > 1
+    if k.prior_sees_images and num_c < 2:
+        raise ConfigError("prior_sees_images=True needs a latent c below others: hfsgm, chfsgm, or scha_vae")
+    dtype = jnp.dtype(k.dtype)
     fields, out_channels = of_pixels(image_shape, k)
     look = dict(width=k.width, spatial=spatial, blocks=k.blocks, dtype=dtype)
     pool = dict(aggregate=k.aggregate, prior_aggregate="mean" if spatial else k.aggregate, heads=k.heads)
@@ -171,14 +174,14 @@ def _build(image_shape: ImageShape, spatial: bool, num_c: int, **keywords: Any) 
         top = layer == k.layers
         if num_c and (top or num_c > 1):
             place = dict(layer=layer if num_c > 1 else 1, top=top and not k.a_channels, below_images=not top)
-            nodes.append(SetNode(channels=k.c_channels, prior_sees_images=sees, **place, **pool, **look))
+            nodes.append(SetNode(channels=k.c_channels, prior_sees_images=k.prior_sees_images, **place, **pool, **look))
         film, channels = k.condition == "film", k.z_channels
         nodes.append(ImageNode(layer=layer, channels=channels, top=top, film=film, has_context=num_c > 0, **look))
     return SetModel(
         encoder=ConvEncoder(k.width, spatial, k.encoder_width, dtype),
         nodes=tuple(nodes),
         decoder=ConvDecoder(k.width, image_shape[0], out_channels, spatial, k.encoder_width, dtype),
-        prior_sees_images=sees,
+        prior_sees_images=k.prior_sees_images,
         **fields,
     )
 

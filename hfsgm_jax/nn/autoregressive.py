@@ -82,14 +82,6 @@ class AutoregressiveNormal:
         rows = None if wanted is None else jnp.where(wanted, self.shape[0], 0)
         return draw_map(self.net, self.variables, None, noise, draw, rows)[0]
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        """One map, ``[1, 1, H, W, C]``."""
-        return self.at(jax.random.normal(key, (1, 1, *self.shape)))
-
-    def mean(self) -> jax.Array:
-        """The map without noise: every position at its mean given those before, ``[1, 1, H, W, C]``."""
-        return self.at(jnp.zeros((1, 1, *self.shape)))
-
 
 class PixelHead(nn.Module):
     """From a map of features to p(x | map), pixel after pixel.
