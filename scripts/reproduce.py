@@ -1,14 +1,16 @@
-"""Reproduction of the shipped models' numbers: commands, minutes, numbers (`make reproduce`)."""
+"""Commands, minutes and numbers of the shipped models and of the runs that they started from (`make reproduce`)."""
 
 import json
 
 from hfsgm_jax.evaluation.records import Result, read_results
 from hfsgm_jax.evaluation.tables import number
 from hfsgm_jax.run_folder import read_metrics
-from hfsgm_jax.shipped import pretrained
+from scripts.parameters import load
 from scripts.results import RESULTS, rank
 
-CONFIGS = {"omniglot": "best_vhe", "omniglot-scha": "best_scha_vae"}
+# Name -> its config in configs/, and the argument of that.
+CONFIGS = {"omniglot-scha": ("best_scha_vae",), "omniglot": ("best_scha_pixelcnn",)}
+CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "omniglot-vhe": ("best_vhe", "longer")}
 # Task -> the conditions of a record that a call of evaluate.py has one value of, and others; the options they are of.
 OPTIONS = {
     "likelihood": dict(set_size="set_size", num_sets="max_sets"),
@@ -24,7 +26,11 @@ def commands(name: str) -> str:
     run, folder = f"--workdir=runs/{name}", RESULTS / name
     last, where = read_metrics(folder)[-1], json.loads((folder / "machine.json").read_text())
     lines = [f"# {name}: {where['cpu']}, commit {where['commit']}"]
-    train = f"python train.py --config=configs/{CONFIGS[name]}.py {run}"
+    config, *argument = CONFIGS[name]
+    train = f"python train.py --config=configs/{':'.join([config + '.py', *argument])} {run}"
+    start = json.loads((folder / "config.json").read_text())["train"].get("start")
+    if start != load(*CONFIGS[name]).train.start:
+        train += f" --config.train.start=runs/{start}"
     lines += [train, f"#   {last['seconds'] / 60:.0f} minutes, {last['images']:,} images"]
     for task, options in OPTIONS.items():
         calls: dict[tuple, list[Result]] = {}
@@ -50,4 +56,4 @@ def described(record: Result) -> str:
 
 
 if __name__ == "__main__":
-    print("\n\n".join(map(commands, pretrained())))
+    print("\n\n".join(map(commands, CONFIGS)))

@@ -40,6 +40,13 @@ def keep(run: Path, name: str = "") -> Path:
     return folder
 
 
+def metrics(folder: Path) -> list[Result]:
+    """Metrics of a run; images and seconds with those of the run that it started from."""
+    start = json.loads((folder / "config.json").read_text())["train"].get("start")
+    before = metrics(folder.parent / start)[-1] if start else dict(images=0, seconds=0.0)
+    return [line | {key: line[key] + before[key] for key in ("images", "seconds")} for line in read_metrics(folder)]
+
+
 def rank(record: Result) -> tuple[int, int]:
     """Of how many test sets and importance samples a number is."""
     return record.get("num_sets", 0), record.get("importance_samples", 0)
@@ -55,7 +62,7 @@ def numbers(folder: Path) -> list[Result]:
     widest = {named(record): record for record in sorted(small, key=rank)}
     config, where = (json.loads((folder / name).read_text()) for name in ("config.json", "machine.json"))
     test, optimizer = widest["nelbo"], config["optimizer"]
-    last = [line for line in read_metrics(folder) if line["step"] <= test["step"]][-1]
+    last = [line for line in metrics(folder) if line["step"] <= test["step"]][-1]
     run = {
         "run": f"`{folder.name}`",
         "test data": f"{test['source']} {test['scheme']}, {test['resize']}, sets of {test['set_size']}",
@@ -77,7 +84,7 @@ def against_papers() -> str:
     """
     records = {}
     for name in pretrained():
-        config, lines = load_config(RESULTS / name).to_dict(), read_metrics(RESULTS / name)
+        config, lines = load_config(RESULTS / name).to_dict(), metrics(RESULTS / name)
         for task in ("likelihood", "classify"):
             measured = [r for r in read_results(RESULTS / name / f"{task}.json") if r.get("value") is not None]
             beside = [r for r in paper.beside(task, measured, config, lines) if r["paper"]]
@@ -105,7 +112,7 @@ def curves(folders: list[Path]) -> None:
     """Draws validation NELBO of runs against images seen and against minutes."""
     figure, axes = plots.figure(2, sharey=True)
     for axis, x in zip(axes, (IMAGES, MINUTES)):
-        draw(axis, {folder.name: points(read_metrics(folder), x, "val/nelbo") for folder in folders}, x, NATS)
+        draw(axis, {folder.name: points(metrics(folder), x, "val/nelbo") for folder in folders}, x, NATS)
     plots.save(figure, CURVES)
 
 

@@ -14,9 +14,8 @@ from hfsgm_jax.evaluation.records import read_results
 from hfsgm_jax.evaluation.report import num_parameters
 from hfsgm_jax.evaluation.tables import markdown, table
 from hfsgm_jax.models import MODELS, build_model
-from hfsgm_jax.run_folder import read_metrics
 from hfsgm_jax.shipped import PRETRAINED, pretrained
-from scripts.results import RESULTS, keep
+from scripts.results import RESULTS, keep, metrics
 
 TASKS = {"likelihood": "Likelihood", "classify": "Few-shot classification", "sample": "New images"}
 UNSHOWN = "sha256", "seed", "convergence"
@@ -37,7 +36,7 @@ few.generate(images, num=16)
 | model | `{model}`, {parameters:,} parameters, weights in {dtype} ({size:.2f} MB) |
 | data | {data} |
 | objective | `{objective}`, sets of {set_size}, {sets} sets per batch |
-| training | step {step:,} of {steps:,}, {images:,} images seen, {minutes:.0f} minutes |
+| training | step {step:,} of {steps:,}, {images:,} images seen, {minutes:.0f} minutes{after} |
 | machine | {machine} |
 | code | commit {commit}, config beside this card |
 
@@ -63,7 +62,9 @@ def card(name: str) -> str:
     folder, weights = RESULTS / name, PRETRAINED / name
     config, where = load_config(weights), json.loads((folder / "machine.json").read_text())
     step = hfsgm_jax.load(name).step
-    last = [line for line in read_metrics(folder) if line["step"] <= step][-1]
+    last = [line for line in metrics(folder) if line["step"] <= step][-1]
+    start = json.loads((folder / "config.json").read_text())["train"].get("start")
+    after = f"; with those of `{start}`, whose parameters it started from" if start else ""
     model, data = build_model(config.model, config.image_shape), config.data
     more = [f"{data.resize} 28x28", *(["flips and quarter turns as classes of their own"] if data.dihedral else [])]
     tables = []
@@ -86,6 +87,7 @@ def card(name: str) -> str:
         steps=config.train.steps,
         images=last["images"],
         minutes=last["seconds"] / 60,
+        after=after,
         machine=f"{where['cpu']}, {where['cores']} of its cores" if where["device"] == "cpu" else where["device"],
         commit=where["commit"],
         note=(folder / "note.md").read_text() if (folder / "note.md").exists() else "",

@@ -14,6 +14,7 @@ from hfsgm_jax.evaluation.report import WORDS, compare, report
 from hfsgm_jax.evaluation.run import TASKS
 from hfsgm_jax.evaluation.tables import number
 from hfsgm_jax.models import build_model
+from hfsgm_jax.shipped import pretrained
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 ACCURACY = {"name": "accuracy", "method": "kl", "unit": "fraction", "ways": 20, "shots": 1, **DATA}
@@ -87,7 +88,7 @@ def test_the_task_is_never_kept(folder):
     assert re.search(r"parameters \d,\d\d\d ", Page(folder / "report.html").text)
 
 
-@pytest.mark.parametrize("name", ["omniglot", "omniglot-scha", "quickstart"])
+@pytest.mark.parametrize("name", [*pretrained(), "quickstart"])
 def test_committed_results_are_rendered(name, tmp_path):
     (tmp_path / "eval").mkdir()
     for path in (RESULTS / name).glob("*.json*"):
