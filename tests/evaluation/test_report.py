@@ -162,6 +162,8 @@ def test_differences_are_said():
     few = {**NLL, **DATA, "importance_samples": 10, "num_sets": 2636}
     found = paper.published("likelihood", few, config, images=20_808_000)
     assert found.comparable and found.remark == "K 1000 → 10: bounds of different tightness"
+    head = config | {"model": config["model"] | {"pixelcnn_layers": 2}}
+    assert paper.published("likelihood", few, head, images=20_808_000).remark.startswith("pixels independent → autoreg")
     config["data"] |= dict(augmented=1.0)
     augmentation += "flips, rotations"
     config["objective"]["name"] = "vhe"

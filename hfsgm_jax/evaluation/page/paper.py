@@ -87,6 +87,7 @@ def _run_conditions(config: Mapping[str, Any]) -> dict[str, Any]:
     """The conditions that a config adds to those of its records: the model and its training."""
     model, data = config["model"], config["data"]
     own = dict(model=model["name"], aggregate=model.get("aggregate"), objective=config["objective"]["name"])
+    own["pixels"] = "autoregressive" if model.get("pixelcnn_layers") else "independent"
     own |= dict(trained_on=data["source"], training_classes=data["split"], augmented=False)
     changes = ", ".join(words for key, words in AUGMENTATION.items() if data.get(key))
     if changes and (share := data.get("augmented", 1.0)) < 1:
