@@ -1,13 +1,15 @@
-"""Draws with a browser on the page of `hfsgm-jax demo` and films it: docs/demo.gif.
+"""Draws with a browser on the page of `hfsgm-jax demo`, films it (docs/demo.gif) and times its answers (docs/guide.md).
 
-python -m scripts.film [MODEL]   # needs the extra `browser` and Chromium; waiting for the model is left out
+python -m scripts.film [MODEL]   # needs the extra `browser` and Chromium; waiting for the model is left out of the film
 """
 
 import io
 import itertools
+import json
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,9 +18,10 @@ from playwright import sync_api
 
 import hfsgm_jax
 from hfsgm_jax.demo.server import Demo, make_server
-from scripts.machine import ROOT
+from scripts import readme
+from scripts.machine import ROOT, machine
 
-FILM = ROOT / "docs" / "demo.gif"
+FILM, TIMES = ROOT / "docs" / "demo.gif", ROOT / "results" / "page" / "results.json"
 VIEW, WIDTH, MILLISECONDS, COLORS = {"width": 1080, "height": 1060}, 720, 110, 48
 Point = tuple[float, float]
 # Two made-up characters, strokes of points in a sheet of side 1; the second sheet of a set is drawn a little otherwise.
@@ -33,9 +36,13 @@ def jittered(strokes: Sequence[Sequence[Point]], seed: int) -> list[list[Point]]
     return [[tuple(np.clip(p + shift + rng.normal(0, 0.02, 2), 0.08, 0.92)) for p in stroke] for stroke in strokes]
 
 
-def film(model: str) -> list[Image.Image]:
-    """The frames, at intervals of `MILLISECONDS`."""
-    server = make_server(Demo(hfsgm_jax.load(model), model), "127.0.0.1", 0)
+def film(model: str) -> tuple[list[Image.Image], float, list[float]]:
+    """The frames, at intervals of `MILLISECONDS`; seconds until the page opens, and from each stroke to new images."""
+    began = time.monotonic()
+    demo = Demo(hfsgm_jax.load(model), model)
+    server = make_server(demo, "127.0.0.1", 0)
+    demo.player.warm_up()
+    opened = time.monotonic() - began
     threading.Thread(target=server.serve_forever, daemon=True).start()
     frames = []
     with sync_api.sync_playwright() as play:
@@ -77,13 +84,22 @@ def film(model: str) -> list[Image.Image]:
         settle()
         page.locator("#answer").scroll_into_view_if_needed()
         shoot(16)
+        answers = "performance.getEntriesByType('resource').filter(x => x.name.endsWith('/generate'))"
+        waits = [milliseconds / 1000 for milliseconds in page.evaluate(f"{answers}.map(x => x.duration)")]
         browser.close()
     server.shutdown()
-    return frames
+    return frames, opened, waits
 
 
 def main(model: str = "omniglot") -> None:
-    frames = film(model)
+    frames, opened, waits = film(model)
+    times = dict(machine=machine(), model=model, seconds_until_open=opened, seconds_until_images=waits)
+    TIMES.parent.mkdir(exist_ok=True)
+    TIMES.write_text(json.dumps(times, indent=1) + "\n")
+    cores = "{cpu}, cores: {cores}".format(**times["machine"])
+    text = f"16 new images by `{model}` come {waits[0]:.2f} s after the first stroke and at most {max(waits[1:]):.2f} s"
+    rest = f"after later ones; the page opens\n{opened:.0f} s after the start, with all programs compiled ({cores})."
+    readme.write("page", f"{text} {rest}")
     # One palette, so that the file holds only what changes.
     palette = frames[-1].quantize(COLORS)
     first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
