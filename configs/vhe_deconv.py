@@ -1,8 +1,9 @@
 """The deconvolutional Variational Homoencoder: the networks of the Neural Statistician, and any of four objectives.
 
     python train.py --config=configs/vhe_deconv.py:vhe --workdir=runs/vhe
-    python evaluate.py --workdir=runs/vhe --tasks=likelihood --eval.set_size=20   # Table 3
-    python evaluate.py --workdir=runs/vhe --tasks=classify,kl_layers,report                         # Tables 1 and 2
+    python evaluate.py --workdir=runs/vhe --tasks=likelihood --eval.set_size=20  # Table 3
+    python evaluate.py --workdir=runs/vhe --tasks=classify                      # Tables 1 and 2
+    python evaluate.py --workdir=runs/vhe --tasks=kl_layers,report --eval.split=train  # Table 1, KL of c
 
 The argument is an objective, `ns`, `resample`, `rescale` or `vhe` (default): the rows of Table 3 of the VHE paper
 (trained on 25 alphabets); with `,augmented` after it, those of Table 1 (on 1,200 characters). Whole classes of 20, nats

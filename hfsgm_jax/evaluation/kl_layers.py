@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hfsgm_jax import objectives
-from hfsgm_jax.data import Dataset
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
 from hfsgm_jax.evaluation.records import Record, Records, Result, measured
@@ -19,7 +18,7 @@ from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, expand_mask
 
 ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean (Burda et al., 2016, section 5.2)
-Statistics = Callable[[], dict[str, dict[str, np.ndarray]]]
+Statistics = dict[str, dict[str, np.ndarray]]  # of every latent, by its label
 
 
 def layer_statistics(apply: Apply, encode: Encode, row: Sets, key: jax.Array) -> Arrays:
@@ -60,10 +59,10 @@ def _sums(latent: Latent, counted: jax.Array | None) -> tuple[jax.Array, ...]:
     return tuple(jnp.where(expand_mask(m, x.ndim), x, 0).sum((0, 1)) for m, x in masked)
 
 
-def _statistics(run: Evaluation, sets: Sets) -> dict[str, dict[str, np.ndarray]]:
-    """label -> ``kl`` of every set ``[sets]``, and sums over all sets of the other fields, per unit."""
+def _statistics(run: Evaluation) -> Statistics:
+    """``kl`` of every set ``[sets]``, and sums over all sets of the other fields, per unit."""
     found: dict[str, dict[str, Any]] = {node.label: {"kl": []} for node in run.model.nodes}
-    for batch in run.batches("kl_layers", layer_statistics, sets):
+    for batch in run.batches("kl_layers", layer_statistics, run.sets):
         for name, values in batch.items():
             label, field = name.split("/")
             if field == "kl":
@@ -80,24 +79,23 @@ def kl_layers(run: Evaluation) -> Records:
     holds the layer's share and the cumulative share, from the top, of its plate's KL, and the active
     units (channels times positions): those whose posterior mean varies over sets or images by more than
     `ACTIVE_VARIANCE`. That also counts a unit that says nothing and whose mean follows the layers above it. Then
-    ``kl_c``, the KL of all latents c in nats per set, on ``eval.split`` (the sum of its layers) and on training
-    classes (VHE, Table 1), where they are at hand and have sets of that size.
+    ``kl_c``, the KL of all latents c in nats per set; with ``--eval.split=train`` that of the VHE paper's Table 1.
     """
     data = run.data_conditions(run.load(), run.sets)
-    statistics = functools.cache(lambda: _statistics(run, run.sets))
-    active = {"active_above": ACTIVE_VARIANCE}
+    statistics = functools.cache(lambda: _statistics(run))
     results = []
     for node in run.model.nodes:
         layer = {"plate": node.plate, "layer": node.layer, "resolution": resolution(node), "estimator": "elbo"}
         measure = functools.partial(_measure_layer, run, node, statistics)
-        results.append((yield Record(node.label, layer | active | data, measure)))
-    if any(node.plate == SET for node in run.model.nodes):
-        yield _context_record(run, run.load(), run.sets, statistics)
-        yield from _training_record(run)
+        results.append((yield Record(node.label, {**layer, "active_above": ACTIVE_VARIANCE, **data}, measure)))
+    if labels := [node.label for node in run.model.nodes if node.plate == SET]:
+        kl = lambda: sum(statistics()[label]["kl"] for label in labels)
+        per_set = lambda: measured(kl(), 1.0, run.sets.ids[SET], unit="nats/set")
+        yield Record("kl_c", {"estimator": "elbo", **data}, per_set)
     yield plots.record(run, plots.file_name("kl_layers", data), data, lambda: draw(results), keep=False)
 
 
-def _measure_layer(run: Evaluation, node: Any, statistics: Statistics) -> dict[str, Any]:
+def _measure_layer(run: Evaluation, node: Any, statistics: Callable[[], Statistics]) -> dict[str, Any]:
     images, sums = run.sets.target.sum(1), statistics()[node.label]
     layers = [other.label for other in run.model.nodes if other.plate == node.plate]
     totals = np.array([statistics()[label]["kl"].sum() for label in layers])
@@ -108,27 +106,6 @@ def _measure_layer(run: Evaluation, node: Any, statistics: Statistics) -> dict[s
     parts |= dict(units=math.prod(node.event_shape), active_units=int((variance > ACTIVE_VARIANCE).sum()))
     per_set = {} if node.plate == IMAGE else {"per_set": float(sums["kl"].mean())}
     return measured(sums["kl"], images, run.sets.ids[SET], parts=parts | per_set)
-
-
-def _context_record(run: Evaluation, dataset: Dataset, sets: Sets, statistics: Statistics) -> Record:
-    """The KL of all latents c, nats per set."""
-    kl = lambda: sum(statistics()[node.label]["kl"] for node in run.model.nodes if node.plate == SET)
-    measure = lambda: measured(kl(), 1.0, sets.ids[SET], unit="nats/set")
-    return Record("kl_c", {"estimator": "elbo", **run.data_conditions(dataset, sets)}, measure)
-
-
-def _training_record(run: Evaluation) -> Records:
-    """``kl_c`` of training classes, which training charged for, where there are such sets."""
-
-    def load():
-        dataset = run.load("train", run.config.data.source)
-        run.check_sets(dataset)
-        return dataset
-
-    dataset = run.at_hand("kl_layers", {"training classes": load}).get("training classes")
-    if dataset is not None and dataset.info != run.load().info:
-        sets = run.fixed_sets(dataset, run.set_size)
-        yield _context_record(run, dataset, sets, functools.partial(_statistics, run, sets))
 
 
 def resolution(node: Any) -> int | None:

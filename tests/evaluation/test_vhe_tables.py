@@ -47,10 +47,11 @@ def run(tmp_path_factory):
 def results(run):
     """Task -> results; the report is made of them."""
     sets, found = {split: characters(split) for split in ("train", "test")}, {}
-    for task, set_size in dict(likelihood=20, classify=5, kl_layers=5, report=5).items():
-        sized = changed(run, set_size=set_size)
-        object.__setattr__(sized, "load", lambda split=None, source=None: sets[split or "test"])
-        found[task] = results_of(sized, TASKS[task])
+    calls = [("likelihood", 20, "test"), ("classify", 5, "test"), ("kl_layers", 5, "test"), ("kl_layers", 5, "train")]
+    for task, set_size, split in [*calls, ("report", 5, "test")]:
+        own = changed(run, set_size=set_size)
+        object.__setattr__(own, "load", lambda split=split, source=None: sets[split])
+        found.setdefault(task, []).extend(results_of(own, TASKS[task]))
     return found
 
 
@@ -77,6 +78,6 @@ def test_records_stand_beside_the_papers_numbers(run, results, task, which, tabl
 
 def test_kl_of_c_is_of_whole_sets(results):
     kl = {record["split"]: record for record in results["kl_layers"] if record["name"] == "kl_c"}
-    (layer,) = (record for record in results["kl_layers"] if record["name"] == "c1")
+    layer = next(record for record in results["kl_layers"] if record["name"] == "c1")
     np.testing.assert_allclose(kl["test"]["value"], layer["parts"]["per_set"], rtol=1e-4)  # q(c; D) needs no noise
     assert kl["train"]["unit"] == "nats/set" and kl["train"]["set_size"] == 5 and kl["train"]["value"] > 0
