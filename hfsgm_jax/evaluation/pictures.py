@@ -19,12 +19,11 @@ from hfsgm_jax.trace import PLATES, Plan, Sets
 
 NEW = "conditional", "one_pass", "refined"  # kinds of new images of the context's class
 SHOWN = 8  # new images of each kind in a row of a picture, and chains of refinement: each is many traversals
-FILMS = 4  # chains of which all iterations are returned
 ROWS = 8  # of a picture
 TRAINING = "reconstruction", "conditional", "refined", "unconditional"  # kinds in the grids of a training run
 ITERATIONS = 10  # of their refinement
 PAGE, GUTTER, TEXT = 255, 225, 70  # grey levels
-Page = Figure | Image.Image | list[Image.Image]  # a list: of a film
+Page = Figure | Image.Image
 MARGIN = 8  # pixels around the page, and between blocks
 HEADER = 16  # pixels of a line of text
 
@@ -45,8 +44,8 @@ def draw_set(
     Returns:
       uint8 images, 0..255. Means: ``reconstruction`` ``[N, H, W, C]``; ``conditional``, ``one_pass``, ``refined``
       (from the conditional draws on) and ``unconditional`` (of one imagined class) ``[SHOWN, H, W, C]``; ``film``
-      ``[FILMS, num_iterations + 1, H, W, C]``, from the conditional sample on. Draws: ``conditional_draws`` and
-      ``one_pass_draws`` ``[num, H, W, C]``, ``refined_draws`` ``[SHOWN, H, W, C]``. A model without context has
+      ``[num_iterations + 1, H, W, C]``, the first chain from its conditional sample on. Draws: ``conditional_draws``
+      and ``one_pass_draws`` ``[num, H, W, C]``, ``refined_draws`` ``[SHOWN, H, W, C]``. A model without context has
       ``reconstruction`` and ``unconditional`` only.
     """
     sets, plates = Sets.of(row.images[None], row.observed[None]), dict.fromkeys(PLATES, temperature)
@@ -67,7 +66,7 @@ def draw_set(
         new = (mean, drawn), one_pass, [images[:, :, -1] for images in steps]
         for kind, (means_of_kind, draws_of_kind) in zip(NEW, new):
             out |= {kind: means_of_kind[:, :SHOWN], f"{kind}_draws": draws_of_kind}
-        out["film"] = jnp.concatenate([mean[:, :FILMS, None], steps[0][:, :FILMS]], 2)
+        out["film"] = jnp.concatenate([mean[:, :1], steps[0][:, 0]], 1)
     out["unconditional"] = sampling.unconditional(apply, 1, SHOWN, shape, keys[4], temperature=plates)
     return as_bytes(out)
 
@@ -122,19 +121,13 @@ def blank(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def save(page: Page, path: Folder) -> Path:
-    """Writes a PNG, or several pages of one size as a GIF that repeats (``.gif`` then), whole or not at all.
-
-    Returns:
-      The path, whose folders are made.
-    """
-    pages = [image.quantize(64) for image in page] if isinstance(page, list) else []
-    film = dict(save_all=True, append_images=pages[1:], duration=[250] * (len(pages) - 1) + [2000], loop=0)
-    path = Path(path).with_suffix(".gif" if pages else ".png")
+    """Writes a PNG, whole or not at all; returns its path, whose folders are made."""
+    path = Path(path).with_suffix(".png")
     with processes.replacing(path) as partial:
         if isinstance(page, Figure):
             page.savefig(partial, format="png", dpi=120)
         else:
-            (pages or [page])[0].save(partial, format=path.suffix[1:], **(film if pages else {}))
+            page.save(partial, format="png")
     return path
 
 

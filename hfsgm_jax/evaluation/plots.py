@@ -14,16 +14,17 @@ COLORS = ("#3366aa", "#cc5544", "#228855", "#aa7733", "#775599", "#557788")  # t
 Points = Sequence[tuple[float, Mapping[str, Any]]]  # x and a result
 
 
-def write(run: Evaluation, file: str, page: Page) -> str:
-    """Writes a picture into ``eval/``; returns its path relative to the run's folder."""
-    return f"eval/{save(page, run.folder / f'{file}.png').name}"
-
-
 def record(
-    run: Evaluation, file: str, conditions: Result, *draw: Callable[[], Page], name: str = "figure", **keep: bool
+    run: Evaluation, file: str, conditions: Result, draw: Callable[[], Page], name: str = "figure", **keep: bool
 ) -> Record:
-    """A record of the pages that functions draw; ``file`` is their name without its ending."""
-    return Record(name, conditions, lambda: {"pictures": [write(run, file, page()) for page in draw]}, **keep)
+    """A record of the picture that a function draws; ``file`` is its name in ``eval/``, without ".png"."""
+    path = f"eval/{file}.png"
+
+    def measure():
+        save(draw(), run.workdir / path)
+        return {"pictures": [path]}
+
+    return Record(name, conditions, measure, **keep)
 
 
 def file_name(task: str, data: Mapping[str, Any]) -> str:

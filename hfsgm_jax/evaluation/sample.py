@@ -17,12 +17,11 @@ from hfsgm_jax.trace import SET, Sets
 
 CLASSES = 100  # at most, that numbers are computed from
 OTHERS = 40  # at most, images of a class beside its context that samples are compared with
-FEW = 5  # new images of each kind in the picture of all kinds, if not more context images
 FILM_STRIP = (0, 1, 2, 5, 10, 20, 50, 100)  # iterations that the film strip shows
 
 
 def sample(run: Evaluation) -> Records:
-    """Pictures of all kinds of samples, then numbers.
+    """A picture of every kind of samples, then numbers.
 
     Numbers (`sample_quality.Judge.measure`) of conditional, one-pass and refined draws: ``recognised``,
     ``diversity``, ``copying``. A model without context has reconstructions and unconditional samples only.
@@ -37,8 +36,7 @@ def sample(run: Evaluation) -> Records:
     for kind in ("reconstruction", *(NEW if run.model.shared_nodes else ()), "unconditional"):
         yield own.picture(kind, functools.partial(own.kind, kind))
     if run.model.shared_nodes:
-        yield own.picture("all", own.side_by_side, file="sample")
-        yield own.picture("refinement", own.strip, own.film)
+        yield own.picture("refinement", own.refinement)
         yield from _numbers(run, own)
 
 
@@ -89,37 +87,23 @@ class Samples:
         return {name: images / np.float32(255) for name, images in drawn.items()}
 
     def conditions(self, kind: str) -> dict[str, Any]:
-        """Conditions of a record of samples of one kind, or of several."""
-        unrefined = kind in ("reconstruction", "conditional", "one_pass", "unconditional")
-        return self._conditions | ({} if unrefined else {"iterations": self._run.options.iterations})
+        """Conditions of a record of samples of one kind."""
+        refined = {"iterations": self._run.options.iterations} if kind in ("refined", "refinement") else {}
+        return self._conditions | refined
 
-    def picture(self, name: str, *draw: Callable[[], pictures.Page], file: str = "") -> Record:
-        """A record of the pages that are drawn."""
+    def picture(self, name: str, draw: Callable[[], Image.Image]) -> Record:
+        """A record of a picture."""
         temperature = self._conditions["temperature"]
-        file = (file or name) + ("" if temperature == 1 else f"_temperature{temperature:g}")
-        return plots.record(self._run, plots.file_name(file, self._conditions), self.conditions(name), *draw, name=name)
+        file = plots.file_name(name if temperature == 1 else f"{name}_temperature{temperature:g}", self._conditions)
+        return plots.record(self._run, file, self.conditions(name), draw, name=name)
 
     def kind(self, kind: str) -> Image.Image:
         """One kind of samples beside the contexts."""
         return pictures.sample_grid(kind, self._shown[:ROWS], self.drawn, self._title)
 
-    def side_by_side(self) -> Image.Image:
-        """Means of all kinds but the unconditional ones."""
-        blocks = [self._shown, pictures.blank(self.drawn["reconstruction"], self.contexts.observed)]
-        few, titles = max(FEW, self.contexts.num_slots), [self._title, "reconstruction"]
-        blocks += [self.drawn[kind][:, :few] for kind in NEW]
-        return pictures.grid([block[:ROWS] for block in blocks], titles + [kind.replace("_", " ") for kind in NEW])
-
-    def strip(self) -> Image.Image:
+    def refinement(self) -> Image.Image:
         """The refinement, iteration by iteration, a chain per row."""
         last = self._run.options.iterations
         chosen = [t for t in FILM_STRIP if t < last] + [last]
         titles = [self._title, "conditional", *(f"iteration {t}" for t in chosen[1:])]
-        return pictures.grid([self._shown[:ROWS], *(self.drawn["film"][:ROWS, :1, t] for t in chosen)], titles)
-
-    def film(self) -> list[Image.Image]:
-        """The refinement as an animation."""
-        last, shown = self._run.options.iterations, self._shown[:ROWS]
-        title = lambda t: f"refined, iteration {t} of {last}"
-        page = lambda t: pictures.grid([shown, self.drawn["film"][:ROWS, :, t]], [self._title, title(t)])
-        return [page(t) for t in range(last + 1)]
+        return pictures.grid([self._shown[:ROWS], *(self.drawn["film"][:ROWS, t, None] for t in chosen)], titles)

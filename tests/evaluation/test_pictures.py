@@ -36,20 +36,6 @@ def test_one_channel_that_is_mostly_light_is_no_drawing():
     assert (page[pictures.MARGIN + 1, pictures.MARGIN + 1] == 102).all()
 
 
-def test_an_animation_has_all_pages(tmp_path):
-    levels = [0.0, 0.5, 1.0]
-    ink = np.pad(np.ones((1, 1, 5, 5, 1)), [(0, 0), (0, 0), (0, 3), (0, 3), (0, 0)])
-    pages = [pictures.grid([level * ink]) for level in levels]
-    movie = Image.open(pictures.save(pages, tmp_path / "new" / "film.png"))
-    assert movie.n_frames == 3 and movie.info["loop"] == 0
-    for frame, (level, duration) in enumerate(zip(levels, (250, 250, 2000), strict=True)):
-        movie.seek(frame)
-        assert movie.info["duration"] == duration
-        middle = np.asarray(movie.convert("L"))[pictures.MARGIN + 8, pictures.MARGIN + 8]
-        assert abs(int(middle) - 255 * (1 - level)) <= 4
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["film.gif"]
-
-
 def traced_only(draw):
     """`pictures._draw_samples` without its values: the samplers have tests of their own."""
 
