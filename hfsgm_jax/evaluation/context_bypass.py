@@ -17,26 +17,26 @@ from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import SET, Sets, Skip
 
 OWN, FROM_PRIOR, SKIPPED = range(3)  # sources of a latent's value
+Choice = tuple[int, ...]  # a source for every set latent, top first
+SOURCES = {"none": OWN, "prior": FROM_PRIOR, "skip": SKIPPED}  # of a bypassed layer, by the way of bypassing it
 WAYS = {"prior": "from its prior (a bound)", "skip": "skipped (not a bound)"}
-Layers = tuple[int, ...]  # positions in the traversal, 0 at the top, in order
 
 
-def curves_of(resolutions: list[int | None]) -> dict[str, list[Layers]]:
-    """The layers that are bypassed at each point of each curve, by the resolutions of the set latents, top first.
+def curves_of(resolutions: list[int | None]) -> dict[str, list[int]]:
+    """How many layers are left at each point of each curve, by the resolutions of the set latents, top first.
 
-    The k lowest layers, k = 0 ... L: the context depth shrinks from below, as in figure 7 left. Where there are several
-    resolutions, the k highest of them, so that the coarse context is left, as in figure 7 middle.
+    The context depth shrinks from below, layer by layer, as in figure 7 left, and, where there are several
+    resolutions, one of them after another, so that the coarse context is left, as in figure 7 middle.
     """
-    layers, sides = range(len(resolutions)), list(dict.fromkeys(resolutions))
-    curves = {"lowest layers": [tuple(layers[k:]) for k in range(len(layers), -1, -1)]}
+    num, sides = len(resolutions), list(dict.fromkeys(resolutions))
+    curves = {"lowest layers": [*range(num, -1, -1)]}
     if len(sides) > 1:
-        highest = [sides[k:] for k in range(len(sides), -1, -1)]
-        curves["highest resolutions"] = [tuple(i for i in layers if resolutions[i] in off) for off in highest]
+        curves["highest resolutions"] = [num, *(resolutions.index(side) for side in reversed(sides))]
     return curves
 
 
 def bypassed_terms(
-    apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, labels: tuple[str, ...], choices: tuple[Layers, ...]
+    apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, labels: tuple[str, ...], choices: tuple[Choice, ...]
 ) -> Arrays:
     """The NELBO's terms of one set, once per choice of its set latents' sources.
 
@@ -63,7 +63,7 @@ def bypassed_terms(
 
 
 def context_bypass(run: Evaluation) -> Records:
-    """``nelbo`` for every set of bypassed layers of c, and a ``figure``; z is left as it is.
+    """``nelbo`` with ever fewer of the layers of c, from below, and a ``figure``; z is left as it is.
 
     A bypassed layer's value comes from its prior (``bypass: prior``: its KL is 0, the result is still a
     bound) or contributes nothing, with its residual and KL (``skip``, ``bound: false``: the bound of
@@ -73,24 +73,18 @@ def context_bypass(run: Evaluation) -> Records:
     """
     run.require_context("context_bypass")
     nodes = [node for node in run.model.shared_nodes if node.plate == SET]
-    data = run.data_conditions(run.load(), run.sets)
-    labels, sides = tuple(node.label for node in nodes), [resolution(node) for node in nodes]
-    curves = curves_of(sides)
-    distinct = dict.fromkeys(off for curve in curves.values() for off in curve if off)
-    cases = {("none", ()): (OWN,) * len(nodes)}
-    for way, source in (("prior", FROM_PRIOR), ("skip", SKIPPED)):
-        cases |= {(way, off): tuple(source if i in off else OWN for i in range(len(nodes))) for off in distinct}
-    static = dict(labels=labels, choices=tuple(cases.values()))
+    data, labels, num = run.data_conditions(run.load(), run.sets), tuple(node.label for node in nodes), len(nodes)
+    cases = [("none", num), *((way, left) for way in WAYS for left in range(num - 1, -1, -1))]
+    choices = tuple((OWN,) * left + (SOURCES[way],) * (num - left) for way, left in cases)
+    static = dict(labels=labels, choices=choices)
     terms = functools.cache(lambda: run.each("context_bypass", bypassed_terms, run.sets, **static))
     results = {}
-    for i, (way, off) in enumerate(cases):
-        bypassed = "-".join(dict.fromkeys(labels[j] for j in (off[-1], off[0]))) if off else "none"
-        bypass = {"bypassed": bypassed, "bypass": way, "bound": way != "skip", "active_layers": len(nodes) - len(off)}
-        active = sorted({side or 0 for j, side in enumerate(sides) if j not in off}, reverse=True)
-        bypass["active_resolutions"] = ",".join(map(str, active)) if sides[0] else None  # none of vectors
-        measure = functools.partial(_measure, run, terms, i, results.get(("none", ())))
-        results[way, off] = yield Record("nelbo", NELBO | bypass | data, measure)
-    figure = functools.partial(draw, results, curves)
+    for i, (way, left) in enumerate(cases):
+        bypassed = "-".join(dict.fromkeys((labels[-1], labels[left]))) if left < num else "none"
+        bypass = {"bypassed": bypassed, "bypass": way, "bound": way != "skip"}
+        measure = functools.partial(_measure, run, terms, i, results.get(("none", num)))
+        results[way, left] = yield Record("nelbo", NELBO | bypass | data, measure)
+    figure = functools.partial(draw, results, curves_of([resolution(node) for node in nodes]))
     yield plots.record(run, plots.file_name("context_bypass", data), data, figure, keep=False)
 
 
@@ -103,22 +97,23 @@ def _measure(run: Evaluation, terms: Callable[[], dict[str, np.ndarray]], case: 
     return result | {"parts": result["parts"] | more}
 
 
-def draw(results: dict[tuple[str, Layers], Result], curves: dict[str, list[Layers]]) -> Figure:
+def draw(results: dict[tuple[str, int], Result], curves: dict[str, list[int]]) -> Figure:
     """NELBO relative to the full model along every curve, a panel each.
 
     Args:
-      results: of ``(way, bypassed layers)``; the full model's is ``("none", ())``.
+      results: of ``(way, layers left)``; the full model's is the first.
       curves: see `curves_of`.
     """
     page, axes = plots.figure(len(curves), width=4.2, height=4.2, sharey=True)
-    full = results["none", ()]["value"]
-    of = lambda way, off: results[(way, off) if off else ("none", ())]
+    full = next(iter(results.values()))
     for axis, (title, curve) in zip(axes, curves.items()):
         for (way, label), style in zip(WAYS.items(), ("o-", "s:")):
-            values = [of(way, off)["value"] / full for off in curve]
-            errors = [(of(way, off)["parts"].get("increase_error") or 0.0) / full for off in curve]  # of the difference
+            found = [results.get((way, left), full) for left in curve]
+            values = [result["value"] / full["value"] for result in found]
+            # Of the difference.
+            errors = [(result["parts"].get("increase_error") or 0.0) / full["value"] for result in found]
             axis.errorbar(range(len(curve)), values, errors, fmt=style, label=label, capsize=2)
-        axis.set_xticks(range(len(curve)), [of("prior", off)["bypassed"] for off in curve], rotation=60, fontsize=8)
-        axis.set(title=title, xlabel="layers removed", ylabel=f"NELBO / {full:.1f}, that of the full model")
+        axis.set_xticks(range(len(curve)), [result["bypassed"] for result in found], rotation=60, fontsize=8)
+        axis.set(title=title, xlabel="layers removed", ylabel=f"NELBO / {full['value']:.1f}, that of the full model")
     axes[0].legend(fontsize=8)
     return page
