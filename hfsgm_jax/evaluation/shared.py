@@ -13,7 +13,7 @@ from hfsgm_jax.evaluation import pictures, plots
 from hfsgm_jax.evaluation.base import Evaluation, as_batch
 from hfsgm_jax.evaluation.records import Record, Records
 from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import GROUP, PLATES, PRIOR, SET, STYLE, Plan, Sets
+from hfsgm_jax.trace import GROUP, PRIOR, SET, STYLE, Plan, Sets
 
 KINDS = "means", "draws"  # of images
 COUNT = 8  # rows of a picture, new images of a row, styles
@@ -38,8 +38,7 @@ def shared(run: Evaluation) -> Records:
         about = "shared is about latents of groups of classes or of styles"
         raise NotApplicable(f"{about}, and model.name={run.config.model.name!r} has none")
     run.check_sets()
-    conditions = run.data_conditions(run.load())
-    conditions |= {"set_size": run.set_size, "temperature": run.options.temperature}
+    conditions = run.data_conditions(run.load()) | {"set_size": run.set_size}
     if GROUP in plates:
         file, grouped = plots.file_name("shared_alphabets", conditions), {"group_size": run.config.data.group_size}
         yield plots.record(run, file, conditions | grouped, lambda: _alphabets(run), name="alphabets")
@@ -50,18 +49,16 @@ def shared(run: Evaluation) -> Records:
 # --- values of latents, and images of values --------------------------------------------------
 
 
-def shared_values(apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, plate: str, temperature: float) -> Values:
+def shared_values(apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, plate: str) -> Values:
     """A draw of every latent of one plate given the row's images: label -> ``[1, *event]``.
 
-    Args:
-      apply, encode, row, key: see `Evaluation.each`; the row's images are the context of every plate.
-      temperature: factor on the noise of all latents.
+    See `Evaluation.each` for the arguments; the row's images are the context of every plate.
     """
-    trace = apply(as_batch(row), Plan(), key, temperature=dict.fromkeys(PLATES, temperature))
+    trace = apply(as_batch(row), Plan(), key)
     return {latent.label: latent.value[0] for latent in trace.on(plate)}
 
 
-def from_values(apply: Apply, encode: Encode, row: Values, key: jax.Array, *, shape: Any, temperature: float) -> Values:
+def from_values(apply: Apply, encode: Encode, row: Values, key: jax.Array, *, shape: tuple[int, int, int]) -> Values:
     """An image from given values of some shared latents; all other latents come from their prior.
 
     Args:
@@ -70,21 +67,20 @@ def from_values(apply: Apply, encode: Encode, row: Values, key: jax.Array, *, sh
     Returns:
       ``means``, ``draws``: ``[1, H, W, C]`` uint8, 0..255.
     """
-    blank, plates = sampling.blank_sets(1, 1, shape), dict.fromkeys(PLATES, temperature)
-    trace = apply(blank, PRIOR, key, given=as_batch(row), temperature=plates)
+    trace = apply(sampling.blank_sets(1, 1, shape), PRIOR, key, given=as_batch(row))
     return pictures.as_bytes(dict(zip(KINDS, sampling.mean_and_draw(trace.px, jax.random.fold_in(key, 1)))))
 
 
 def _values(run: Evaluation, plate: str, images: np.ndarray, mask: np.ndarray | None = None) -> Values:
     """`shared_values` given rows of images ``[rows, n, H, W, C]``."""
-    rows, temperature = jax.tree.map(np.asarray, Sets.of(images, mask)), float(run.options.temperature)
-    return run.each(f"shared: latents of a {plate}", shared_values, rows, plate=plate, temperature=temperature)
+    rows = jax.tree.map(np.asarray, Sets.of(images, mask))
+    return run.each(f"shared: latents of a {plate}", shared_values, rows, plate=plate)
 
 
 def _images(run: Evaluation, values: Values, rows: int) -> Values:
     """`from_values` of ``rows * n`` values, in [0, 1]: ``[rows, n, H, W, C]``."""
-    static = dict(shape=tuple(run.model.image_shape), temperature=float(run.options.temperature))
-    found = run.each("shared: images", from_values, values, images_per_row=1, **static)
+    shape = tuple(run.model.image_shape)
+    found = run.each("shared: images", from_values, values, images_per_row=1, shape=shape)
     return {kind: images.reshape(rows, -1, *images.shape[2:]) / np.float32(255) for kind, images in found.items()}
 
 
