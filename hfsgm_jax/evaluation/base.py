@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,7 +50,6 @@ class Evaluation:
     weights: str = "float32"
     dataset: Dataset | None = None
     _datasets: dict[tuple[str, str], Dataset] = dataclasses.field(default_factory=dict, init=False, repr=False)
-    _programs: dict[Any, Callable] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def open(
@@ -93,31 +91,23 @@ class Evaluation:
 
     # --- what a task needs --------------------------------------------------------------------
 
-    def require_context(self, task: str, error: type[UserError] = NotApplicable, mend: str = "") -> None:
-        """Raises for a model without latents shared by a set."""
+    def require_context(self, task: str) -> None:
+        """Raises NotApplicable for a model without latents shared by a set."""
         if not self.model.shared_nodes:
             name = self.config.model.name
-            raise error(f"{task} is about latents that a set shares, and model.name={name!r} has none{mend}")
+            raise NotApplicable(f"{task} is about latents that a set shares, and model.name={name!r} has none")
 
     def require_images(self, task: str) -> None:
         """Raises NotApplicable where the data are numbers, not 8-bit images."""
         if (dtype := self.load().images.dtype) != np.uint8:
             raise NotApplicable(f"{task} is about 8-bit images, and these data are {dtype}")
 
-    def check_sets(self, dataset: Dataset | None = None, sizes: Sequence[int] | None = None) -> None:
-        """Raises a ConfigError where no set can have as many images.
-
-        A class with fewer images than a set gives one set of all of them (`data.fixed_sets`), so that only a size
-        above every class is refused. Of ``sizes``, where a result is about its size, every set has that many, and all
-        sizes the same images: every class has to have as many as all of them divide.
-        """
-        dataset = dataset or self.load()
-        key, which, bound = ("set_sizes", "smallest", np.min) if sizes else ("set_size", "largest", np.max)
-        size, limit, info = math.lcm(*sizes or [self.set_size]), bound(dataset.size), dataset.info
-        if size > limit:
-            have = f"the {which} class of {info['source']} ({info['split']}) has {limit} images"
-            same = " (all sizes are of the same images, and divide their number)" if sizes else ""
-            raise ConfigError(f"eval.{key} asks for sets of {size} images, but {have}{same}")
+    def check_sets(self) -> None:
+        """Raises a ConfigError where `set_size` is above every class: a smaller class gives a set of all its images."""
+        info, largest = self.load().info, self.load().size.max()
+        if self.set_size > largest:
+            have = f"the largest class of {info['source']} ({info['split']}) has {largest} images"
+            raise ConfigError(f"eval.set_size asks for sets of {self.set_size} images, but {have}")
 
     # --- data ---------------------------------------------------------------------------------
 
@@ -204,7 +194,7 @@ class Evaluation:
         images = images_per_row or rows.num_slots
         size = min(max(1, self.options.sets_per_batch * self.train_set_size // images), total)
         size = -(-size // self._mesh.size) * self._mesh.size
-        program = self._program(one, static)
+        program = functools.partial(_of_rows, one, tuple(sorted(static.items())), self.model, self._mesh)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), jnp.arange(total))
         for start in _progress(range(0, total, size), label):
             index = np.minimum(np.arange(start, start + size), total - 1)  # the last batch repeats a row
@@ -222,20 +212,21 @@ class Evaluation:
     def _replicated(self) -> Any:
         return devices.place(self.variables, devices.replicated(self._mesh))
 
-    def _program(self, one: Callable, static: dict[str, Any]) -> Callable:
-        key = one, tuple(sorted(static.items()))
-        if key not in self._programs:
 
-            def run(variables, rows, keys):
-                apply, encode = sampling.bind(self.model, variables)
-                return jax.vmap(lambda row, key: one(apply, encode, row, key, **static))(rows, keys)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _of_rows(
+    one: Callable, static: tuple[tuple[str, Any], ...], model: Any, mesh: jax.sharding.Mesh, variables: Any, *rows: Any
+) -> Arrays:
+    """The results of ``one`` for rows and their keys, spread over the mesh; every process gets all of them."""
 
-            # shard_map, not a sharding constraint: no row needs another, so devices need not talk.
-            whole, by_row = PartitionSpec(), PartitionSpec("data")
-            specs = dict(mesh=self._mesh, in_specs=(whole, by_row, by_row), out_specs=by_row, check_vma=False)
-            # Every process gets the results of all rows.
-            self._programs[key] = jax.jit(jax.shard_map(run, **specs), out_shardings=devices.replicated(self._mesh))
-        return self._programs[key]
+    def run(variables, rows, keys):
+        apply, encode = sampling.bind(model, variables)
+        return jax.vmap(lambda row, key: one(apply, encode, row, key, **dict(static)))(rows, keys)
+
+    # shard_map, not a sharding constraint: no row needs another, so devices need not talk.
+    whole, by_row = PartitionSpec(), PartitionSpec("data")
+    specs = dict(mesh=mesh, in_specs=(whole, by_row, by_row), out_specs=by_row, check_vma=False)
+    return jax.lax.with_sharding_constraint(jax.shard_map(run, **specs)(variables, *rows), devices.replicated(mesh))
 
 
 def as_batch(row: Any) -> Any:

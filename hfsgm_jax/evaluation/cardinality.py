@@ -28,33 +28,30 @@ def cardinality(run: Evaluation) -> Records:
     The splits: ``train`` (the very images of training) and ``heldout`` (other images of the same
     classes) are in distribution, ``eval.split`` is not. Augmented sets are flipped and rotated by any angle and then
     binarised as the others are, as by the reference code; those of a class alike, so that all sizes see the same
-    images. Sizes that do not divide the images of a class are left out, and that is said. See `over_sizes`.
+    images. They divide the images of a whole set, which is as large as classes allow; a size that does not is
+    left out, and that is said. See `over_sizes`.
     """
     run.require_context("cardinality")
     run.require_images("cardinality")
     splits, sizes = _splits(run), run.options.set_sizes
-    tested = list(splits.values())[-1]
-    run.check_sets(tested, sizes)
     panels = {"as they are": {}, "flipped and rotated": {}}
     for name, dataset in splits.items():
         for augmented, lines in zip((False, True), panels.values()):
             whole, label = sets_to_cut(run, dataset, sizes, augmented), f"{name}{', augmented' if augmented else ''}"
             lines[name] = yield from over_sizes(run, label, dataset, whole, sizes, augmented=augmented)
-    file = plots.file_name("cardinality", tested.info | {"set_size": "all"})
+    tested = run.data_conditions(run.load())
+    file = plots.file_name("cardinality", tested | {"set_size": "all"})
     draw = functools.partial(plots.lines, panels, **LABELS)
-    yield plots.record(run, file, run.data_conditions(tested), draw, keep=False)
+    yield plots.record(run, file, tested, draw, keep=False)
 
 
 def _splits(run: Evaluation) -> dict[str, Dataset]:
-    """Name -> images of training, held-out ones, and last ``eval.split``."""
-    own, options = run.config.data.source, run.options
+    """Name -> images of training and held-out ones, where they are at hand, and last ``eval.split``."""
+    own, split, source = run.config.data.source, run.options.split, run.options.source
     names = {("train", own): "training images", ("heldout", own): "held-out images of training classes"}
-    if not run.config.data.heldout:
-        del names["heldout", own]
-        print("evaluate: cardinality goes without held-out images (data.heldout=0)", file=sys.stderr)
-    split, source = options.split, options.source or own
-    last = names.pop((split, source), f"{source} {split} classes")
-    return {name: run.load(*key) for key, name in names.items()} | {last: run.load()}
+    tested = names.pop((split, source or own), f"{source or own} {split} classes")
+    parts = {name: functools.partial(run.load, *key) for key, name in names.items()}
+    return run.at_hand("cardinality", parts) | {tested: run.load()}
 
 
 # --- the same images in sets of every size ----------------------------------------------------
@@ -74,18 +71,16 @@ def over_sizes(
     if left := sorted({size for size in sizes if whole.num_slots % size}):
         print(f"evaluate: {label}: without sets of {left}, which do not divide {whole.num_slots}", file=sys.stderr)
     sizes = sorted({*sizes} - {*left})
-    results = functools.cache(
-        lambda size: run.each(f"{label}, sets of {size}", set_nelbo, scored(run, cut(whole, size))[0])
-    )
     points = []
 
     def measure(size, sets):
-        found = nelbo_of(results(size), sets)
+        found = nelbo_of(run.each(f"{label}, sets of {size}", set_nelbo, sets), sets)
         return found | {"parts": found["parts"] | (increase(found, points[0][1]) if points else {})}
 
     for size in sizes:
-        sets, one_by_one = scored(run, cut(whole, size))
-        data = NELBO | one_by_one | run.data_conditions(dataset, cut(whole, size)) | conditions
+        shorter = cut(whole, size)
+        sets, one_by_one = scored(run, shorter)
+        data = NELBO | one_by_one | run.data_conditions(dataset, shorter) | conditions
         points.append((size, (yield Record("nelbo", data, functools.partial(measure, size, sets)))))
     return points
 

@@ -15,7 +15,6 @@ from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
 from hfsgm_jax.evaluation.records import Record, Records, measured
-from hfsgm_jax.evaluation.tables import describe
 from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import SET, Plan, Sets
 
@@ -92,8 +91,8 @@ def likelihood(run: Evaluation) -> Records:
         points.append((k, (yield Record("nll", {"importance_samples": k, **estimator, **conditions}, measure))))
 
     file = plots.file_name("likelihood" if run.options.estimator == "joint" else "likelihood_nested", data)
-    line = {", ".join(describe(key, value) for key, value in estimator.items()): points}
-    panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): line}
+    label = "nested, K over z {importance_samples_z}" if run.options.estimator == "nested" else "joint"
+    panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): {label.format(**estimator): points}}
     draw = functools.partial(plots.lines, panels, xlabel="importance samples K", ylabel="NLL, nats per image")
     yield plots.record(run, file, estimator | conditions, draw, name="convergence", keep=False)
     training = functools.partial(run.load, "train", run.config.data.source)
@@ -104,10 +103,9 @@ def _estimator(run: Evaluation) -> dict[str, Any]:
     """Conditions of an NLL; raises where the model does not allow the estimator."""
     if run.options.estimator != "nested":
         return {"estimator": run.options.estimator}
-    run.require_context("eval.estimator='nested'", ConfigError, "; use --eval.estimator=joint")
-    if run.model.prior_sees_images:
-        problem = "is no bound where p(c) sees the images (model.prior_sees_images)"
-        raise ConfigError(f"eval.estimator='nested' {problem}; use --eval.estimator=joint")
+    if not run.model.shared_nodes or run.model.prior_sees_images:
+        needs = "latents that a set shares, whose prior does not see its images (model.prior_sees_images=False)"
+        raise ConfigError(f"eval.estimator='nested' needs {needs}; use --eval.estimator=joint")
     return {"estimator": "nested", "importance_samples_z": run.options.importance_samples_z}
 
 

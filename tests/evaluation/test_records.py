@@ -19,7 +19,7 @@ def test_a_rerun_replaces_its_own_result(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["likelihood.json"]
 
 
-@pytest.mark.parametrize("text", ["rubbish", '{"a": 1}', "[1]", "\udcff", '[{"pictures": 3}]'])
+@pytest.mark.parametrize("text", ["rubbish", '{"a": 1}', "[1]", "\udcff"])
 def test_rubbish_is_named(tmp_path, text):
     path = tmp_path / "likelihood.json"
     path.write_text(text, errors="surrogateescape")

@@ -16,9 +16,7 @@ def changed(run, overrides=None, **options):
     """An evaluation with ``eval.*`` options, and overrides of other sections by their whole names."""
     config = run.config.copy_and_resolve_references()
     values = {**(overrides or {}), **{f"eval.{key}": value for key, value in options.items()}}
-    other = dataclasses.replace(run, config=set_overrides(config, values))
-    other._programs.update(run._programs)  # of the same model
-    return other
+    return dataclasses.replace(run, config=set_overrides(config, values))
 
 
 def results_of(run, task):
