@@ -34,8 +34,7 @@ def attention(run: Evaluation) -> Records:
     """A record per layer of c, top first, its name the label, and a picture (``figure``).
 
     The value is the entropy of the weights over log N, averaged over sets and heads: 1 is uniform, the
-    mean; 0 is one image alone. ``parts`` holds it per head (``entropy_head1`` ...), ``largest_weight``, the
-    mean over sets and heads of the largest one, and ``uniform``, its value without attention.
+    mean; 0 is one image alone. ``parts`` holds it per head (``entropy_head1`` ...).
     """
     run.require_context("attention")
     nodes = [node for node in run.model.shared_nodes if getattr(node, "aggregate", None) == "lag"]
@@ -60,25 +59,20 @@ def _measure(weights: np.ndarray, sets: Sets, node: Any) -> dict[str, Any]:
     """Measured fields of one layer's weights ``[sets, N, heads]``."""
     sizes = node.context(sets).sum(1)
     several = sizes > 1  # of one image there is nothing to say
-    entropy, largest = summary(weights[several], sizes[several])
-    parts = {f"entropy_head{h + 1}": float(value) for h, value in enumerate(entropy.mean(0))}
-    parts |= {"largest_weight": float(largest.mean()), "uniform": float((1 / sizes[several]).mean())}
-    return measured(entropy.mean(1), 1.0, sets.ids[SET][several], unit="of log N", parts=parts)
+    found = entropy(weights[several], sizes[several])
+    parts = {f"entropy_head{h + 1}": float(value) for h, value in enumerate(found.mean(0))}
+    return measured(found.mean(1), 1.0, sets.ids[SET][several], unit="of log N", parts=parts)
 
 
-def summary(weights: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Entropy relative to uniform, and the largest weight.
+def entropy(weights: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Entropy relative to uniform, ``[sets, heads]`` in [0, 1].
 
     Args:
       weights: ``[sets, N, heads]``; zero where a slot is no context.
       sizes: ``[sets]`` images of each context, at least 2.
-
-    Returns:
-      ``[sets, heads]`` each: the entropy over log(size), in [0, 1]; max of the weights over N.
     """
     weights = weights.astype(np.float64)
-    entropy = -(weights * np.log(np.where(weights > 0, weights, 1))).sum(1)
-    return entropy / np.log(sizes)[:, None], weights.max(1)
+    return -(weights * np.log(np.where(weights > 0, weights, 1))).sum(1) / np.log(sizes)[:, None]
 
 
 def draw(sets: Sets, layers: dict[str, np.ndarray]) -> Figure:

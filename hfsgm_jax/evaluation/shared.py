@@ -11,7 +11,7 @@ from hfsgm_jax.data import pixels_of
 from hfsgm_jax.errors import NotApplicable
 from hfsgm_jax.evaluation import pictures, plots
 from hfsgm_jax.evaluation.base import Evaluation, as_batch
-from hfsgm_jax.evaluation.records import Record, Records
+from hfsgm_jax.evaluation.records import Records
 from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import GROUP, PRIOR, SET, STYLE, Plan, Sets
 
@@ -43,7 +43,8 @@ def shared(run: Evaluation) -> Records:
         file, grouped = plots.file_name("shared_alphabets", conditions), {"group_size": run.config.data.group_size}
         yield plots.record(run, file, conditions | grouped, lambda: _alphabets(run), name="alphabets")
     if STYLE in plates:
-        yield _styles(run, conditions)
+        file, sized = plots.file_name("shared_style_transfer", conditions), {"style_size": _style_size(run)}
+        yield plots.record(run, file, conditions | sized, lambda: _style_transfer(run), name="style_transfer")
 
 
 # --- values of latents, and images of values --------------------------------------------------
@@ -114,15 +115,20 @@ def _alphabets(run: Evaluation) -> Image.Image:
 # --- content and style (figure 8) -------------------------------------------------------------
 
 
-def _styles(run: Evaluation, conditions: dict[str, Any]) -> Record:
-    content = contents(run)
-    shown = _of_styles(run, content.shape[1])
-    named = conditions | {"set_size": content.shape[1], "style_size": shown.shape[1]}
-    page = lambda: _transfer_page(content, shown, _redrawn(run, content, shown))
-    return plots.record(run, plots.file_name("shared_style_transfer", conditions), named, page, name="style_transfer")
+def _style_transfer(run: Evaluation) -> Image.Image:
+    """Styles on top, a column each; below them each row is a content redrawn in every style."""
+    content, shown = _contents(run), _of_styles(run)
+    rows, columns = np.indices((len(content), len(shown))).reshape(2, -1)
+    cells = {label: value[rows] for label, value in _values(run, SET, content).items()}
+    cells |= {label: value[columns] for label, value in _values(run, STYLE, shown).items()}
+    redrawn = _images(run, cells, len(content))
+    top = shown.swapaxes(0, 1)  # [images of a style, styles, ...]
+    left = np.concatenate([np.full((len(top), *content.shape[1:]), np.nan), content])
+    new = (np.concatenate([top, redrawn[kind]]) for kind in KINDS)
+    return pictures.grid([left, *new], ["content", "style (top), redrawn (below): means", "draws"])
 
 
-def contents(run: Evaluation) -> np.ndarray:
+def _contents(run: Evaluation) -> np.ndarray:
     """Images of some classes ``[classes, n, H, W, C]``, each in its own style."""
     dataset, rng = run.load(), np.random.default_rng([run.options.seed, 8])
     classes = rng.permutation(np.flatnonzero(dataset.size >= run.set_size))[:COUNT]
@@ -130,25 +136,13 @@ def contents(run: Evaluation) -> np.ndarray:
     return _pixels(run, np.stack(members))
 
 
-def _of_styles(run: Evaluation, most: int) -> np.ndarray:
+def _style_size(run: Evaluation) -> int:
+    """Images that show a style, no more than show a content."""
+    return min(run.config.data.style_size, run.set_size)
+
+
+def _of_styles(run: Evaluation) -> np.ndarray:
     """``[styles, size, H, W, C]``: images of some styles, of any classes."""
-    style, rng = run.load().style, np.random.default_rng([run.options.seed, 9])
-    size = min(run.config.data.style_size, most)
+    style, size, rng = run.load().style, _style_size(run), np.random.default_rng([run.options.seed, 9])
     which = np.sort(rng.permutation(np.flatnonzero(np.bincount(style) >= size))[:COUNT])
     return _pixels(run, np.stack([rng.permutation(np.flatnonzero(style == s))[:size] for s in which]))
-
-
-def _redrawn(run: Evaluation, content: np.ndarray, shown: np.ndarray) -> Values:
-    """Every content in every style, ``[contents, styles, H, W, C]``: ``means``, ``draws``."""
-    rows, columns = np.indices((len(content), len(shown))).reshape(2, -1)
-    cells = {label: value[rows] for label, value in _values(run, SET, content).items()}
-    cells |= {label: value[columns] for label, value in _values(run, STYLE, shown).items()}
-    return _images(run, cells, len(content))
-
-
-def _transfer_page(content: np.ndarray, shown: np.ndarray, redrawn: Values) -> Image.Image:
-    """Styles on top, a column each; below them each row is a content redrawn."""
-    top = shown.swapaxes(0, 1)  # [images of a style, styles, ...]
-    left = np.concatenate([np.full((len(top), *content.shape[1:]), np.nan), content])
-    new = (np.concatenate([top, redrawn[kind]]) for kind in KINDS)
-    return pictures.grid([left, *new], ["content", "style (top), redrawn (below): means", "draws"])

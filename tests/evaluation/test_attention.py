@@ -7,16 +7,14 @@ import pytest
 from tiny_evaluation import changed, is_picture, results_of
 
 from hfsgm_jax.errors import NotApplicable
-from hfsgm_jax.evaluation.attention import attention, summary
+from hfsgm_jax.evaluation.attention import attention, entropy
 from hfsgm_jax.models import build_model
 
 
-def test_summary_of_known_weights():
+def test_entropy_of_known_weights():
     uniform, one, half = [1 / 3] * 3, [1.0, 0, 0], [0.5, 0.5, 0]
     weights = np.array([[uniform, one], [half, half]]).transpose(0, 2, 1)  # [sets, N, heads]
-    entropy, largest = summary(weights, np.array([3, 2]))
-    np.testing.assert_allclose(entropy, [[1, 0], [1, 1]], atol=1e-12)
-    np.testing.assert_allclose(largest, [[1 / 3, 1], [0.5, 0.5]])
+    np.testing.assert_allclose(entropy(weights, np.array([3, 2])), [[1, 0], [1, 1]], atol=1e-12)
 
 
 def test_weights_of_every_layer_and_head(tiny_run, traces):
@@ -25,11 +23,9 @@ def test_weights_of_every_layer_and_head(tiny_run, traces):
     assert [record["name"] for record in found] == ["c2", "c1"]
     _, trace, sets = traces  # no noise at temperature 0: any key
     for record in found:
-        entropy, largest = summary(np.asarray(trace[record["name"]].weights), np.asarray(sets.observed.sum(1)))
-        np.testing.assert_allclose(record["value"], entropy.mean(), rtol=1e-4)
-        np.testing.assert_allclose(record["parts"]["largest_weight"], largest.mean(), rtol=1e-4)
-        np.testing.assert_allclose(record["parts"]["entropy_head2"], entropy[:, 1].mean(), rtol=1e-4)
-        np.testing.assert_allclose(record["parts"]["uniform"], 1 / 3)
+        found = entropy(np.asarray(trace[record["name"]].weights), np.asarray(sets.observed.sum(1)))
+        np.testing.assert_allclose(record["value"], found.mean(), rtol=1e-4)
+        np.testing.assert_allclose(record["parts"]["entropy_head2"], found[:, 1].mean(), rtol=1e-4)
         assert record["heads"] == 2 and 0 < record["value"] < 1
 
 
