@@ -52,7 +52,7 @@ def attention(run: Evaluation) -> Records:
         sides = {node.label: resolution(node) for node in nodes}
         return draw(sets, {f"{x}  {side}×{side}" if side else x: weights()[x] for x, side in sides.items()})
 
-    yield plots.record(run, plots.file_name("attention", conditions), conditions, picture)
+    yield plots.record(run, "attention", conditions, picture)
 
 
 def _measure(weights: np.ndarray, sets: Sets, node: Any) -> dict[str, Any]:

@@ -39,10 +39,8 @@ def cardinality(run: Evaluation) -> Records:
         for augmented, lines in zip((False, True), panels.values()):
             whole, label = sets_to_cut(run, dataset, sizes, augmented), f"{name}{', augmented' if augmented else ''}"
             lines[name] = yield from over_sizes(run, label, dataset, whole, sizes, augmented=augmented)
-    tested = run.data_conditions(run.load())
-    file = plots.file_name("cardinality", tested | {"set_size": "all"})
-    draw = functools.partial(plots.lines, panels, **LABELS)
-    yield plots.record(run, file, tested, draw, keep=False)
+    tested = run.data_conditions(run.load()) | {"set_size": "all"}
+    yield plots.record(run, "cardinality", tested, functools.partial(plots.lines, panels, **LABELS), keep=False)
 
 
 def _splits(run: Evaluation) -> dict[str, Dataset]:

@@ -84,8 +84,8 @@ def context_bypass(run: Evaluation) -> Records:
         bypass = {"bypassed": bypassed, "bypass": way, "bound": way != "skip"}
         measure = functools.partial(_measure, run, terms, i, results.get(("none", num)))
         results[way, left] = yield Record("nelbo", NELBO | bypass | data, measure)
-    figure = functools.partial(draw, results, curves_of([resolution(node) for node in nodes]))
-    yield plots.record(run, plots.file_name("context_bypass", data), data, figure, keep=False)
+    curves = curves_of([resolution(node) for node in nodes])
+    yield plots.record(run, "context_bypass", data, lambda: draw(results, curves), keep=False)
 
 
 def _measure(run: Evaluation, terms: Callable[[], dict[str, np.ndarray]], case: int, full: Result | None) -> Result:

@@ -92,7 +92,7 @@ def kl_layers(run: Evaluation) -> Records:
         kl = lambda: sum(statistics()[label]["kl"] for label in labels)
         per_set = lambda: measured(kl(), 1.0, run.sets.ids[SET], unit="nats/set")
         yield Record("kl_c", {"estimator": "elbo", **data}, per_set)
-    yield plots.record(run, plots.file_name("kl_layers", data), data, lambda: draw(results), keep=False)
+    yield plots.record(run, "kl_layers", data, lambda: draw(results), keep=False)
 
 
 def _measure_layer(run: Evaluation, node: Any, statistics: Callable[[], Statistics]) -> dict[str, Any]:

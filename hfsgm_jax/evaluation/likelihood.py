@@ -90,11 +90,12 @@ def likelihood(run: Evaluation) -> Records:
         measure = functools.partial(lambda i: per_image(results()["nll"][:, i], sets), i)
         points.append((k, (yield Record("nll", {"importance_samples": k, **estimator, **conditions}, measure))))
 
-    file = plots.file_name("likelihood" if run.options.estimator == "joint" else "likelihood_nested", data)
-    label = "nested, K over z {importance_samples_z}" if run.options.estimator == "nested" else "joint"
-    panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): {label.format(**estimator): points}}
+    stem, label = "likelihood", "joint"
+    if run.options.estimator == "nested":
+        stem, label = "likelihood_nested", f"nested, K over z {run.options.importance_samples_z}"
+    panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): {label: points}}
     draw = functools.partial(plots.lines, panels, xlabel="importance samples K", ylabel="NLL, nats per image")
-    yield plots.record(run, file, estimator | conditions, draw, name="convergence", keep=False)
+    yield plots.record(run, stem, estimator | conditions, draw, name="convergence", keep=False)
     training = functools.partial(run.load, "train", run.config.data.source)
     yield from independent_pixels(run, data, run.sets, training)
 

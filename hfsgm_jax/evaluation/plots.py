@@ -15,21 +15,17 @@ Points = Sequence[tuple[float, Mapping[str, Any]]]  # x and a result
 
 
 def record(
-    run: Evaluation, file: str, conditions: Result, draw: Callable[[], Page], name: str = "figure", **keep: bool
+    run: Evaluation, stem: str, conditions: Result, draw: Callable[[], Page], name: str = "figure", keep: bool = True
 ) -> Record:
-    """A record of the picture that a function draws; ``file`` is its name in ``eval/``, without ".png"."""
-    path = f"eval/{file}.png"
+    """A record of the picture that a function draws; its file is ``stem`` with the data: other data, another file."""
+    data = [str(conditions[key]) for key in ("source", "split", "set_size") if key in conditions]
+    path = f"eval/{'_'.join([stem, *data])}.png"
 
     def measure():
         save(draw(), run.workdir / path)
         return {"pictures": [path]}
 
-    return Record(name, conditions, measure, **keep)
-
-
-def file_name(task: str, data: Mapping[str, Any]) -> str:
-    """A picture's name from its task and the data conditions of its records: other data, another file."""
-    return f"{task}_{data['source']}_{data['split']}_{data['set_size']}"
+    return Record(name, conditions, measure, keep)
 
 
 def figure(

@@ -94,8 +94,8 @@ class Samples:
     def picture(self, name: str, draw: Callable[[], Image.Image]) -> Record:
         """A record of a picture."""
         temperature = self._conditions["temperature"]
-        file = plots.file_name(name if temperature == 1 else f"{name}_temperature{temperature:g}", self._conditions)
-        return plots.record(self._run, file, self.conditions(name), draw, name=name)
+        stem = name if temperature == 1 else f"{name}_temperature{temperature:g}"
+        return plots.record(self._run, stem, self.conditions(name), draw, name=name)
 
     def kind(self, kind: str) -> Image.Image:
         """One kind of samples beside the contexts."""

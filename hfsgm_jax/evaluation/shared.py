@@ -40,11 +40,11 @@ def shared(run: Evaluation) -> Records:
     run.check_sets()
     conditions = run.data_conditions(run.load()) | {"set_size": run.set_size}
     if GROUP in plates:
-        file, grouped = plots.file_name("shared_alphabets", conditions), {"group_size": run.config.data.group_size}
-        yield plots.record(run, file, conditions | grouped, lambda: _alphabets(run), name="alphabets")
+        grouped = conditions | {"group_size": run.config.data.group_size}
+        yield plots.record(run, "shared_alphabets", grouped, lambda: _alphabets(run), name="alphabets")
     if STYLE in plates:
-        file, sized = plots.file_name("shared_style_transfer", conditions), {"style_size": _style_size(run)}
-        yield plots.record(run, file, conditions | sized, lambda: _style_transfer(run), name="style_transfer")
+        sized = conditions | {"style_size": _style_size(run)}
+        yield plots.record(run, "shared_style_transfer", sized, lambda: _style_transfer(run), name="style_transfer")
 
 
 # --- values of latents, and images of values --------------------------------------------------
