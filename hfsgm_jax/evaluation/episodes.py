@@ -47,20 +47,19 @@ def draw_episodes(
     if len(large) < 2:
         problem = f"{shots} shots and {queries} queries need classes of {each} images"
         raise DataError(f"{problem}, and {len(large)} of {dataset.num_classes} are as large: lower eval.shots")
-    pools = [large]
+    pools, kind = [large], f"whole {dataset.info['split']} set"
     if within:
-        pools = [p for p in (large[dataset.group[large] == g] for g in np.unique(dataset.group)) if len(p) >= ways]
+        groups = (large[dataset.group[large] == group] for group in np.unique(dataset.group))
+        pools, kind = [group for group in groups if len(group) >= ways], "within alphabet"
     if not pools:
         raise DataError(f"no group of {dataset.info['source']} has {ways} classes of {each} images: lower eval.ways")
-    whole = "within alphabet" if within else f"whole {dataset.info['split']} set"
-    conditions = dict(classes=whole, ways=min(ways, len(large)), shots=shots, queries=queries, episodes=num)
+    conditions = dict(classes=kind, ways=min(ways, len(large)), shots=shots, queries=queries, episodes=num)
     conditions |= {"ways_asked": ways} if ways > len(large) else {}
     conditions |= {"classes_large_enough": len(large)} if len(large) < dataset.num_classes else {}
     members = []
     for episode in range(num):
         rng = np.random.default_rng([seed, 2, episode])
-        pool = pools[rng.integers(len(pools))] if within else large
-        classes = rng.permutation(pool)[:ways]
+        classes = rng.permutation(pools[rng.integers(len(pools))])[:ways]
         members.append([dataset.start[c] + rng.permutation(dataset.size[c])[:each] for c in classes])
     images = pixels_of(dataset, np.array(members), seed, binarize)
     query = images[:, :, :queries].reshape(num, -1, *images.shape[3:])
