@@ -75,7 +75,8 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None, model:
     Raises:
       ConfigError: a folder that is no run's, a file among its results that holds something else, ``out`` is a folder.
     """
-    runs = [read_run(Path(folder), model) for folder in folders]
+    distinct = {Path(folder).resolve(): Path(folder) for folder in folders}
+    runs = [read_run(folder, model) for folder in distinct.values()]
     if len({run.name for run in runs}) < len(runs):
         runs = [run._replace(name=str(run.folder)) for run in runs]
     out = Path(out or runs[0].folder / ("compare.html" if len(runs) > 1 else PAGE))

@@ -61,13 +61,11 @@ def choose(tasks: Tasks) -> tuple[dict[str, Task], bool]:
     given = [name.strip() for name in tasks.split(",") if name.strip()] if isinstance(tasks, str) else list(tasks)
     if not given:
         raise ConfigError(f"no task given; there are {', '.join(TASKS)}, or all")
+    for name in (name for name in given if isinstance(name, str)):
+        check_choice("task", name, [*TASKS, "all"])
     chosen = {}
     for task in given:
-        if callable(task):
-            chosen[task.__name__] = task
-        else:
-            check_choice("task", task, [*TASKS, "all"])
-            chosen |= TASKS if task == "all" else {task: TASKS[task]}
+        chosen |= TASKS if task == "all" else {task.__name__: task} if callable(task) else {task: TASKS[task]}
     last = {"report": chosen.pop("report")} if "report" in chosen else {}  # of the others' results
     return chosen | last, "all" in given
 

@@ -80,18 +80,26 @@ def table(records: Sequence[Result], across: str = "run") -> Table:
 
 
 def text_table(records: Sequence[Result]) -> str:
-    """The records that have a value as aligned lines for a terminal, numbers to the right; empty if there is none."""
+    """The records that have a value as aligned lines for a terminal, numbers to the right; empty if there is none.
+
+    Columns beyond the terminal's width follow below, beside the same conditions.
+    """
     records = [record for record in records if record.get("value") is not None]
     if not records:
         return ""
     found, limit = _narrow(table(records)), shutil.get_terminal_size((120, 24)).columns
     widths = [max(map(len, [*heading.split(), *cells])) for heading, *cells in zip(found.columns, *found.rows)]
     stacked = [textwrap.wrap(heading, width) for heading, width in zip(found.columns, widths)]
-    height = max(map(len, stacked))
-    headings = zip(*([""] * (height - len(words)) + words for words in stacked))
-    pad = lambda text, width, numeric: text.rjust(width) if numeric else text.ljust(width)
-    lines = ["  ".join(map(pad, cells, widths, found.numeric)).rstrip() for cells in (*headings, *found.rows)]
-    return "\n".join([*lines, *(textwrap.fill(line, limit) for line in _below(found))])
+    height, blocks = max(map(len, stacked)), [[*range(found.conditions)]]
+    for i in range(found.conditions, len(widths)):
+        if len(blocks[-1]) > found.conditions and sum(widths[j] + 2 for j in [*blocks[-1], i]) > limit + 2:
+            blocks.append(blocks[-1][: found.conditions])
+        blocks[-1].append(i)
+    pad = lambda text, i: text.rjust(widths[i]) if found.numeric[i] else text.ljust(widths[i])
+    lines = [*zip(*([""] * (height - len(words)) + words for words in stacked)), *found.rows]
+    of_block = lambda block: ["  ".join(pad(cells[i], i) for i in block).rstrip() for cells in lines]
+    shown = ["\n".join(filter(None, of_block(block))) for block in blocks]
+    return "\n".join(["\n\n".join(shown), *(textwrap.fill(line, limit) for line in _below(found))])
 
 
 def _narrow(found: Table) -> Table:
@@ -124,13 +132,21 @@ def split_conditions(records: Sequence[Mapping[str, Any]], hidden: Collection[st
 
 def scalar_parts(records: Sequence[Result]) -> list[str]:
     """The parts of records that are columns of their table."""
-    keys = dict.fromkeys(key for record in records for key in record.get("parts") or ())
+    parts = [record["parts"] for record in records if isinstance(record.get("parts"), dict)]
+    keys = dict.fromkeys(key for part in parts for key, value in part.items() if not isinstance(value, dict | list))
     return list(keys) if len(keys) <= MAX_PARTS else []
 
 
 def label(key: str) -> str:
     """A condition's name in a table."""
     return LABELS.get(key, key.replace("_", " "))
+
+
+def describe(key: str, value: Any) -> str:
+    """``("importance_samples", 10)`` -> ``"K 10"``; names speak for themselves."""
+    if isinstance(value, bool):
+        return label(key) if value else f"not {label(key)}"
+    return show(value) if key in ("name", "method", "classes", "estimator") else f"{label(key)} {show(value)}"
 
 
 def number(value: Any, error: float | None = None) -> str:

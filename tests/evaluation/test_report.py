@@ -134,7 +134,7 @@ def test_only_like_stands_beside_like(runs):
 
 def test_runs_of_one_name_are_told_apart(runs, tmp_path):
     twin = write_run(tmp_path / "lag", {"likelihood": likelihood()})
-    out, text = compare([runs[0], twin], tmp_path / "new" / "page.html")
+    out, text = compare([runs[0], twin, twin], tmp_path / "new" / "page.html")
     assert text.count(f"| {runs[0]} | {twin} |") == 1 and out.exists()
 
 

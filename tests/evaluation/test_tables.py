@@ -23,9 +23,12 @@ def test_the_same_cells_as_text_and_markdown():
     assert text_table([{"name": "figure"}]) == ""
 
 
-def test_a_condition_of_one_value_is_no_column_on_a_terminal():
+def test_tables_of_a_terminal_keep_to_its_width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
     records = [{**record, "importance_samples_z": 7} if record["name"] == "nll" else record for record in likelihood()]
-    assert "where they apply, K over z: 7" in " ".join(text_table(records).split())
+    words = text_table(records)
+    assert max(map(len, words.splitlines())) <= 50 and words.count("nelbo  elbo") == 2
+    assert "where they apply, K over z: 7" in " ".join(words.split())
 
 
 def test_runs_side_by_side_show_their_last_step():

@@ -105,12 +105,12 @@ def _test_sets(record: Result) -> str:
 
 
 def _numbers(task: str) -> Iterator[tuple[dict, dict[str, Any], set[str], str]]:
-    """Every number in a task's tables: the table, its conditions, those that must agree, its text."""
+    """Every number of our models in a task's tables: the table, its conditions, those that must agree, its text."""
     for table in (table for table in TABLES if table["task"] == task):
-        for row in table["rows"]:
-            own = {key: value for key, value in row.items() if key != "values"}
+        for row in (row for row in table["rows"] if "model" in row):
+            match = {key: value for key, value in row.items() if key not in ("values", "label")}
             for column, text in zip(table["columns"], row["values"]):
-                yield table, {**table["conditions"], **column, **own}, HARD | ({"objective"} & {*own}), text
+                yield table, {**table["conditions"], **column, **match}, HARD | ({"objective"} & {*row}), text
 
 
 def _remark(differs: list[str], theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
