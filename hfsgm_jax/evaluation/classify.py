@@ -1,13 +1,16 @@
-"""Few-shot classification by likelihoods: accuracies of every classifier."""
+"""Few-shot classification by likelihoods: accuracies of every classifier, and a picture of their mistakes."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 from scipy import stats
 
 from hfsgm_jax import classification
+from hfsgm_jax.evaluation import pictures, plots
 from hfsgm_jax.evaluation.base import Evaluation
 from hfsgm_jax.evaluation.episodes import Episodes, draw_episodes, within_alphabet
 from hfsgm_jax.evaluation.records import Record, Records
@@ -15,6 +18,9 @@ from hfsgm_jax.trace import Sets
 
 MNIST_WAYS, MNIST_SHOTS = 10, 5  # SCHA-VAE, Table 4
 CONFIDENCE = 0.95
+MISTAKES, SHOWN = 8, 3  # mistakes that are shown, and support images beside each
+
+Scores = Mapping[str, np.ndarray]  # classifier -> [E, Q, Y]
 
 
 def classify(run: Evaluation) -> Records:
@@ -46,22 +52,22 @@ def classify(run: Evaluation) -> Records:
 
 def _accuracies(run: Evaluation, episodes: Episodes) -> Records:
     scores = functools.cache(lambda: _scores(run, episodes))
+    file = f"classify_{episodes.name}_mistakes"
+    drawn = functools.cache(lambda: [plots.write(run, file, _mistakes(episodes, scores()))])
     right = lambda name: scores()[name].argmax(-1) == episodes.label
-    measure = lambda name: accuracy(right(name), 1 / episodes.conditions["ways"])
+    measure = lambda name: accuracy(right(name), 1 / episodes.conditions["ways"]) | {"pictures": drawn()}
     conditions = run.data_conditions(episodes.dataset) | episodes.conditions
     for name in classification.CLASSIFIERS:
         own = {"method": name, **method_conditions(run, name)}
         yield Record("accuracy", own | conditions, functools.partial(measure, name))
 
 
-def _scores(run: Evaluation, episodes: Episodes) -> dict[str, np.ndarray]:
-    """Classifier -> ``[E, Q, Y]``."""
+def _scores(run: Evaluation, episodes: Episodes) -> Scores:
     options = run.options
     at_once = max(1, options.sets_per_batch * run.train_set_size)
     static = dict(num_samples=options.class_samples_c, num_samples_z=options.class_samples_z, chunk=at_once)
     rows, images = {"support": episodes.support, "query": episodes.query}, min(at_once, episodes.label[0].size)
-    label = "classify: {shots}-shot, {classes}".format_map(episodes.conditions)
-    return run.each(label, episode_scores, rows, images_per_row=images, **static)
+    return run.each(episodes.name, episode_scores, rows, images_per_row=images, **static)
 
 
 def episode_scores(apply: Any, encode: Any, row: dict[str, jax.Array], key: jax.Array, **static: Any) -> dict:
@@ -89,3 +95,19 @@ def method_conditions(run: Evaluation, name: str) -> dict[str, Any]:
     # Where the prior of c sees images, scores are no log-densities under the model.
     sees = {"prior_sees_images": True} if run.model.prior_sees_images else {}
     return {"class_samples_c": run.options.class_samples_c} | likelihood | sees
+
+
+def _mistakes(episodes: Episodes, scores: Scores) -> Image.Image:
+    """For each classifier its surest mistakes: query, its own class, and the class it was taken for."""
+    blocks, titles, support = [], [], episodes.support[:, :, :SHOWN]
+    for name, score in scores.items():
+        way = score.argmax(-1)
+        wrong = np.argwhere(way != episodes.label)
+        e, q = wrong.T
+        sureness = score.max(-1)[e, q] - score[e, q, episodes.label[e, q]]
+        e, q = wrong[np.argsort(-sureness, kind="stable")[:MISTAKES]].T
+        empty = ((0, MISTAKES - len(e)),) + ((0, 0),) * 4
+        for images in (episodes.query[e, q][:, None], support[e, episodes.label[e, q]], support[e, way[e, q]]):
+            blocks.append(np.pad(images, empty, constant_values=np.nan))
+        titles += [name, "is", "taken for"]
+    return pictures.grid(blocks, titles)

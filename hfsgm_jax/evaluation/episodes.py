@@ -16,6 +16,7 @@ class Episodes(NamedTuple):
       support: ``[E, Y, n, H, W, C]`` float32 in [0, 1].
       query: ``[E, Q, H, W, C]``.
       label: ``[E, Q]``, the way of each query, 0 ... Y - 1.
+      index: ``[E, Y]``, index of each class in the data set; None where it is not known.
       conditions: of every result, beside those of the data: ``classes`` (which meet in an episode), ways, shots, ...
     """
 
@@ -23,7 +24,14 @@ class Episodes(NamedTuple):
     support: np.ndarray
     query: np.ndarray
     label: np.ndarray
+    index: np.ndarray | None
     conditions: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Short, for progress and the names of files: other episodes, another name."""
+        kind = "" if self.conditions["classes"][:5] == "whole" else "_" + self.conditions["classes"].replace(" ", "_")
+        return "{source}_{split}_{ways}way_{shots}shot".format_map(self.dataset.info | self.conditions) + kind
 
 
 def draw_episodes(
@@ -56,15 +64,15 @@ def draw_episodes(
     conditions = dict(classes=kind, ways=min(ways, len(large)), shots=shots, queries=queries, episodes=num)
     conditions |= {"ways_asked": ways} if ways > len(large) else {}
     conditions |= {"classes_large_enough": len(large)} if len(large) < dataset.num_classes else {}
-    members = []
+    index, members = [], []
     for episode in range(num):
         rng = np.random.default_rng([seed, 2, episode])
-        classes = rng.permutation(pools[rng.integers(len(pools))])[:ways]
-        members.append([dataset.start[c] + rng.permutation(dataset.size[c])[:each] for c in classes])
+        index.append(rng.permutation(pools[rng.integers(len(pools))])[:ways])
+        members.append([dataset.start[c] + rng.permutation(dataset.size[c])[:each] for c in index[-1]])
     images = pixels_of(dataset, np.array(members), seed, binarize)
     query = images[:, :, :queries].reshape(num, -1, *images.shape[3:])
     label = np.tile(np.repeat(np.arange(conditions["ways"]), queries), (num, 1))
-    return Episodes(dataset, images[:, :, queries:], query, label, conditions)
+    return Episodes(dataset, images[:, :, queries:], query, label, np.array(index), conditions)
 
 
 def within_alphabet(dataset: Dataset, seed: int, binarize: str) -> Episodes:
@@ -75,4 +83,4 @@ def within_alphabet(dataset: Dataset, seed: int, binarize: str) -> Episodes:
     """
     support, query, label = lake_runs(dataset, seed, binarize)
     conditions = dict(classes="within alphabet", ways=support.shape[1], shots=1, queries=1, episodes=len(label))
-    return Episodes(dataset, support[:, :, None], query, label, conditions)
+    return Episodes(dataset, support[:, :, None], query, label, None, conditions)

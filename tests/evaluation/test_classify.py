@@ -1,4 +1,4 @@
-"""Few-shot classification: episodes, results with their conditions, and what is refused."""
+"""Few-shot classification: episodes, results with their conditions, pictures, and what is refused."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from tiny_evaluation import changed, results_of
 from hfsgm_jax import classification
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import DataError, NotApplicable
-from hfsgm_jax.evaluation import classify
+from hfsgm_jax.evaluation import classify, pictures
 from hfsgm_jax.evaluation.episodes import draw_episodes
 
 
@@ -30,15 +30,14 @@ def test_episodes_hold_each_image_once_and_know_the_labels():
     assert episodes.support.shape == (6, 3, 4, 4, 4, 1) and episodes.query.shape == (6, 6, 4, 4, 1)
     class_of = np.repeat(np.arange(5), dataset.size)
     support, query = members(episodes.support), members(episodes.query)
-    classes = class_of[support[:, :, 0]]
     for e in range(6):
-        assert len(set(classes[e])) == 3 and 1 not in classes[e]  # it is too small
+        assert len(set(episodes.index[e])) == 3 and 1 not in episodes.index[e]  # it is too small
         assert len({*support[e].ravel(), *query[e]}) == 3 * 4 + 6
-        np.testing.assert_array_equal(class_of[support[e]], np.repeat(classes[e][:, None], 4, 1))
-        np.testing.assert_array_equal(class_of[query[e]], classes[e][episodes.label[e]])
+        np.testing.assert_array_equal(class_of[support[e]], np.repeat(episodes.index[e][:, None], 4, 1))
+        np.testing.assert_array_equal(class_of[query[e]], episodes.index[e][episodes.label[e]])
     conditions = dict(classes="whole test set", ways=3, shots=4, queries=2, classes_large_enough=4, episodes=6)
     assert episodes.conditions == conditions
-    assert len(np.unique(classes, axis=0)) > 1
+    assert len(np.unique(episodes.index, axis=0)) > 1
 
 
 def test_episodes_are_a_function_of_the_seed_and_grow():
@@ -50,6 +49,7 @@ def test_episodes_are_a_function_of_the_seed_and_grow():
     assert (draw(4, 1, 3, seed=1).query != one.query).any()
     every = draw(20, 1, 2)
     assert every.conditions["ways"] == 6 and every.conditions["ways_asked"] == 20
+    assert every.name == "npz_test_6way_1shot"
     with pytest.raises(DataError, match=r"8 shots and 2 queries need classes of 10 images, and 0 of 6"):
         draw_episodes(dataset, 4, 8, 2, 1, 0, "none")
 
@@ -57,11 +57,11 @@ def test_episodes_are_a_function_of_the_seed_and_grow():
 def test_episodes_within_a_group():
     dataset = data([9] * 7, groups=[0, 0, 0, 1, 1, 2, 2])
     episodes = draw_episodes(dataset, 2, 5, 1, 20, 0, "none", within=True)
-    groups = np.repeat([0, 0, 0, 1, 1, 2, 2], 9)[members(episodes.support[:, :, 0])]
+    groups = dataset.group[episodes.index]
     assert (groups == groups[:, :1]).all() and set(groups[:, 0]) == {0, 1, 2}
-    assert episodes.conditions["classes"] == "within alphabet"
+    assert episodes.name == "npz_test_2way_5shot_within_alphabet"
     three = draw_episodes(dataset, 3, 5, 1, 4, 0, "none", within=True)
-    assert members(three.support).max() < 27  # the only group of three
+    assert set(dataset.group[three.index].ravel()) == {0}
     with pytest.raises(DataError, match="no group of npz has 4 classes of 6 images"):
         draw_episodes(dataset, 4, 5, 1, 4, 0, "none", within=True)
 
@@ -77,6 +77,17 @@ def test_accuracy_has_its_error_over_episodes():
     assert single["standard_error"] is None and single["parts"] == {"chance": 0.5}
 
 
+def test_the_mistakes_of_all_classifiers_are_drawn():
+    episodes = draw_episodes(data([9] * 3), 2, 1, 2, 6, seed=0, binarize="none")
+    scores = {"log_mean": np.eye(2)[np.zeros_like(episodes.label)], "kl": np.eye(2)[episodes.label]}
+    stripe = lambda images: np.ones_like(images) * (np.arange(images.shape[-3]) < images.shape[-3] // 3)[:, None, None]
+    ink = episodes._replace(support=stripe(episodes.support), query=stripe(episodes.query))
+    page = np.asarray(classify._mistakes(ink, scores))
+    empty = lambda part: (part >= pictures.GUTTER).all()
+    below = page[2 * pictures.HEADER :]
+    assert not empty(below[:, : page.shape[1] // 2]) and empty(below[:, page.shape[1] // 2 :])  # kl makes none
+
+
 OPTIONS = dict(episodes=2, ways=3, shots=(2,), queries=1, class_samples_c=2, class_samples_z=2, transfer=())
 
 
@@ -88,6 +99,7 @@ def test_every_classifier_is_recorded_with_its_conditions(tiny_run):
     for result in results:
         assert (common | {"classes": "whole test set"}).items() <= result.items()
         assert 0 <= result["value"] <= 1 and result["parts"]["chance"] == 1 / 3
+        assert "eval/classify_strokes_test_3way_2shot_mistakes.png" in result["pictures"]
     assert "class_samples_c" not in by_method["kl"] and "class_samples_c" not in by_method["kl_all"]
     assert by_method["elbo_difference"]["class_samples_c"] == 2 == by_method["log_mean"]["class_samples_z"]
 
