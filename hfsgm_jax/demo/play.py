@@ -17,7 +17,6 @@ STEPS = 9  # from one set to another
 ROWS = 3  # of images on the way
 ITERATIONS = 8  # of the film of refinement
 SAMPLES = 8, 4  # of c, and of z given each, for a likelihood
-MODES = "conditional", "refined"
 
 
 class Player:
