@@ -48,7 +48,6 @@ KEYS: dict[str, Key] = {
     "data.styles": Key(whole(), "coloured pens in which grey images are drawn (factorial_vhe)", 0),
     "data.style_size": Key(whole(), "images of the target's style beside each set, |D^s| (factorial_vhe)", 0),
     "data.copies": Key(whole(1), "factor on |X|: how many warped instances an image stands for", 1),
-    "data.by_size": Key(FLAG, "classes drawn in proportion to their images, not all alike", False),
     "data.sets_per_batch": Key(whole(1), "rows of the global batch", 16),
     "data.heldout": Key(whole(), "images per training class kept out of training", 0),
     "data.binarize": Key(one_of(table=lambda: BINARIZE), "dynamic: anew in training, once in evaluation", "dynamic"),

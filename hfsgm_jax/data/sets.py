@@ -13,7 +13,7 @@ from hfsgm_jax.trace import GROUP, SET, STYLE, Sets
 
 BINARIZE = ("none", "dynamic")
 _SHUFFLE = 2**32 - 1  # no row has this index
-_AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles style_size copies by_size".split()
+_AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles style_size copies".split()
 
 
 def set_size_range(set_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -36,7 +36,6 @@ class SetSpec:
       style_size: images of the target's style, before the target, that inform the style's latent.
       replace: the context is drawn with replacement.
       copies: factor on the class size, for augmentations that count as new images.
-      by_size: classes are drawn in proportion to their images, not all alike.
     """
 
     rows: int
@@ -55,7 +54,6 @@ class SetSpec:
     style_size: int = 0
     replace: bool = False
     copies: int = 1
-    by_size: bool = False
 
     @classmethod
     def from_config(cls, config: Any, targets: int = 0, replace: bool = False, binary: bool = False) -> "SetSpec":
@@ -94,8 +92,7 @@ def draw_sets(table: Table, key: jax.Array, spec: SetSpec) -> Sets:
     draws = jax.vmap(lambda k: jax.random.uniform(k, (sum(counts),)))(_row_keys(key, spec))
     for_class, for_context, for_targets, for_group, for_style = jnp.split(draws, np.cumsum(counts)[:-1], axis=1)
     copies = augment.DIHEDRAL if spec.dihedral else 1
-    weight = jnp.repeat(table.size if spec.by_size else jnp.ones_like(table.size), copies)
-    copy = _draw_classes(key, for_class[:, 0], weight)
+    copy = _draw_classes(key, for_class[:, 0], copies * len(table.size))
     classes, dihedral_index = copy // copies, copy % copies
     size = table.size[classes]
     of_class = lambda member, mask: (member, mask, table.start[classes][:, None] + jnp.where(mask, member, 0))
@@ -146,14 +143,12 @@ def _row_keys(key: jax.Array, spec: SetSpec) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(spec.rows))
 
 
-def _draw_classes(key: jax.Array, draws: jax.Array, weight: jax.Array) -> jax.Array:
-    """The class of every row, by ``weight`` ``[classes]``: distinct ones where there are enough, else by ``draws``."""
-    if len(weight) < len(draws):
-        ends = jnp.cumsum(weight)
-        return jnp.searchsorted(ends, jnp.floor(draws * ends[-1]), side="right").astype(jnp.int32)
-    order = jax.random.uniform(jax.random.fold_in(key, _SHUFFLE), weight.shape)
-    # Without replacement, each next one by the weights of those left (Efraimidis and Spirakis 2006).
-    return jax.lax.top_k(jnp.log(order) / weight, len(draws))[1]
+def _draw_classes(key: jax.Array, draws: jax.Array, num: int) -> jax.Array:
+    """The class of every row, of ``num``: distinct ones where there are enough, else by ``draws``."""
+    if num < len(draws):
+        return jnp.floor(draws * num).astype(jnp.int32)
+    order = jax.random.uniform(jax.random.fold_in(key, _SHUFFLE), (num,))
+    return jax.lax.top_k(order, len(draws))[1]
 
 
 def _draw_context(draws: jax.Array, size: jax.Array, spec: SetSpec) -> tuple[jax.Array, jax.Array]:

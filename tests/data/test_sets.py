@@ -70,14 +70,6 @@ def test_members_and_classes_are_uniform(dataset):
     np.testing.assert_allclose(np.bincount(first) / first.size, 1 / 8, atol=0.03)
 
 
-@pytest.mark.parametrize("rows", [2, 12])
-def test_classes_in_proportion_to_their_images(dataset, rows):
-    table, spec = dataset.table(), SetSpec(rows=rows, low=1, high=1, by_size=True)
-    sets = jax.jit(jax.vmap(lambda key: sample_sets(table, key, spec)))(jax.random.split(jax.random.key(2), 2000))
-    share = np.bincount(class_of(sets)[:, 0], minlength=6) / 2000
-    np.testing.assert_allclose(share, SIZES / SIZES.sum(), atol=0.035)
-
-
 def test_set_sizes_are_mixed_up_to_whole_classes(dataset):
     drawn = [sample(dataset.table(), jax.random.key(i), SetSpec(rows=6, low=2, high=4)) for i in range(10)]
     assert set(np.concatenate([sets.observed.sum(1) for sets in drawn])) == {2, 3, 4}
