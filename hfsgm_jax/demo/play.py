@@ -27,9 +27,7 @@ class Player:
         if not few.model.shared_nodes:
             raise UserError(f"the model {few.name!r} has no latents that a set shares: the demo needs another")
         self.few = few
-        self._sample, self._film, self._between, self._attention = (
-            jax.jit(f) for f in (self._sample_of, self._film_of, self._between_of, self._attention_of)
-        )
+        self._run = jax.jit(self._traced, static_argnums=0)
         self._scores = few.program("classify", num_samples=SAMPLES[0], num_samples_z=SAMPLES[1])
 
     def warm_up(self) -> None:
@@ -50,16 +48,16 @@ class Player:
 
         ``refined`` gives a frame per iteration, ``conditional`` a single one.
         """
-        program = self._film if mode == "refined" else self._sample
+        program, sets = self._film if mode == "refined" else self._sample, ragged([images], SHOTS)
         runs = -(-num // AT_ONCE)
         keys = [jax.random.fold_in(jax.random.key(seed), run) for run in range(runs)]
-        found = [program(self.few.variables, ragged([images], SHOTS), key, temperatures(temperature)) for key in keys]
+        found = [self._run(program, self.few.variables, sets, key, temperatures(temperature)) for key in keys]
         return np.concatenate(jax.device_get(found), 1)[:, :num]
 
     def between(self, a: np.ndarray, b: np.ndarray, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
         """Images on the way from the latents of one set to those of another: ``[ROWS, STEPS, H, W, C]``."""
-        key = jax.random.key(seed)
-        return np.asarray(self._between(self.few.variables, ragged([a, b], SHOTS), key, temperatures(temperature)))
+        look = ragged([a, b], SHOTS), jax.random.key(seed), temperatures(temperature)
+        return np.asarray(self._run(self._between, self.few.variables, *look))
 
     def log_likelihoods(self, sets: Sequence[np.ndarray], queries: np.ndarray) -> np.ndarray:
         """log p(query | set), nats: ``[queries, sets]``; one or two sets, estimated by samples of c and z."""
@@ -70,15 +68,16 @@ class Player:
 
     def attention(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         """Weights of the images, ``[N]``, mean of the heads: layer of c -> weights; empty without attention."""
-        found = self._attention(self.few.variables, ragged([images], SHOTS))
+        found = self._run(self._attention, self.few.variables, ragged([images], SHOTS))
         return {label: np.asarray(weights)[: len(images)] for label, weights in found.items()}
 
-    def _sample_of(self, variables, sets, key, temperature):
-        apply, encode = sampling.bind(self.few.model, variables)
+    def _traced(self, program, variables, *inputs):
+        return program(*sampling.bind(self.few.model, variables), *inputs)
+
+    def _sample(self, apply, encode, sets, key, temperature):
         return sampling.conditional(apply, sets, AT_ONCE, key, encode=encode, temperature=temperature)
 
-    def _film_of(self, variables, sets, key, temperature):
-        apply, encode = sampling.bind(self.few.model, variables)
+    def _film(self, apply, encode, sets, key, temperature):
         start_key, key = jax.random.split(key)
         both = dict(encode=encode, temperature=temperature, draw="both")
         mean, drawn = sampling.conditional(apply, sets, AT_ONCE, start_key, **both)
@@ -86,8 +85,7 @@ class Player:
         frames = sampling.refine(apply, sets, AT_ONCE, key, **chain, **both)[0]
         return jnp.concatenate([mean, frames[0].swapaxes(0, 1)])
 
-    def _between_of(self, variables, sets, key, temperature):
-        apply, encode = sampling.bind(self.few.model, variables)
+    def _between(self, apply, encode, sets, key, temperature):
         trace = apply(sets, Plan(), key, features=encode(sets), temperature=temperatures(0.0))
         ends = {latent.label: latent.value for latent in trace.shared}
         blank = sampling.blank_sets(1, ROWS, self.few.image_shape)
@@ -99,7 +97,6 @@ class Player:
 
         return jax.vmap(at, out_axes=1)(jnp.linspace(0, 1, STEPS))
 
-    def _attention_of(self, variables, sets):
-        apply, encode = sampling.bind(self.few.model, variables)
+    def _attention(self, apply, encode, sets):
         trace = apply(sets, Plan(), jax.random.key(0), features=encode(sets), temperature=temperatures(0.0))
         return {x.label: x.weights[0].mean(-1) for x in trace.latents if x.weights is not None}

@@ -1,9 +1,9 @@
 """The page's server, of Python's own library: it listens on this machine alone unless told otherwise."""
 
 import base64
+import contextlib
 import io
 import json
-import sys
 import threading
 import time
 import traceback
@@ -143,15 +143,14 @@ def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(body)
 
+        def handle(self):
+            with contextlib.suppress(ConnectionError):  # the page was closed before its answer
+                super().handle()
+
         def log_message(self, *_):
             pass
 
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *client):
-            if not isinstance(sys.exception(), ConnectionError):  # the page was closed before its answer
-                super().handle_error(*client)
-
-    return Server((host, port), Handler)
+    return ThreadingHTTPServer((host, port), Handler)
 
 
 def serve(model: str, host: str = "127.0.0.1", port: int = 7860, browser: bool = True) -> None:
