@@ -37,16 +37,14 @@ def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = 
     x = np.asarray(images)
     height, width, channels = image_shape
     need = f"the model takes [N, {height}, {width}, {channels}]" + f" or [N, {height}, {width}]" * (channels == 1)
+    given = f"images of shape {list(x.shape)} were given; {need}"
     if x.ndim not in (3, 4) or 0 in x.shape:
-        raise UserError(f"images of shape {list(x.shape)} were given; {need}, N at least 1")
+        raise UserError(f"{given}, N at least 1")
     x = _unit_range(x if x.ndim == 4 else x[..., None])
     if x.shape[1:] == tuple(image_shape):
         return x
-    given = f"images of shape {list(np.shape(images))} were given; {need}"
     if not resize:
         raise UserError(f"{given} (resize=True converts)")
-    if x.shape[-1] not in (1, 3):
-        raise UserError(f"{given}, and only 1 (grey) and 3 channels (RGB) can be converted into each other")
     levels = [np.round(image * 255).astype(np.uint8) for image in x]
     return resize_images(levels, "box", height, channels).astype(np.float32) / 255
 
@@ -119,22 +117,19 @@ def as_drawing(levels: np.ndarray) -> np.ndarray:
       UserError: no strokes are seen.
     """
     ink = ink_of(levels)
-    rows, columns = (np.flatnonzero((ink > 127).any(axis)) for axis in (1, 0))
-    top, left = rows[0], columns[0]
-    ink = ink[top : rows[-1] + 1, left : columns[-1] + 1]
-    side, fine = min(levels.shape), SHEET * _FINER
-    longer = max(ink.shape)
-    scale = fine * np.clip(longer / side, *SIDES) / longer
-    shape = np.maximum(1, np.rint(scale * np.array(ink.shape))).astype(int)
-    small = np.asarray(Image.fromarray(ink).resize(shape[::-1].tolist(), Image.Resampling.BOX))
+    box = np.array(Image.fromarray(ink > 127).getbbox())  # left, top, right, bottom
+    extent, side, fine = box[2:] - box[:2], min(levels.shape), SHEET * _FINER
+    scale = fine * np.clip(extent.max() / side, *SIDES) / extent.max()
+    shape = np.maximum(1, np.rint(scale * extent)).astype(int)
+    small = Image.fromarray(ink).crop(box.tolist()).resize(shape.tolist(), Image.Resampling.BOX)
     # The ink's middle from the middle of the sheet, no further than Omniglot's.
-    middle = np.array([top, left]) + np.array(ink.shape) / 2 - np.array(levels.shape) / 2
+    middle = box[:2] + extent / 2 - np.array(levels.shape[::-1]) / 2
     middle = fine * (0.5 + np.clip(middle / side, -OFF_CENTRE, OFF_CENTRE))
     start = np.clip(np.rint(middle - shape / 2), 0, fine - shape).astype(int)
-    sheet = np.zeros((fine, fine), np.uint8)
-    # Half of the darkest: a pen thinner than a pixel leaves no full ink.
-    sheet[start[0] : start[0] + shape[0], start[1] : start[1] + shape[1]] = 255 * (small >= small.max() / 2)
-    return np.asarray(_of_stroke(Image.fromarray(sheet)).resize((SHEET, SHEET), Image.Resampling.BOX)) > 127
+    sheet = Image.new("L", (fine, fine))
+    half = small.getextrema()[1] / 2  # of the darkest: a pen thinner than a pixel leaves no full ink
+    sheet.paste(small.point(lambda level: 255 * (level >= half)), tuple(start.tolist()))
+    return np.asarray(_of_stroke(sheet).resize((SHEET, SHEET), Image.Resampling.BOX)) > 127
 
 
 def _of_stroke(sheet: Image.Image) -> Image.Image:

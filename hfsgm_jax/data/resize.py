@@ -51,7 +51,8 @@ def convert_channels(images: np.ndarray, channels: int) -> np.ndarray:
     if have == 3 and channels == 1:
         grey = images.astype(np.float32) @ _GREY
         return (np.rint(grey).astype(np.uint8) if images.dtype == np.uint8 else grey)[..., None]
-    raise DataError(f"images with {have} channels cannot become images with data.channels={channels}: use 1 or 3.")
+    need = "only 1 (grey) and 3 channels (RGB) can be converted into each other"
+    raise DataError(f"images with {have} channels cannot become images with {channels}: {need}.")
 
 
 def _sample_gmn(images: Sequence[np.ndarray]) -> np.ndarray:
