@@ -208,10 +208,6 @@ def _numbered(name: str, values: np.ndarray, shape: tuple[int, ...]) -> tuple[np
     """Distinct values in ascending order, and of every image the index of its value."""
     if values.shape != shape:
         raise DataError(f"{name} {values.shape} and labels {shape} differ in shape.")
-    values = values.astype(str) if values.dtype == object else values
-    fractions = values.dtype.kind == "f" and (values % 1 != 0).any()
-    if fractions or values.dtype.kind not in "biufUS":
-        raise DataError(f"{name} are integers or strings, not {'fractions' if fractions else values.dtype}.")
     return np.unique(values.ravel(), return_inverse=True)
 
 

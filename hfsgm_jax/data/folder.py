@@ -49,7 +49,7 @@ def look(folder: str) -> Look:
     Raises:
       DataError: there are no classes or images, or none of those looked at can be read.
     """
-    files = _files(folder)
+    files = list_files(folder)
     some = [files[i][1] for i in np.unique(np.linspace(0, len(files) - 1, _LOOKED_AT).astype(int))]
     with ThreadPoolExecutor() as threads:
         found = [seen for seen in threads.map(_look_at, some) if seen]  # `read` names those that are unreadable
@@ -88,7 +88,7 @@ def read(config: Any) -> Dataset:
     Raises:
       DataError: no classes or images, or one that cannot be read and ``data.corrupt="refuse"``.
     """
-    files = _files(config.path)
+    files = list_files(config.path)
 
     def attempt(file: str) -> np.ndarray | str | None:
         try:
@@ -117,17 +117,11 @@ def opener(config: Any) -> Callable[[np.ndarray], np.ndarray]:
     return lambda positions: np.stack([_read_image(files[i], config) for i in positions])
 
 
-def _files(folder: str) -> list[tuple[str, str]]:
-    if files := list_files(folder):
-        return files
-    raise DataError(f"no classes in {folder!r}: it must hold one folder of images per class.")
-
-
 def list_files(folder: str) -> list[tuple[str, str]]:
     """(class name, file) of every image file of every class folder in ``folder``, sorted.
 
     Raises:
-      DataError: there is no such folder.
+      DataError: there is no such folder, or no image in it.
     """
     path = os.path.abspath(os.path.expanduser(folder))
     if not os.path.isdir(path):
@@ -139,8 +133,9 @@ def list_files(folder: str) -> list[tuple[str, str]]:
             folders.sort()
             images = (member for member in sorted(members) if os.path.splitext(member)[1].lower() in suffixes)
             files += [(name, os.path.join(root, member)) for member in images if not member.startswith(".")]
-    empty = sorted(set(names) - {name for name, _ in files})
-    if empty and files:
+    if not files:
+        raise DataError(f"no classes in {folder!r}: it must hold one folder of images per class.")
+    if empty := sorted(set(names) - {name for name, _ in files}):
         warnings.warn(f"Classes without images in {path!r} are left out: {_some(empty)}.", stacklevel=1)
     return files
 
@@ -155,8 +150,6 @@ def open_image(file: str, channels: int, size: int = 0) -> Image.Image:
       DataError: it cannot be read.
     """
     try:
-        if os.path.exists(file) and not os.path.isfile(file):  # opening a pipe would wait for ever
-            raise OSError("not a regular file")
         with Image.open(file) as image:
             if image.format == "JPEG" and size:
                 image.draft("RGB", (2 * size, 2 * size))  # a fraction of the time

@@ -15,7 +15,6 @@ import numpy as np
 from hfsgm_jax.errors import DataError
 
 _SEED = 30  # of the palette and of who has which style: the same in every run
-LOOK = 256  # images looked at for colours, or shades of grey
 _SIDE = 28  # pixels, of the images that widths are meant for
 
 
@@ -86,15 +85,9 @@ def check_styles(config: Any, targets: int) -> None:
       DataError: names both keys.
     """
     num, size = config.styles, config.style_size
-    if (num or size) and (num < 2 or not size):
-        raise DataError(f"data.styles={num}, data.style_size={size}: set both (at least 2 and 1), or neither (0).")
-    if num and (config.channels != 3 or config.binarize != "none"):
-        raise DataError(f"data.styles={num} makes colours of 256 levels: use data.channels=3, data.binarize='none'.")
-    if num and targets != 1:
-        raise DataError(f"data.styles={num}: a style is of one image; use objective.name='vhe', objective.targets=1.")
-
-
-def check_grey(images: np.ndarray, source: str) -> None:
-    """Raises a DataError where the images to be styled have colours of their own."""
-    if (images != images[..., :1]).any():
-        raise DataError(f"data.styles colours grey drawings, and the images of {source!r} are coloured: use styles=0.")
+    fits = num > 1 and size and config.channels == 3 and config.binarize == "none" and targets == 1
+    if (num or size) and not fits:
+        need = (
+            "(at least 2 and 1) with data.channels=3, data.binarize='none', objective.name='vhe', objective.targets=1"
+        )
+        raise DataError(f"data.styles={num}, data.style_size={size}: use both {need}, or neither (0).")

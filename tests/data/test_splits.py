@@ -59,7 +59,6 @@ def test_random_split_of_few_classes():
     for scheme, count, message in (
         ("random", 2, "needs 3, there are 2"),
         ("ns", 3, "1623"),
-        ("alphabet", 3, "alphabet"),
         ("vhe_faces", 3, "needs 643, there are 3; data.split=random"),
     ):
         with pytest.raises(DataError, match=message):

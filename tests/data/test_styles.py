@@ -98,9 +98,9 @@ def test_fixed_sets_have_one_style_each(styled):
     "change,targets,message",
     [
         (dict(styles=1), 1, "at least 2"),
-        (dict(style_size=0), 1, "set both"),
+        (dict(style_size=0), 1, "use both"),
         (dict(styles=0), 1, "or neither"),
-        (dict(channels=1), 1, "use data.channels=3"),
+        (dict(channels=1), 1, "data.channels=3"),
         (dict(binarize="dynamic"), 1, "data.binarize='none'"),
         (dict(), 5, "objective.targets=1"),
         (dict(), 0, "objective.name='vhe'"),
@@ -110,9 +110,3 @@ def test_keys_that_do_not_fit_are_refused(styled, change, targets, message):
     styled.update(change)
     with pytest.raises(DataError, match=message):
         check_data(styled, targets)
-
-
-def test_images_that_do_not_fit_are_refused(styled, write_npz):
-    styled.path = write_npz(images=np.random.default_rng(0).integers(0, 255, (60, 28, 28, 3), np.uint8))
-    with pytest.raises(DataError, match="'npz' are coloured"):
-        load_dataset(styled, "train")
