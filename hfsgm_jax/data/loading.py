@@ -14,6 +14,8 @@ from hfsgm_jax.data.sources import ARRAYS, SOURCES, Source, find_source
 from hfsgm_jax.data.splits import RANDOM, SPLITS, split_classes
 from hfsgm_jax.errors import DataError, check_choice
 
+_RAW = ("omniglot", "npz")  # sources that may hold Omniglot's own drawings
+
 
 def image_shape(config: Any) -> tuple[int, int, int]:
     """``(H, W, C)`` of every source's images, from the config's section `data` alone."""
@@ -48,14 +50,13 @@ def source_config(config: Any, name: str) -> tuple[Any, Source]:
     source, transfer = find_source(name), name != config.source
     config = copy.deepcopy(config)
     if transfer:
-        config.resize = "box" if name not in ("omniglot", "npz") else config.resize
+        config.resize = config.resize if name in _RAW else "box"
         config.stream = config.stream and source.open is not None
-        if source.schemes and (config.split not in source.schemes or name == "mnist"):
+        if source.schemes and config.split not in source.schemes:
             config.split = source.schemes[0]
-    if config.resize == "gmn" and name not in ("omniglot", "npz"):
-        raise DataError(f"data.resize='gmn' samples the 105x105 drawings of Omniglot; use 'box' for {name!r}.")
-    if config.resize == "gmn" and config.image_size != 28:
-        raise DataError(f"data.resize='gmn' gives 28x28 images, not data.image_size={config.image_size}: use 'box'.")
+    if config.resize == "gmn" and not (name in _RAW and config.image_size == 28):
+        look = f"{name!r} with data.image_size={config.image_size}"
+        raise DataError(f"data.resize='gmn' samples 28x28 of the 105x105 pixels of Omniglot: use 'box' for {look}.")
     if source.schemes and config.split not in source.schemes:
         raise DataError(f"data.split={config.split!r} is none of source {name!r}: use {' or '.join(source.schemes)}.")
     if name in ("npz", "folder") and not config.path:
@@ -96,7 +97,6 @@ def load_dataset(config: Any, split: str, source: str | None = None, dataset: Da
     if classes == "train" and config.heldout:
         found = found.hold_out(config.heldout)[split == "heldout"]
     if config.styles:
-        styles.check_grey(found.images[: styles.LOOK], name)
         found.images = convert_channels(found.images, 3) if found.image_shape[-1] == 1 else found.images
         found.style = styles.assign(len(found.images), config.styles)
     found.info = _info(config, found, name, split, scheme, entry)

@@ -28,8 +28,8 @@ def read(config: Any, digits: int, part: int) -> Dataset:
     Composed from the MNIST splits that are prepared (`info`). An image depends on the seed and its class alone.
     """
     raw = copy.deepcopy(config)
-    raw.update(split="random", resize="box", image_size=_DIGIT, channels=1)  # all images of all digits, as they are
-    mnist = tfds_sources.MNIST.read(raw)
+    raw.update(resize="box", image_size=_DIGIT, channels=1)  # as they are
+    mnist = tfds_sources.ALL_DIGITS.read(raw)
     by_digit = np.split(mnist.images.to_memory()[..., 0], mnist.start[1:])
     classes = part_classes(digits)[part]
     images = np.empty((len(classes), IMAGES, config.image_size, config.image_size, config.channels), np.uint8)

@@ -54,8 +54,6 @@ def read_npz(config: Any) -> Dataset:
       DataError: there is no such file, or its arrays do not fit.
     """
     path = os.path.abspath(os.path.expanduser(config.path))
-    if not os.path.isfile(path):
-        raise DataError(f"data.path={config.path!r} is not an .npz file with `images` and `labels`.")
     try:
         with np.load(path, allow_pickle=False) as file:
             groups = file["groups"] if "groups" in file.files else None
@@ -81,15 +79,12 @@ def _multi_digit(digits: int) -> Source:
 
 
 def _tfds(source: tfds_sources.TfdsSource, *schemes: str, **more: Any) -> Source:
-    return Source(source.read, schemes, **{"key": source.key, **more})
+    return Source(source.read, schemes, source.key, **more)
 
 
 SOURCES: dict[str, Source | Callable[[Any], Dataset]] = {
     "omniglot": _tfds(tfds_sources.OMNIGLOT, "back_eval", "ns", "vhe_1200", "alphabet", "official", "random"),
-    "mnist": _tfds(
-        *(tfds_sources.MNIST, "back_eval", "official", "random"),
-        key=lambda config: f"{'all' if config.split == 'random' else 'test'}-{tfds_sources.MNIST.key(config)}",
-    ),
+    "mnist": _tfds(tfds_sources.MNIST, "back_eval"),
     "double_mnist": _multi_digit(2),
     "triple_mnist": _multi_digit(3),
     "cifar100": _tfds(tfds_sources.CIFAR100, "official", "random"),

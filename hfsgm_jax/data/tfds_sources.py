@@ -31,8 +31,8 @@ class TfdsSource:
       name, version: of tfds.
       splits: the tfds splits it consists of; those that are prepared are read, one after another.
       keys: paths into a record of the values that are needed to arrange the images.
-      arrange: ``(fields, is_test, scheme) -> (class ids, groups, parts, keep)`` of all records; ``keep`` is bool, the
-        records that are used, and ``is_test`` those of the tfds split `test`.
+      arrange: ``(fields, is_test) -> (class ids, groups, parts)`` of all records, part -1 of those that are not used;
+        ``is_test`` are those of the tfds split `test`.
       pixels: the decoded image ``[H, W, C]`` -> uint8 with ink high.
     """
 
@@ -40,7 +40,7 @@ class TfdsSource:
     version: str
     splits: tuple[str, ...]
     keys: tuple[tuple[str, ...], ...]
-    arrange: Callable[[Fields, np.ndarray, str], tuple]
+    arrange: Callable[[Fields, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
     pixels: Callable[[np.ndarray], np.ndarray] = lambda image: image
 
     def prepared_splits(self, config: Any) -> list[str]:
@@ -66,8 +66,8 @@ class TfdsSource:
     def read(self, config: Any) -> Dataset:
         """All of it: labels at once, images when they are indexed."""
         read = self.open(config)
-        fields, is_test = self._fields(config)
-        ids, groups, parts, keep = self.arrange(fields, is_test, config.split)
+        ids, groups, parts = self.arrange(*self._fields(config))
+        keep = parts >= 0
         images = StreamedImages(read, np.flatnonzero(keep), (config.image_size, config.image_size, config.channels))
         info = {"tfds_splits": self.prepared_splits(config)}
         return group_by_class(images, ids[keep], groups[keep], parts[keep], info)
@@ -94,25 +94,28 @@ def tfds_dir(config: Any) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def _omniglot(fields: Fields, is_test: np.ndarray, scheme: str) -> tuple:
+def _omniglot(fields: Fields, is_test: np.ndarray) -> tuple:
     """Label 0..1622, group = alphabet; parts: background, evaluation."""
-    return fields["label"], fields["alphabet"], np.where(is_test, 2, 0), np.full(len(is_test), True)
+    return fields["label"], fields["alphabet"], np.where(is_test, 2, 0)
 
 
-def _mnist(fields: Fields, is_test: np.ndarray, scheme: str) -> tuple:
-    """A test of transfer by the official test images, if they are there; all images where classes are split."""
-    keep = is_test | (scheme == "random" or not is_test.any())
-    return fields["label"], np.zeros(len(is_test)), np.full(len(is_test), 2), keep
+def _mnist(fields: Fields, is_test: np.ndarray) -> tuple:
+    """A test of transfer by the official test images, if they are there."""
+    return fields["label"], np.zeros(len(is_test)), np.where(is_test | (not is_test.any()), 2, -1)
 
 
-def _cifar100(fields: Fields, is_test: np.ndarray, scheme: str) -> tuple:
+def _all_digits(fields: Fields, is_test: np.ndarray) -> tuple:
+    return fields["label"], np.zeros(len(is_test)), np.full(len(is_test), 2)
+
+
+def _cifar100(fields: Fields, is_test: np.ndarray) -> tuple:
     """Group = superclass, which says whose part a class is; the official training and test images together."""
     group = fields["coarse_label"]
     part = np.select([np.isin(group, FC100_VAL), np.isin(group, FC100_TEST)], [1, 2], 0)
-    return fields["label"], group, part, np.full(len(is_test), True)
+    return fields["label"], group, part
 
 
-def _celeba(fields: Fields, is_test: np.ndarray, scheme: str) -> tuple:
+def _celeba(fields: Fields, is_test: np.ndarray) -> tuple:
     """Label = identity. Identities in ascending order: 70 % train, 10 % validation, 20 % test."""
     identity = fields["Identity_No"]
     low, high = CELEBA_IMAGES
@@ -124,7 +127,7 @@ def _celeba(fields: Fields, is_test: np.ndarray, scheme: str) -> tuple:
     kept = ids[count >= low]
     rank = np.searchsorted(kept, identity)
     part = np.searchsorted([len(kept) * 7 // 10, len(kept) * 8 // 10], rank, side="right")
-    return identity, np.zeros(len(identity)), part, keep
+    return identity, np.zeros(len(identity)), np.where(keep, part, -1)
 
 
 def _ink(image: np.ndarray) -> np.ndarray:
@@ -134,6 +137,7 @@ def _ink(image: np.ndarray) -> np.ndarray:
 
 OMNIGLOT = TfdsSource("omniglot", "3.0.0", ("train", "test"), (("label",), ("alphabet",)), _omniglot, _ink)
 MNIST = TfdsSource("mnist", "3.0.1", ("train", "test"), (("label",),), _mnist)
+ALL_DIGITS = dataclasses.replace(MNIST, arrange=_all_digits)  # of training and test, to compose images of
 CIFAR100 = TfdsSource("cifar100", "3.0.2", ("train", "test"), (("label",), ("coarse_label",)), _cifar100)
 CELEBA = TfdsSource("celeb_a", "2.1.0", ("train", "validation", "test"), (("identity", "Identity_No"),), _celeba)
 

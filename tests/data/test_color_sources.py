@@ -53,7 +53,8 @@ def celeba_dir(tmp_path_factory):
     order = np.random.default_rng(0).permutation(len(images))
     tiny_tfds.write_celeba_files(folder, [images[i] for i in order])
     with pytest.MonkeyPatch.context() as patch:  # the checksums are those of the real files
-        patch.setattr("tensorflow_datasets.download.DownloadManager._register_or_validate_checksums", lambda *_, **__: 0)
+        manager = "tensorflow_datasets.download.DownloadManager"
+        patch.setattr(f"{manager}._register_or_validate_checksums", lambda *_, **__: None)
         tfds_prepare.prepare("celeb_a", str(folder / "tfds"), str(folder))
     return str(folder / "tfds")
 
