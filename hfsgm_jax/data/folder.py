@@ -150,6 +150,8 @@ def open_image(file: str, channels: int, size: int = 0) -> Image.Image:
       DataError: it cannot be read.
     """
     try:
+        if os.path.exists(file) and not os.path.isfile(file):  # opening a pipe would wait for ever
+            raise OSError("not a regular file")
         with Image.open(file) as image:
             if image.format == "JPEG" and size:
                 image.draft("RGB", (2 * size, 2 * size))  # a fraction of the time

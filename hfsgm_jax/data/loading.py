@@ -14,6 +14,7 @@ from hfsgm_jax.data.sources import ARRAYS, SOURCES, Source, find_source
 from hfsgm_jax.data.splits import RANDOM, SPLITS, split_classes
 from hfsgm_jax.errors import DataError, check_choice
 
+LOOK = 256  # images looked at for colours
 _RAW = ("omniglot", "npz")  # sources that may hold Omniglot's own drawings
 
 
@@ -52,7 +53,7 @@ def source_config(config: Any, name: str) -> tuple[Any, Source]:
     if transfer:
         config.resize = config.resize if name in _RAW else "box"
         config.stream = config.stream and source.open is not None
-        if source.schemes and config.split not in source.schemes:
+        if source.schemes and (config.split not in source.schemes or config.split in RANDOM):
             config.split = source.schemes[0]
     if config.resize == "gmn" and not (name in _RAW and config.image_size == 28):
         look = f"{name!r} with data.image_size={config.image_size}"
@@ -97,6 +98,10 @@ def load_dataset(config: Any, split: str, source: str | None = None, dataset: Da
     if classes == "train" and config.heldout:
         found = found.hold_out(config.heldout)[split == "heldout"]
     if config.styles:
+        if (found.images[:LOOK] != found.images[:LOOK, ..., :1]).any():
+            raise DataError(
+                f"data.styles colours grey drawings, and the images of {name!r} are coloured: use styles=0."
+            )
         found.images = convert_channels(found.images, 3) if found.image_shape[-1] == 1 else found.images
         found.style = styles.assign(len(found.images), config.styles)
     found.info = _info(config, found, name, split, scheme, entry)

@@ -82,9 +82,18 @@ def _tfds(source: tfds_sources.TfdsSource, *schemes: str, **more: Any) -> Source
     return Source(source.read, schemes, source.key, **more)
 
 
+def _mnist(config: Any) -> tfds_sources.TfdsSource:
+    """The official test images for `back_eval`, as a test of transfer; all images where classes are split."""
+    return tfds_sources.ALL_DIGITS if config.split == "random" else tfds_sources.MNIST
+
+
+def _mnist_key(config: Any) -> str:
+    return f"{'all' if config.split == 'random' else 'test'}-{tfds_sources.MNIST.key(config)}"
+
+
 SOURCES: dict[str, Source | Callable[[Any], Dataset]] = {
     "omniglot": _tfds(tfds_sources.OMNIGLOT, "back_eval", "ns", "vhe_1200", "alphabet", "official", "random"),
-    "mnist": _tfds(tfds_sources.MNIST, "back_eval"),
+    "mnist": Source(lambda config: _mnist(config).read(config), ("back_eval", "random"), _mnist_key),
     "double_mnist": _multi_digit(2),
     "triple_mnist": _multi_digit(3),
     "cifar100": _tfds(tfds_sources.CIFAR100, "official", "random"),

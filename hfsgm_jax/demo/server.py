@@ -123,9 +123,9 @@ def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
                 found = self._call() | {"seconds": time.monotonic() - began}
             except UserError as error:
                 status, found = 400, {"error": str(error)}
-            except Exception as error:  # a fault, or a request that the page does not make
+            except Exception as error:  # no request of the page
                 traceback.print_exc()
-                status, found = 500, {"error": repr(error)}
+                status, found = 400, {"error": f"this cannot be answered: {type(error).__name__}: {error}"}
             self._answer(status, json.dumps(found).encode(), "application/json")
 
         def _call(self) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import os
 import socket
 import sys
 
@@ -144,12 +145,13 @@ def test_ink_is_light_on_dark_in_either_polarity_and_noise_is_paper(config, tmp_
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_unreadable_images_are_named_and_counted(config, image_folder, stream, monkeypatch):
-    """Broken files, broken links and sockets; a directory is looked into."""
+    """Broken files, broken links, pipes and sockets; a directory is looked into."""
     bad = image_folder / "class1"
     good = (bad / "1.png").read_bytes()
     (bad / "1.png").write_bytes(good[: len(good) // 2])
     (image_folder / "class2" / "2.bmp").write_bytes(b"")
     (bad / "link.png").symlink_to("nowhere.png")
+    os.mkfifo(bad / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as server:
         monkeypatch.chdir(bad)  # the name of a socket is short
         server.bind("socket.png")
@@ -157,10 +159,10 @@ def test_unreadable_images_are_named_and_counted(config, image_folder, stream, m
     (image_folder / "empty").mkdir()
     keys = dict(source="folder", path=str(image_folder), set_size=4, stream=stream)
     with pytest.warns(UserWarning, match="without images.*empty"):
-        with pytest.raises(DataError, match=r"4 of 32 .*class1/1.png.*class1/socket.png.*class2/2.bmp"):
+        with pytest.raises(DataError, match=r"5 of 33 .*class1/1.png.*class1/pipe.jpg \(.*regular.*class2/2.bmp"):
             load(config, **keys)
-    with pytest.warns(UserWarning, match="4 of 32"):
-        assert load(config, **keys, corrupt="skip").info["corrupt_images"] == 4
+    with pytest.warns(UserWarning, match="5 of 33"):
+        assert load(config, **keys, corrupt="skip").info["corrupt_images"] == 5
     config.path = str(bad)
     with pytest.raises(DataError, match="no classes"):
         load(config)
