@@ -57,7 +57,8 @@ class FewShotModel:
       step: training step of the variables.
       image_shape: (H, W, C) of its images.
       drawings: what `read` makes of image files, see `images.read_images`.
-      program: ``(name, **static)`` -> the jitted ``_NAME(variables, ...)``, compiled once per shape.
+      program: ``(name, **static)`` -> the jitted ``(variables, ...)`` of ``_NAME(apply, encode, ...)``, compiled once
+        per shape.
     """
 
     def __init__(self, model: SetModel, variables: Mapping[str, Any], step: int = 0, drawings: str | None = None):
@@ -221,35 +222,35 @@ class FewShotModel:
             raise UserError(f"{name}: {error}") from None
 
     def _jitted(self, name: str, **static: Any) -> Callable:
-        """The method ``_NAME`` with its static arguments, jitted."""
-        return jax.jit(functools.partial(getattr(self, f"_{name}"), **static))
+        """The method ``_NAME`` with its static arguments, as a jitted function of the variables."""
 
-    def _sample(self, variables, sets, key, temperature, mode, **static):
-        apply, encode = sampling.bind(self.model, variables)
-        draw = sampling.CONDITIONAL[mode]
-        return draw(apply, sets, key=key, encode=encode, temperature=temperature, **static)[0]
+        def program(variables: Any, *args: Any, **named: Any) -> jax.Array:
+            return getattr(self, f"_{name}")(*sampling.bind(self.model, variables), *args, **named, **static)
 
-    def _unconditional(self, variables, key, temperature, num, draw):
-        apply, _ = sampling.bind(self.model, variables)
-        settings = dict(temperature=temperature, draw=draw)
-        return sampling.unconditional(apply, num, 1, self.image_shape, key, **settings)[:, 0]
+        return jax.jit(program)
 
-    def _likelihood(self, variables, sets, keys, num_samples):
-        apply, encode = sampling.bind(self.model, variables)
+    def _sample(self, apply, encode, sets, key, temperature, mode, draw, **static):
+        sampler = sampling.CONDITIONAL[mode]
+        mean, drawn = sampler(apply, sets, key=key, encode=encode, temperature=temperature, **static)
+        images = drawn[0] if draw else mean[0]
+        return images[:, -1] if mode == "refined" else images
 
+    def _unconditional(self, apply, encode, key, temperature, num, draw):
+        mean, drawn = sampling.unconditional(apply, num, 1, self.image_shape, key, temperature=temperature)
+        return drawn[:, 0] if draw else mean[:, 0]
+
+    def _likelihood(self, apply, encode, sets, keys, num_samples):
         def one(row, key):
             row = jax.tree.map(lambda x: x[None], row)
             return objectives.joint_bounds(apply, row, key, (num_samples,), features=encode(row))[0, 0]
 
         return jax.vmap(one)(sets, keys)
 
-    def _classify(self, variables, supports, queries, key, **static):
-        apply, encode = sampling.bind(self.model, variables)
+    def _classify(self, apply, encode, supports, queries, key, **static):
         static |= dict(classifiers=("log_mean",), shared_noise=True)  # the order of the classes changes nothing
         return classification.scores(apply, encode, supports, queries, key, **static)["log_mean"]
 
-    def _embed(self, variables, sets):
-        apply, _ = sampling.bind(self.model, variables)
+    def _embed(self, apply, encode, sets):
         trace = apply(sets, Plan(), jax.random.key(0), temperature=temperatures(0.0))
         return jnp.concatenate([x.posterior.mean()[0].ravel() for x in trace.shared])
 

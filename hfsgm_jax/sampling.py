@@ -3,8 +3,7 @@
 They are handed ``apply(sets, plan, key, given=None, features=None, temperature=None, ...) -> Trace``
 (`bind` makes one of a module and its variables) and know nothing else of a model: what differs
 between samplers is where each latent takes its value from. All are pure and can be jitted, with
-counts static. They return the means of p(x | latents), draws from it with ``draw=True``, and a pair of
-means and draws of the same images with ``draw="both"``.
+counts static. They return a pair: the means of p(x | latents), and draws from it, of the same images.
 
 ``temperature`` maps a plate to the factor of the standard deviation of its latents' noise (1: as
 trained, 0: means); plates it does not name keep 1. ``encode(sets) -> features`` is optional and only
@@ -13,7 +12,7 @@ saves work: with it each image is encoded once. Its leaves are ``[B, N, ...]``.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +24,7 @@ from hfsgm_jax.trace import PRIOR, Plan, Sets, Trace
 Apply = Callable[..., Trace]
 Encode = Callable[[Sets], Any]
 Temperature = Mapping[str, jax.Array | float] | None
-Draw = bool | Literal["both"]
-Images = jax.Array | tuple[jax.Array, jax.Array]  # two with draw="both"
+Images = tuple[jax.Array, jax.Array]  # means and draws
 
 
 def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
@@ -61,7 +59,6 @@ def conditional(
     *,
     encode: Encode | None = None,
     temperature: Temperature = None,
-    draw: Draw = False,
     chunk: int = 64,
 ) -> Images:
     """New images of every row's class: shared latents from their posterior given the context.
@@ -76,7 +73,7 @@ def conditional(
       chunk: new images decoded at once; bounds the memory, and changes nothing but pixel draws.
 
     Returns:
-      ``[B, num, H, W, C]``.
+      ``[B, num, H, W, C]``, means and draws.
     """
     chunk = min(chunk, num)
     trace_key, pixel_key = jax.random.split(key)
@@ -90,7 +87,7 @@ def conditional(
         shifted = wide.replace(slots=wide.slots + is_new * index * chunk)
         trace = apply(shifted, plan, trace_key, features=features, temperature=temperature)
         _require_context(trace)
-        return _show(trace.px, jax.random.fold_in(pixel_key, index), draw)
+        return mean_and_draw(trace.px, jax.random.fold_in(pixel_key, index))
 
     return _in_chunks(part, num, chunk)
 
@@ -103,7 +100,6 @@ def one_pass(
     *,
     encode: Encode | None = None,
     temperature: Temperature = None,
-    draw: Draw = False,
     chunk: int = 64,
 ) -> Images:
     """The paper's eq. 6: c_L from q(c_L | X), all below it from the prior: ``[B, num, H, W, C]``.
@@ -119,14 +115,14 @@ def one_pass(
     _require_context(context)
     given, shape = _top_shared(context), sets.images.shape[2:]
     if context.prior_sees_images:
-        return _one_by_one(apply, given, sets.num_rows, num, shape, key, temperature, draw, chunk)
+        return _one_by_one(apply, given, sets.num_rows, num, shape, key, temperature, chunk)
     trace_key, pixel_key = jax.random.split(key)
     new = blank_sets(sets.num_rows, chunk, shape)
 
     def part(index):
         shifted = new.replace(slots=new.slots + index * chunk)
         trace = apply(shifted, PRIOR, trace_key, given=given, temperature=temperature)
-        return _show(trace.px, jax.random.fold_in(pixel_key, index), draw)
+        return mean_and_draw(trace.px, jax.random.fold_in(pixel_key, index))
 
     return _in_chunks(part, num, chunk)
 
@@ -137,14 +133,14 @@ def _top_shared(trace: Trace) -> dict[str, jax.Array]:
     return {top.label: top.value for top in (trace.on(plate)[0] for plate in plates)}
 
 
-def _one_by_one(apply, given, num_rows, num, image_shape, key, temperature, draw, chunk) -> Images:
+def _one_by_one(apply, given, num_rows, num, image_shape, key, temperature, chunk) -> Images:
     """``[B, num, H, W, C]``, all but ``given`` from the prior, each image in a traversal of its own."""
     new = blank_sets(num_rows, 1, image_shape)
 
     def one(number):
         trace_key, pixel_key = jax.random.split(jax.random.fold_in(key, number))
         trace = apply(new, PRIOR, trace_key, given=given, temperature=temperature)
-        return jax.tree.map(lambda x: x[:, 0], _show(trace.px, pixel_key, draw))
+        return jax.tree.map(lambda x: x[:, 0], mean_and_draw(trace.px, pixel_key))
 
     part = lambda index: jax.vmap(one, out_axes=1)(index * chunk + jnp.arange(chunk))
     return _in_chunks(part, num, chunk)
@@ -160,54 +156,46 @@ def refine(
     encode: Encode | None = None,
     start: jax.Array | None = None,
     temperature: Temperature = None,
-    draw: Draw = False,
-    trajectory: bool = False,
     chunk: int = 64,
 ) -> Images:
     """Refined samples (Algorithms 1 and 3): a Markov chain [X, x_m] for every new image.
 
     Each iteration draws all latents from their posterior given the context and the image itself,
     and redraws the image. What is fed back is a draw, never grey means, so that the encoder sees
-    what it was trained on; the last mean (or draw) is returned.
+    what it was trained on.
 
     Args:
       sets: the contexts; chains are rows, so that they do not see each other.
       start: ``[B, num, H, W, C]`` images the chains start from, `one_pass` draws in Algorithm 1; default:
         `conditional` draws, which are of the class also where c_L says little.
-      trajectory: return the images of all iterations, not only of the last.
       chunk: chains per row that run at once; bounds the memory.
 
     Returns:
-      ``[B, num, H, W, C]``, or ``[B, num, num_iterations, H, W, C]`` with ``trajectory``.
+      ``[B, num, num_iterations, H, W, C]``, means and draws of every iteration.
     """
     start_key, chain_key = jax.random.split(key)
     if start is None:
-        settings = dict(encode=encode, temperature=temperature, draw=True, chunk=chunk)
-        start = conditional(apply, sets, num, start_key, **settings)
+        _, start = conditional(apply, sets, num, start_key, encode=encode, temperature=temperature, chunk=chunk)
     chunk = min(chunk, num)
     rows = _chain_rows(sets, chunk)
     context = None if encode is None else jax.tree.map(lambda x: jnp.repeat(x, chunk, axis=0), encode(sets))
     plan = Plan(decode="target", num_decoded=1)
 
-    def step(carry, step_key):
-        x, _ = carry
+    def step(x, step_key):
         trace_key, pixel_key = jax.random.split(step_key)
         sets = rows.replace(images=_append(rows.images[:, :-1], x))
         features = None if encode is None else jax.tree.map(_append, context, encode(Sets.of(x)))
         px = apply(sets, plan, trace_key, features=features, temperature=temperature).px
-        shown = mean_and_draw(px, pixel_key)[::-1]
-        return shown, shown if trajectory else None
+        mean, drawn = mean_and_draw(px, pixel_key)
+        return drawn, (mean, drawn)
 
-    start = _pad_slots(start, -num % chunk)
+    start, shape = _pad_slots(start, -num % chunk), start.shape[2:]
 
     def part(index):
         x = jax.lax.dynamic_slice_in_dim(start, index * chunk, chunk, axis=1)
-        x = x.reshape(-1, 1, *x.shape[2:])
         keys = jax.random.split(jax.random.fold_in(chain_key, index), num_iterations)
-        last, every = jax.lax.scan(step, (x, x), keys)  # [chains, 1, H, W, C]; [T, chains, 1, H, W, C]
-        images = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1)[:, :, 0], every) if trajectory else last
-        drawn, mean = (x.reshape(sets.num_rows, chunk, *x.shape[1 if trajectory else 2 :]) for x in images)
-        return (mean, drawn) if draw == "both" else drawn if draw else mean
+        _, images = jax.lax.scan(step, x.reshape(-1, 1, *shape), keys)  # [num_iterations, B * chunk, 1, H, W, C]
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, chunk, num_iterations, *shape), images)
 
     return _in_chunks(part, num, chunk)
 
@@ -220,7 +208,6 @@ def unconditional(
     key: jax.Array,
     *,
     temperature: Temperature = None,
-    draw: Draw = False,
 ) -> Images:
     """``num_rows`` imagined classes with ``num`` images each, all from the prior: ``[B, num, H, W, C]``.
 
@@ -230,8 +217,8 @@ def unconditional(
     trace = apply(blank_sets(num_rows, num, image_shape), PRIOR, trace_key, temperature=temperature)
     if trace.prior_sees_images:
         given = _top_shared(trace)
-        return _one_by_one(apply, given, num_rows, num, image_shape, pixel_key, temperature, draw, num)
-    return _show(trace.px, pixel_key, draw)
+        return _one_by_one(apply, given, num_rows, num, image_shape, pixel_key, temperature, num)
+    return mean_and_draw(trace.px, pixel_key)
 
 
 def _require_context(trace: Trace) -> None:
@@ -242,11 +229,6 @@ def _require_context(trace: Trace) -> None:
 def mean_and_draw(px: Any, key: jax.Array) -> Images:
     """The means of the pixels and a draw; of autoregressive pixels, the means given those of the draw before each."""
     return px.mean_and_draw(key) if hasattr(px, "mean_and_draw") else (px.mean(), px.sample(key))
-
-
-def _show(px: Any, key: jax.Array, draw: Draw) -> Images:
-    mean, drawn = mean_and_draw(px, key)
-    return (mean, drawn) if draw == "both" else drawn if draw else mean
 
 
 def _pad_slots(x: jax.Array, num: int) -> jax.Array:

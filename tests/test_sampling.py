@@ -1,6 +1,5 @@
 """Samplers: shapes for any sizes, where latents come from, and what does not change the result."""
 
-import functools
 import itertools
 import types
 
@@ -42,15 +41,18 @@ def test_any_number_of_images_from_any_number(tiny, slots, num, chunk):
     for sampler in (sampling.conditional, sampling.one_pass, sampling.refine):
         settings = {} if sampler is sampling.one_pass else {"encode": encode}
         out = jax.eval_shape(lambda key, f=sampler, s=settings: f(apply, sets, num, key, chunk=chunk, **s), key)
-        assert out.shape == (2, num, *SHAPE)
-    assert jax.eval_shape(lambda key: sampling.unconditional(apply, 2, num, SHAPE, key), key).shape == (2, num, *SHAPE)
+        steps = (10,) if sampler is sampling.refine else ()
+        assert [x.shape for x in out] == 2 * [(2, num, *steps, *SHAPE)]
+    out = jax.eval_shape(lambda key: sampling.unconditional(apply, 2, num, SHAPE, key), key)
+    assert [x.shape for x in out] == 2 * [(2, num, *SHAPE)]
 
 
 def test_conditional_changes_with_its_context_only(tiny):
     """Chunks, features computed beforehand and padding are no part of the result."""
     apply, encode = sampling.bind(*tiny)
     key, padded = jax.random.key(1), sets_of(2, 4, sizes=[2, 0])
-    conditional = jax.jit(sampling.conditional, static_argnums=(0, 2), static_argnames=("encode", "chunk"))
+    means = lambda *args, **settings: sampling.conditional(*args, **settings)[0]
+    conditional = jax.jit(means, static_argnums=(0, 2), static_argnames=("encode", "chunk"))
     expected = np.asarray(conditional(apply, padded, 5, key))
     chunked = np.asarray(conditional(apply, padded, 5, key, encode=encode, chunk=2))
     np.testing.assert_allclose(chunked, expected, atol=1e-5)
@@ -80,8 +82,8 @@ def test_the_number_of_images_changes_none_of_them_where_the_prior_of_c_sees_ima
     variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), variables)
     apply, _ = sampling.bind(model, variables)
     for draw in (
-        lambda num: sampling.one_pass(apply, sets, num, key, chunk=2),
-        lambda num: sampling.unconditional(apply, 2, num, SHAPE, key),
+        lambda num: sampling.one_pass(apply, sets, num, key, chunk=2)[0],
+        lambda num: sampling.unconditional(apply, 2, num, SHAPE, key)[0],
     ):
         three, one = (np.asarray(jax.jit(draw, static_argnums=0)(num)) for num in (3, 1))
         np.testing.assert_allclose(three[:, :1], one, atol=1e-4)
@@ -92,7 +94,7 @@ def test_pixels_of_every_chunk_are_drawn_anew():
     """Of latents without noise and pixels that follow one another: what differs is the noise of the pixels."""
     model = models.bns(width=4, c_channels=2, z_channels=2, blocks=1, encoder_width=2, pixelcnn_layers=1)
     apply, _ = sampling.bind(model, random_variables(model))
-    call = lambda: sampling.conditional(apply, sets_of(1, 2), 4, jax.random.key(1), temperature=STILL, chunk=2)
+    call = lambda: sampling.conditional(apply, sets_of(1, 2), 4, jax.random.key(1), temperature=STILL, chunk=2)[0]
     means = np.asarray(jax.jit(call)())[0]
     assert all((means[i] != means[j]).any() for i, j in itertools.combinations(range(4), 2))
 
@@ -136,38 +138,32 @@ def test_refinement_feeds_back_draws_and_sees_the_context():
 
     levels = jnp.array([0.25, 0.75])
     sets = Sets.of(jnp.broadcast_to(levels[:, None, None, None, None], (2, 3, 4, 4, 1)))
-    out = sampling.refine(
+    mean, _ = sampling.refine(
         apply, sets, 3, jax.random.key(0), num_iterations=4, start=jnp.zeros((2, 3, 4, 4, 1)), chunk=2
     )
-    np.testing.assert_allclose(out.mean((2, 3, 4)), np.repeat(levels[:, None], 3, 1))
+    np.testing.assert_allclose(mean[:, :, -1].mean((2, 3, 4)), np.repeat(levels[:, None], 3, 1))
 
 
 def test_means_and_draws_of_the_same_images(tiny):
-    """``draw="both"`` is both of what ``draw`` chooses between."""
     apply, _ = sampling.bind(*tiny)
-    call = lambda draw: sampling.conditional(apply, sets_of(2, 2), 3, jax.random.key(1), draw=draw, chunk=2)
-    both, mean, drawn = jax.jit(lambda: (call("both"), call(False), call(True)))()
-    chex.assert_trees_all_equal(both, (mean, drawn))
+    mean, drawn = jax.jit(lambda: sampling.conditional(apply, sets_of(2, 2), 3, jax.random.key(1), chunk=2))()
     assert set(np.unique(drawn)) == {0, 1} and not np.isin(mean, (0, 1)).all()
 
 
-def test_the_trajectory_of_a_refinement():
-    """A stub that adds 1 to the image: iterations are in order, and the last is what is returned without them."""
+def test_the_iterations_of_a_refinement_are_in_order():
+    """A stub that adds 1 to the image."""
 
     def apply(sets, plan, key, given=None, features=None, temperature=None):
         x = sets.images[:, -1:] + 1
         return types.SimpleNamespace(px=types.SimpleNamespace(mean=lambda: x + 0.5, sample=lambda key: x))
 
     start = jnp.arange(3.0).reshape(1, 3, 1, 1, 1) * jnp.ones((2, 3, 4, 4, 1))
-    run = functools.partial(sampling.refine, apply, sets_of(2, 2).replace(images=jnp.zeros((2, 2, 4, 4, 1))), 3)
-    settings = dict(num_iterations=4, start=start, chunk=2)
-    mean, drawn = run(jax.random.key(0), draw="both", trajectory=True, **settings)
+    sets = Sets.of(jnp.zeros((2, 2, 4, 4, 1)))
+    mean, drawn = sampling.refine(apply, sets, 3, jax.random.key(0), num_iterations=4, start=start, chunk=2)
     assert mean.shape == drawn.shape == (2, 3, 4, 4, 4, 1)
     expected = jnp.arange(3.0)[:, None] + jnp.arange(1.0, 5.0)  # [chain, iteration]
     np.testing.assert_array_equal(drawn, jnp.broadcast_to(expected[None, :, :, None, None, None], drawn.shape))
     np.testing.assert_array_equal(mean, drawn + 0.5)
-    np.testing.assert_array_equal(run(jax.random.key(0), **settings), mean[:, :, -1])
-    np.testing.assert_array_equal(run(jax.random.key(0), draw=True, **settings), drawn[:, :, -1])
 
 
 def test_without_shared_latents_there_is_no_conditioning(tiny_vae):

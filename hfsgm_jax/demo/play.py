@@ -75,14 +75,13 @@ class Player:
         return program(*sampling.bind(self.few.model, variables), *inputs)
 
     def _sample(self, apply, encode, sets, key, temperature):
-        return sampling.conditional(apply, sets, AT_ONCE, key, encode=encode, temperature=temperature)
+        return sampling.conditional(apply, sets, AT_ONCE, key, encode=encode, temperature=temperature)[0]
 
     def _film(self, apply, encode, sets, key, temperature):
         start_key, key = jax.random.split(key)
-        both = dict(encode=encode, temperature=temperature, draw="both")
-        mean, drawn = sampling.conditional(apply, sets, AT_ONCE, start_key, **both)
-        chain = dict(num_iterations=ITERATIONS, start=drawn, trajectory=True)
-        frames = sampling.refine(apply, sets, AT_ONCE, key, **chain, **both)[0]
+        settings = dict(encode=encode, temperature=temperature)
+        mean, drawn = sampling.conditional(apply, sets, AT_ONCE, start_key, **settings)
+        frames, _ = sampling.refine(apply, sets, AT_ONCE, key, num_iterations=ITERATIONS, start=drawn, **settings)
         return jnp.concatenate([mean, frames[0].swapaxes(0, 1)])
 
     def _between(self, apply, encode, sets, key, temperature):

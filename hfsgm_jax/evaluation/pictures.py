@@ -58,16 +58,16 @@ def draw_set(
     mean, drawn = sampling.mean_and_draw(trace.px, keys[1])
     out = {"reconstruction": mean[:1, :n]}
     if trace.shared:
-        mean, drawn, both = mean[None, :, n], drawn[None, :, n], dict(temperature=plates, draw="both")
-        chain = dict(num_iterations=num_iterations, encode=encode, start=drawn[:, :SHOWN], trajectory=True)
-        steps = sampling.refine(apply, sets, SHOWN, keys[3], **chain, **both)
+        mean, drawn = mean[None, :, n], drawn[None, :, n]
+        chain = dict(num_iterations=num_iterations, encode=encode, start=drawn[:, :SHOWN], temperature=plates)
+        steps = sampling.refine(apply, sets, SHOWN, keys[3], **chain)
         known = lambda _: of_each(jax.tree.map(lambda x: x[:, :n], features))
-        one_pass = [x.swapaxes(0, 1) for x in sampling.one_pass(apply, of_each(sets), 1, keys[2], encode=known, **both)]
-        new = (mean, drawn), one_pass, [images[:, :, -1] for images in steps]
+        one_pass = sampling.one_pass(apply, of_each(sets), 1, keys[2], encode=known, temperature=plates)
+        new = (mean, drawn), [x.swapaxes(0, 1) for x in one_pass], [images[:, :, -1] for images in steps]
         for kind, (means_of_kind, draws_of_kind) in zip(NEW, new):
             out |= {kind: means_of_kind[:, :SHOWN], f"{kind}_draws": draws_of_kind}
         out["film"] = jnp.concatenate([mean[:, :1], steps[0][:, 0]], 1)
-    out["unconditional"] = sampling.unconditional(apply, 1, SHOWN, shape, keys[4], temperature=plates)
+    out["unconditional"], _ = sampling.unconditional(apply, 1, SHOWN, shape, keys[4], temperature=plates)
     return as_bytes(out)
 
 
