@@ -50,6 +50,10 @@ class Node(nn.Module):
         """``[B, N]`` the images that inform this latent of a shared plate."""
         return sets.context_of(self.plate, self.label)
 
+    def standard_normal(self, sets: Sets) -> Normal:
+        """N(0, I), the prior where nothing is above."""
+        return Normal.standard((sets.num_rows, 1, *self.event_shape))
+
     def enter(self, state: State, sets: Sets) -> State:
         """The state as this node's distributions see it; also called when the node is skipped."""
         return state
@@ -155,24 +159,13 @@ class SetModel(nn.Module):
           features: result of `encode` for these sets; computed where needed if None.
           temperature: plate -> factor on the noise; the distributions stay untempered.
         """
-        sources = [plan.source(node.plate, node.layer) for node in self.nodes]
-        if features is None and "posterior" in sources:
+        if features is None and any(plan.source(node.plate, node.layer) == "posterior" for node in self.nodes):
             apart = plan.train and plan.decode == "target" and "batch_stats" in self.variables
             features = self._encode_apart(sets, plan.num_decoded) if apart else self.encode(sets, plan.train)
         noises = standard_noise(self.make_rng("sample"), sets, self.nodes)
         state, latents = {} if self.start is None else self.start(sets), []
-        for node, source, noise in zip(self.nodes, sources, noises):
-            state, latent = _visit(
-                node,
-                state,
-                features,
-                sets,
-                source=source,
-                train=plan.train,
-                noise=noise,
-                temperature=(temperature or {}).get(node.plate),
-                value=(given or {}).get(node.label),
-            )
+        for node, noise in zip(self.nodes, noises):
+            state, latent = _visit(node, state, features, sets, plan, given or {}, noise, temperature or {})
             latents.append(latent)
         index = _decoded_slots(sets, plan)
         decoder_input = jax.tree.map(lambda x: take_slots(x, index), state)
@@ -191,34 +184,33 @@ def _visit(
     state: State,
     features: Any,
     sets: Sets,
-    *,
-    source: str,
-    train: bool,
+    plan: Plan,
+    given: Given,
     noise: jax.Array,
-    temperature: jax.Array | float | None,
-    value: jax.Array | Skip | None,
+    temperature: dict[str, jax.Array],
 ) -> tuple[State, Latent]:
     """One node of the traversal: its distributions, its value, the state after it."""
+    source, value, factor = plan.source(node.plate, node.layer), given.get(node.label), temperature.get(node.plate)
     state = node.enter(state, sets)
-    prior, residual = node.prior(state, sets, train)
+    prior, residual = node.prior(state, sets, plan.train)
     posterior, weights = prior, None
     informed = sets.observed if node.plate == IMAGE else node.context(sets).any(1, keepdims=True)
     skipped = jnp.ones(sets.num_rows, bool) if source == "skip" else None
     if isinstance(value, Skip):
         skipped, value = value.rows, None
     if source == "posterior":
-        posterior, weights = node.posterior(state, features, sets, train)
+        posterior, weights = node.posterior(state, features, sets, plan.train)
         informed = informed if skipped is None else informed & ~skipped[:, None]
         if isinstance(prior, Normal):
             posterior = select(informed, posterior, prior)
     else:
         informed = jnp.zeros_like(informed)
     if value is None:
-        value = posterior.at(noise, temperature)
+        value = posterior.at(noise, factor)
         if source == "posterior" and not isinstance(prior, Normal):  # it cannot be selected parameter by parameter
             # Drawing from it takes a loop: only where a row has no context. Gradients do not pass through that draw.
             fixed = jax.tree.map(jax.lax.stop_gradient, prior)
-            value = select(informed, value, fixed.at(noise, temperature, wanted=~informed.all()))
+            value = select(informed, value, fixed.at(noise, factor, wanted=~informed.all()))
     if skipped is None:
         state = node.update(state, value, residual)
     else:

@@ -78,20 +78,20 @@ def check_images(image_shape: ImageShape, sizes: tuple[int, ...] = IMAGE_SIZES) 
         raise ConfigError(f"image_shape={height}x{width}x{channels}: this model takes {need}")
 
 
-def of_pixels(image_shape: ImageShape, keywords: Any) -> tuple[dict[str, Any], int]:
-    """Fields of a `SetModel` (with an autoregressive head, if there are ``pixelcnn_layers``), and the values per pixel
-    that its decoder puts out.
+def of_pixels(
+    image_shape: ImageShape, likelihood: str, layers: int, width: int, form: str, dtype: str
+) -> tuple[dict[str, Any], int]:
+    """Fields of a `SetModel`, and the values per pixel that its decoder puts out.
+
+    With ``layers`` there is an autoregressive head, of this ``width`` and ``form``.
     """
-    channels, k = image_shape[-1], keywords
-    fields = dict(likelihood=k.likelihood, image_shape=image_shape)
-    if not k.pixelcnn_layers:
-        return fields, LIKELIHOODS[k.likelihood].num_params(channels)
-    if channels > 1 and k.likelihood != "discretized_logistics":
-        problem = f"likelihood={k.likelihood!r} leaves the {channels} channels of a pixel independent"
+    channels, fields = image_shape[-1], dict(likelihood=likelihood, image_shape=image_shape)
+    if not layers:
+        return fields, LIKELIHOODS[likelihood].num_params(channels)
+    if channels > 1 and likelihood != "discretized_logistics":
+        problem = f"likelihood={likelihood!r} leaves the {channels} channels of a pixel independent"
         raise ConfigError(f"{problem}: with pixelcnn_layers use likelihood='discretized_logistics'")
-    form = dict(layers=k.pixelcnn_layers, form=k.pixelcnn_form, dtype=jnp.dtype(k.dtype))
-    head = PixelHead(k.likelihood, channels, k.pixelcnn_width, **form)
-    return fields | {"head": head}, k.pixelcnn_width
+    return fields | {"head": PixelHead(likelihood, channels, width, layers, form, jnp.dtype(dtype))}, width
 
 
 def check_heads(aggregate: str, width: int, heads: int) -> None:

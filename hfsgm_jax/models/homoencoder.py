@@ -4,12 +4,11 @@ With a style (factorial VHE, eq. 15) a vector s is shared by the images of one s
 """
 
 import functools
-from types import SimpleNamespace
 from typing import Annotated
 
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, softplus_normal
+from hfsgm_jax.distributions import softplus_normal
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.keys import Key, one_of, whole
 from hfsgm_jax.models import keywords as kw
@@ -52,7 +51,7 @@ class MapNode(Node):
 
     def prior(self, state, sets, train):
         if self.prior_form == "normal":
-            return Normal.standard((sets.num_rows, 1, *self.event_shape)), None
+            return self.standard_normal(sets), None
         if self.is_initializing():
             self.net(jnp.zeros((1, 1, *self.event_shape)))
         return AutoregressiveNormal(self.net.variables, self.net.clone(parent=None), self.event_shape), None
@@ -71,7 +70,7 @@ class VectorNode(Node):
         return (self.channels,)
 
     def prior(self, state, sets, train):
-        return Normal.standard((sets.num_rows, 1, self.channels)), None
+        return self.standard_normal(sets), None
 
 
 class StyleNode(VectorNode):
@@ -124,7 +123,7 @@ def pixelcnn_vhe(
     size, kernel = image_shape[0], context_kernel or image_shape[0]
     if kernel > size:
         raise ConfigError(f"context_kernel={kernel} is larger than the images, {size} pixels (0: as large)")
-    fields, out_channels = of_pixels(image_shape, SimpleNamespace(**locals()))
+    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, pixelcnn_form, dtype)
     c = MapNode(size=size, channels=c_channels, kernel=kernel, prior_form=context_prior, features=prior_width)
     style = (StyleNode(channels=style_channels),) if style_channels else ()
     features = dict(align_features=width // 4, features=width // 2, styled=bool(style), dtype=jnp.dtype(dtype))

@@ -1,18 +1,17 @@
 """VAE, bNS, NS, CNS, HFSGM, CHFSGM (SCHA-VAE paper, section 3) and the hierarchical VHE, with mean, max or LAG.
 
 One kind of set node and one of image node; the members of the family differ in how many of each
-there are (`nodes`) and in whether latents are vectors or 4x4 maps.
+there are and in whether latents are vectors or 4x4 maps.
 """
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.distributions import Normal, exp_normal
+from hfsgm_jax.distributions import exp_normal
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.models import keywords as kw
 from hfsgm_jax.models.base import Node, SetModel
@@ -20,7 +19,7 @@ from hfsgm_jax.models.constructor import IMAGE_SIZES, ImageShape, check_heads, c
 from hfsgm_jax.nn.aggregate import Aggregate
 from hfsgm_jax.nn.batch_normalised import GRID, ConvDecoder, ConvEncoder, Head, Merge, PostPool, ResidualNet, grid_side
 from hfsgm_jax.nn.layers import Dense
-from hfsgm_jax.trace import GROUP, IMAGE, SET, Sets
+from hfsgm_jax.trace import GROUP, IMAGE, SET
 
 SHARED = SET, GROUP  # plates of shared latents, the one nearest to the images first
 
@@ -51,9 +50,6 @@ class StatisticianNode(Node):
     @property
     def event_shape(self) -> tuple[int, ...]:
         return (GRID, GRID, self.channels) if self.spatial else (self.channels,)
-
-    def _standard(self, sets: Sets) -> Normal:
-        return Normal.standard((sets.num_rows, 1, *self.event_shape))
 
 
 class SetNode(StatisticianNode):
@@ -102,7 +98,7 @@ class SetNode(StatisticianNode):
 
     def prior(self, state, sets, train):
         if self.top:
-            return self._standard(sets), None
+            return self.standard_normal(sets), None
         x = from_c = self.p_from_c(_above(state, *SHARED))
         if self.prior_sees_images:
             x = x + self.p_from_z(_above(state, IMAGE))
@@ -148,7 +144,7 @@ class ImageNode(StatisticianNode):
     def prior(self, state, sets, train):
         z, c = _above(state, IMAGE), _above(state, *SHARED)
         if z is None and c is None:
-            return self._standard(sets), None
+            return self.standard_normal(sets), None
         x = nn.elu(self.p_merge((z, c), sets.observed, train))
         return exp_normal(self.p_head(self.p_net(x, sets.observed, train), sets.observed, train)), None
 
@@ -158,59 +154,9 @@ class ImageNode(StatisticianNode):
         return exp_normal(self.q_head(self.q_net(x, sets.observed, train), sets.observed, train)), None
 
 
-def _build(image_shape: ImageShape, spatial: bool, num_c: int, **keywords: Any) -> SetModel:
-    """Any member of the family: ``num_c`` is 0 (VAE), 1 (NS) or L (HFSGM); with ``a_channels`` there is a group."""
-    k = SimpleNamespace(**{**NO_CONTEXT, **keywords})
-    check_images(image_shape, tuple(s for s in IMAGE_SIZES if grid_side(s) == GRID) if spatial else IMAGE_SIZES)
-    check_heads(k.aggregate, k.width, k.heads)
-    if k.prior_sees_images and num_c < 2:
-        raise ConfigError("prior_sees_images=True needs a latent c below others: hfsgm, chfsgm, or scha_vae")
-    dtype = jnp.dtype(k.dtype)
-    fields, out_channels = of_pixels(image_shape, k)
-    look = dict(width=k.width, spatial=spatial, blocks=k.blocks, dtype=dtype)
-    pool = dict(aggregate=k.aggregate, prior_aggregate="mean" if spatial else k.aggregate, heads=k.heads)
-    nodes = [GroupNode(channels=k.a_channels, **pool, **look)] if k.a_channels else []
-    for layer in range(k.layers, 0, -1):
-        top = layer == k.layers
-        if num_c and (top or num_c > 1):
-            place = dict(layer=layer if num_c > 1 else 1, top=top and not k.a_channels, below_images=not top)
-            nodes.append(SetNode(channels=k.c_channels, prior_sees_images=k.prior_sees_images, **place, **pool, **look))
-        film, channels = k.condition == "film", k.z_channels
-        nodes.append(ImageNode(layer=layer, channels=channels, top=top, film=film, has_context=num_c > 0, **look))
-    return SetModel(
-        encoder=ConvEncoder(k.width, spatial, k.encoder_width, dtype),
-        nodes=tuple(nodes),
-        decoder=ConvDecoder(k.width, image_shape[0], out_channels, spatial, k.encoder_width, dtype),
-        prior_sees_images=k.prior_sees_images,
-        **fields,
-    )
-
-
-NO_CONTEXT = dict(c_channels=1, a_channels=0, aggregate="mean", heads=1, condition="bias", prior_sees_images=False)
-
-
-@constructor("vae")
-def vae(
-    image_shape: ImageShape = (28, 28, 1),
-    *,
-    width: kw.Width = 512,
-    z_channels: kw.ZChannels = 32,
-    layers: kw.Layers = 3,
-    blocks: kw.Blocks = 3,
-    encoder_width: kw.EncoderWidth = 64,
-    likelihood: kw.LikelihoodName = "bernoulli",
-    pixelcnn_layers: kw.PixelCNNLayers = 0,
-    pixelcnn_width: kw.PixelCNNWidth = 64,
-    pixelcnn_form: kw.PixelCNNForm = "stacks",
-    dtype: kw.Dtype = "float32",
-) -> SetModel:
-    """A VAE with L layers of z and no latent of the set: what the set models are compared with."""
-    return _build(**locals(), spatial=False, num_c=0)
-
-
 def _statistician(
     spatial: bool,
-    every_layer: bool,
+    layers_of_c: str,
     image_shape: ImageShape = (28, 28, 1),
     *,
     width: kw.Width = 512,
@@ -233,16 +179,55 @@ def _statistician(
     """A Neural Statistician: one latent c of the set (NS, CNS) or one per layer (HFSGM, CHFSGM) over L layers of z.
 
     Latents are vectors (NS, HFSGM) or 4x4 maps (CNS, CHFSGM): SCHA-VAE paper, section 3 and appendix. With a latent
-    of the group (an alphabet) above c, the hierarchical VHE (VHE eq. 20-24).
+    of the group (an alphabet) above c, the hierarchical VHE (VHE eq. 20-24). ``layers_of_c``: none, top or all.
     """
-    keywords = {key: value for key, value in locals().items() if key != "every_layer"}
-    return _build(**keywords, num_c=layers if every_layer else 1)
+    check_images(image_shape, tuple(s for s in IMAGE_SIZES if grid_side(s) == GRID) if spatial else IMAGE_SIZES)
+    check_heads(aggregate, width, heads)
+    if prior_sees_images and (layers_of_c != "all" or layers < 2):
+        raise ConfigError("prior_sees_images=True needs a latent c below others: hfsgm, chfsgm, or scha_vae")
+    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, pixelcnn_form, dtype)
+    look = dict(width=width, spatial=spatial, blocks=blocks, dtype=jnp.dtype(dtype))
+    pool = dict(aggregate=aggregate, prior_aggregate="mean" if spatial else aggregate, heads=heads)
+    nodes = [GroupNode(channels=a_channels, **pool, **look)] if a_channels else []
+    for layer in range(layers, 0, -1):
+        top = layer == layers
+        if layers_of_c == "all" or (layers_of_c == "top" and top):
+            place = dict(layer=layer if layers_of_c == "all" else 1, top=top and not a_channels, below_images=not top)
+            nodes.append(SetNode(channels=c_channels, prior_sees_images=prior_sees_images, **place, **pool, **look))
+        of_image = dict(channels=z_channels, film=condition == "film", has_context=layers_of_c != "none")
+        nodes.append(ImageNode(layer=layer, top=top, **of_image, **look))
+    return SetModel(
+        encoder=ConvEncoder(width, spatial, encoder_width, jnp.dtype(dtype)),
+        nodes=tuple(nodes),
+        decoder=ConvDecoder(width, image_shape[0], out_channels, spatial, encoder_width, jnp.dtype(dtype)),
+        prior_sees_images=prior_sees_images,
+        **fields,
+    )
 
 
-bns = constructor("bns")(partial(_statistician, False, False, layers=1))
-ns = constructor("ns")(partial(_statistician, False, False))
-cns = constructor("cns")(partial(_statistician, True, False, width=256))
-hfsgm = constructor("hfsgm")(partial(_statistician, False, True, prior_sees_images=True))
-chfsgm = constructor("chfsgm")(partial(_statistician, True, True, width=128, prior_sees_images=True))
+@constructor("vae")
+def vae(
+    image_shape: ImageShape = (28, 28, 1),
+    *,
+    width: kw.Width = 512,
+    z_channels: kw.ZChannels = 32,
+    layers: kw.Layers = 3,
+    blocks: kw.Blocks = 3,
+    encoder_width: kw.EncoderWidth = 64,
+    likelihood: kw.LikelihoodName = "bernoulli",
+    pixelcnn_layers: kw.PixelCNNLayers = 0,
+    pixelcnn_width: kw.PixelCNNWidth = 64,
+    pixelcnn_form: kw.PixelCNNForm = "stacks",
+    dtype: kw.Dtype = "float32",
+) -> SetModel:
+    """A VAE with L layers of z and no latent of the set: what the set models are compared with."""
+    return _statistician(False, "none", **locals())
+
+
+bns = constructor("bns")(partial(_statistician, False, "top", layers=1))
+ns = constructor("ns")(partial(_statistician, False, "top"))
+cns = constructor("cns")(partial(_statistician, True, "top", width=256))
+hfsgm = constructor("hfsgm")(partial(_statistician, False, "all", prior_sees_images=True))
+chfsgm = constructor("chfsgm")(partial(_statistician, True, "all", width=128, prior_sees_images=True))
 _VHE = dict(width=256, layers=1, a_channels=64, c_channels=512, z_channels=16)
-hierarchical_vhe = constructor("hierarchical_vhe")(partial(_statistician, False, False, **_VHE))
+hierarchical_vhe = constructor("hierarchical_vhe")(partial(_statistician, False, "top", **_VHE))

@@ -5,7 +5,6 @@ of its images (one slot until the first z, so that nothing is computed twice).
 """
 
 import math
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -20,7 +19,7 @@ from hfsgm_jax.models import keywords as kw
 from hfsgm_jax.models.base import Node, SetModel
 from hfsgm_jax.models.constructor import ImageShape, check_heads, check_images, constructor, of_pixels
 from hfsgm_jax.nn.aggregate import Aggregate
-from hfsgm_jax.nn.bottleneck import Levels, PyramidDecoder, PyramidEncoder, block_type, parse_levels
+from hfsgm_jax.nn.bottleneck import Levels, PyramidDecoder, PyramidEncoder, block_type
 from hfsgm_jax.nn.layers import Dense, padded_size, scaled_init, upsample
 from hfsgm_jax.trace import SET, Sets, masked_mean
 
@@ -222,7 +221,7 @@ def scha_vae(
     if width % 4:
         raise ConfigError(f"width={width} is no multiple of 4: blocks work on a quarter of it")
     levels = _check_pyramids(padded_size(image_shape[0]), patch, encoder=encoder, latents=latents, decoder=decoder)
-    fields, out_channels = of_pixels(image_shape, SimpleNamespace(**locals()))
+    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, pixelcnn_form, dtype)
     look = dict(width=width, remat=remat, dtype=jnp.dtype(dtype))
     pixels = dict(patch=patch, border=border)
     pool = dict(aggregate=aggregate, heads=heads, prior_sees_images=prior_sees_images)
@@ -239,16 +238,7 @@ def scha_vae(
 
 def _check_pyramids(size: int, patch: int, **strings: str) -> dict[str, Levels]:
     """The levels of encoder, latents and decoder, high to low, which have to fit each other and the images."""
-    levels = {}
-    for key, string in strings.items():
-        try:
-            levels[key] = parse_levels(string)
-        except ValueError as error:
-            raise ConfigError(f"{key}: {error}") from None
-        sides = [side for side, _ in levels[key]]
-        for high, low in zip(sides, sides[1:]):
-            if high % low:
-                raise ConfigError(f"{key}={string!r}: {low} does not divide {high}")
+    levels = {key: _parse_levels(key, string) for key, string in strings.items()}
     if size % patch:
         raise ConfigError(f"patch={patch} does not divide the {size} pixels the model works on")
     top, latents, decoder = size // patch, levels["latents"], levels["decoder"]
@@ -258,4 +248,19 @@ def _check_pyramids(size: int, patch: int, **strings: str) -> dict[str, Levels]:
         raise ConfigError(f"latents={strings['latents']!r}: the encoder has no resolution {missing[0]}")
     if (decoder[0][0], decoder[-1][0]) != (top, latents[0][0]):
         raise ConfigError(f"decoder={strings['decoder']!r} has to go from {top} to {latents[0][0]}, where latents end")
+    return levels
+
+
+def _parse_levels(key: str, string: str) -> Levels:
+    """``"8-6,4-2"`` -> ((8, 6), (4, 2)): (resolution, depth), high to low."""
+    try:
+        levels = tuple((int(side), int(depth)) for side, depth in (part.split("-") for part in string.split(",")))
+    except ValueError:
+        raise ConfigError(f"{key}={string!r} is no list of resolution-depth pairs such as '8-6,4-6,1-3'") from None
+    sides = [side for side, _ in levels]
+    if sides != sorted(set(sides), reverse=True) or min(depth for _, depth in levels) < 1:
+        raise ConfigError(f"{key}={string!r}: resolutions go from high to low, each once, with a depth of at least 1")
+    for high, low in zip(sides, sides[1:]):
+        if high % low:
+            raise ConfigError(f"{key}={string!r}: {low} does not divide {high}")
     return levels

@@ -12,23 +12,7 @@ import jax.numpy as jnp
 from hfsgm_jax.nn import layers
 from hfsgm_jax.nn.layers import Conv, Dense, gelu, scaled_init
 
-Levels = tuple[tuple[int, int], ...]
-
-
-def parse_levels(text: str) -> Levels:
-    """``"8-6,4-2"`` -> ((8, 6), (4, 2)): (resolution, depth), high to low.
-
-    Raises:
-      ValueError: what is not of this form, or not ordered high to low.
-    """
-    try:
-        levels = tuple((int(r), int(n)) for r, n in (part.split("-") for part in text.split(",")))
-    except ValueError:
-        raise ValueError(f"{text!r} is no list of resolution-depth pairs such as '8-6,4-6,1-3'") from None
-    resolutions = [r for r, _ in levels]
-    if resolutions != sorted(set(resolutions), reverse=True) or min(n for _, n in levels) < 1:
-        raise ValueError(f"{text!r}: resolutions go from high to low, each once, with a depth of at least 1")
-    return levels
+Levels = tuple[tuple[int, int], ...]  # (resolution, depth)
 
 
 class Bottleneck(nn.Module):
