@@ -66,7 +66,6 @@ class FewShotModel:
         self.model, self.variables, self.step, self.drawings = model, dict(variables), step, drawings
         self.image_shape = model.image_shape
         self.name = dict(model.made_of).get("name", "custom")
-        self._plates = tuple(dict.fromkeys(node.plate for node in model.shared_nodes))
         self.program = functools.cache(self._jitted)
 
     def __reduce__(self) -> tuple:
@@ -157,7 +156,7 @@ class FewShotModel:
         _check_whole(1, num_samples=num_samples)
         _check_whole(0, seed=seed)
         sets = self._sets(images, resize)
-        if not self._plates:  # no latent is shared: images are independent, and one bound each is tighter
+        if not self.model.shared_nodes:  # no latent is shared: images are independent, and one bound each is tighter
             sets = Sets.of(jnp.swapaxes(sets.images, 0, 1))
         keys = jax.random.split(jax.random.key(seed), sets.num_rows)
         bounds = self.program("likelihood", num_samples=num_samples)(self.variables, sets, keys)
@@ -208,7 +207,7 @@ class FewShotModel:
         return [names[best] for best in log_probs.argmax(1)], log_probs
 
     def _require_context(self, what: str) -> None:
-        if not self._plates:
+        if not self.model.shared_nodes:
             told = "has none: use mode='unconditional', or train a model with set latents"
             raise UserError(f"{what} needs a context, and a model {self.name!r} {told}")
 

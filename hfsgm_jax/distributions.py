@@ -7,7 +7,7 @@ All arithmetic is float32 whatever the compute dtype: in bfloat16 a sum of 550 n
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -100,8 +100,7 @@ class Bernoulli:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """x log p + (1 - x) log(1 - p), summed over the image."""
-        logits = _f32(self.logits)
-        return (_f32(x) * logits - jax.nn.softplus(logits)).sum(IMAGE_AXES)
+        return (_f32(x) * self.logits - jax.nn.softplus(self.logits)).sum(IMAGE_AXES)
 
 
 def _log_levels(
@@ -138,22 +137,19 @@ class DiscretizedNormal:
     def from_params(cls, params: jax.Array, channels: int) -> "DiscretizedNormal":
         """Means, then log-scales, of ``[..., H, W, 2 C]``; zeros are about the spread of a photograph's pixels."""
         loc, raw = jnp.split(_f32(params), 2, -1)
-        return cls(loc, raw - 1.0)
+        return cls(loc, jnp.clip(raw - 1.0, MIN_LOG_SCALE, 5.0))
 
     def mean(self) -> jax.Array:
-        return jnp.clip((_f32(self.loc) + 1) / 2, 0, 1)
+        return jnp.clip((self.loc + 1) / 2, 0, 1)
 
     def sample(self, key: jax.Array) -> jax.Array:
         noise = jax.random.normal(key, self.loc.shape, jnp.float32)
-        return _to_level(_f32(self.loc) + noise * jnp.exp(self._log_scale()))
-
-    def _log_scale(self) -> jax.Array:
-        return jnp.clip(_f32(self.log_scale), MIN_LOG_SCALE, 5.0)
+        return _to_level(self.loc + noise * jnp.exp(self.log_scale))
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
         settings = norm.cdf, norm.logcdf, norm.logpdf
-        return _log_levels(_f32(x) * 2 - 1, _f32(self.loc), self._log_scale(), *settings).sum(IMAGE_AXES)
+        return _log_levels(_f32(x) * 2 - 1, self.loc, self.log_scale, *settings).sum(IMAGE_AXES)
 
 
 @flax.struct.dataclass
@@ -166,13 +162,13 @@ class DiscretizedLogistics:
     Attributes:
       mixture: [..., H, W, M] logits of the components.
       loc, log_scale: [..., H, W, C, M] on the scale of pixels in [-1, 1].
-      coupling: [..., H, W, C(C-1)/2, M], or None for one channel.
+      coupling: [..., H, W, C(C-1)/2, M].
     """
 
     mixture: jax.Array
     loc: jax.Array
     log_scale: jax.Array
-    coupling: jax.Array | None
+    coupling: jax.Array
 
     @classmethod
     def num_params(cls, channels: int) -> int:
@@ -185,20 +181,14 @@ class DiscretizedLogistics:
         params = _f32(params)
         mixture, rest = params[..., :COMPONENTS], params[..., COMPONENTS:]
         rest = rest.reshape(rest.shape[:-1] + (-1, COMPONENTS))
-        coupling = jnp.tanh(rest[..., 2 * channels :, :]) if channels > 1 else None
+        coupling = jnp.tanh(rest[..., 2 * channels :, :])
         log_scale = jnp.clip(rest[..., channels : 2 * channels, :], MIN_LOG_SCALE, 5.0)
         return cls(mixture, rest[..., :channels, :], log_scale, coupling)
 
     def _means(self, x: jax.Array) -> jax.Array:
         """Component means given the channels before: x [..., C, 1] in [-1, 1] -> [..., C, M]."""
-        means, k = [], 0
-        for channel in range(self.loc.shape[-2]):
-            mean = self.loc[..., channel, :]
-            for before in range(channel):
-                mean = mean + self.coupling[..., k, :] * x[..., before, :]
-                k += 1
-            means.append(mean)
-        return jnp.stack(means, -2)
+        loc, coupling, channels = (jnp.unstack(part, axis=-2) for part in (self.loc, self.coupling, x))
+        return jnp.stack([_coupled(own, coupling, channels[:i]) for i, own in enumerate(loc)], -2)
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
@@ -214,16 +204,11 @@ class DiscretizedLogistics:
         Not rounded between channels: within half a level of what `log_prob` conditions on, as in PixelCNN++.
         """
         pick = lambda p: (p * component[..., None, :]).sum(-1)
-        loc, scale = pick(self.loc), jnp.exp(pick(self.log_scale))
-        coupling = None if self.coupling is None else pick(self.coupling)
-        noise = jnp.broadcast_to(noise, loc.shape)
-        channels, k = [], 0
-        for channel in range(loc.shape[-1]):
-            mean = loc[..., channel]
-            for before in range(channel):
-                mean = mean + coupling[..., k] * channels[before]
-                k += 1
-            channels.append(jnp.clip(mean + scale[..., channel] * noise[..., channel], -1, 1))
+        parts = pick(self.loc), pick(self.coupling), jnp.exp(pick(self.log_scale)) * noise
+        loc, coupling, shift = (jnp.unstack(part, axis=-1) for part in parts)
+        channels = []
+        for own, shifted in zip(loc, shift):
+            channels.append(jnp.clip(_coupled(own, coupling, channels) + shifted, -1, 1))
         return jnp.stack(channels, -1)
 
     def sample(self, key: jax.Array) -> jax.Array:
@@ -240,6 +225,14 @@ class DiscretizedLogistics:
         chains = jax.vmap(lambda row: self._chain(jnp.broadcast_to(row, self.mixture.shape), 0.0))(eye)
         mean = jnp.einsum("...m,m...c->...c", weights, chains)
         return jnp.clip((mean + 1) / 2, 0, 1)
+
+
+def _coupled(loc: jax.Array, coupling: Sequence[jax.Array], before: Sequence[jax.Array]) -> jax.Array:
+    """The mean of a channel given those before it; ``coupling``: of all pairs of channels."""
+    first = len(before) * (len(before) - 1) // 2
+    for factor, channel in zip(coupling[first:], before):
+        loc = loc + factor * channel
+    return loc
 
 
 def _to_level(x: jax.Array) -> jax.Array:

@@ -62,8 +62,8 @@ def _logistics(channels, scale, key=0):
 @pytest.mark.parametrize("scale", [0.5, 3.0])
 def test_discretized_likelihoods_sum_to_one_over_all_levels(scale):
     images = LEVELS[:, None, None, None]
-    loc, log_scale = scale * jax.random.normal(jax.random.key(1), (2, 1, 1, 1))
-    for px in (_logistics(1, scale), DiscretizedNormal(loc, log_scale)):
+    params = scale * jax.random.normal(jax.random.key(1), (1, 1, 2))
+    for px in (_logistics(1, scale), DiscretizedNormal.from_params(params, 1)):
         total = jnp.exp(jax.jit(jax.vmap(px.log_prob))(images)).sum()
         np.testing.assert_allclose(total, 1, rtol=2e-3)
 
@@ -93,9 +93,9 @@ def test_gradients_of_logistics_are_finite_at_extremes(channels, scale):
 
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
 def test_gradients_of_the_discretized_normal_are_finite_at_extremes(scale):
-    loc, log_scale = scale * jax.random.normal(jax.random.key(0), (2, 2, 2, 1))
+    params = scale * jax.random.normal(jax.random.key(0), (2, 2, 2))
     x = jnp.linspace(0, 1, 4).reshape(2, 2, 1)
-    chex.assert_tree_all_finite(jax.jit(jax.grad(lambda p: DiscretizedNormal(*p).log_prob(x)))((loc, log_scale)))
+    chex.assert_tree_all_finite(jax.jit(jax.grad(lambda p: DiscretizedNormal.from_params(p, 1).log_prob(x)))(params))
 
 
 @pytest.mark.parametrize("name,channels", [("bernoulli", 1), ("discretized_normal", 3), ("discretized_logistics", 3)])

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from examples.one_dim.likelihoods import FAMILIES, family, num_params
-from hfsgm_jax.distributions import Normal, softplus_normal
+from hfsgm_jax.distributions import softplus_normal
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.keys import Key, number, one_of, several, whole
 from hfsgm_jax.models import Node, SetModel, constructor
@@ -30,20 +30,12 @@ class Points(nn.Module):
 
 
 class MeanNode(Node):
-    """c: q(c; D) is linear in the mean of D."""
+    """c, p(c) = N(0, I): q(c; D) is linear in the mean of D."""
 
     plate: str = SET
-    channels: int = 2
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (self.channels,)
 
     def setup(self):
         self.to_moments = Dense(2 * self.channels)
-
-    def prior(self, state, sets, train):
-        return Normal.standard((sets.num_rows, 1, self.channels)), None
 
     def posterior(self, state, features, sets, train):
         return softplus_normal(self.to_moments(masked_mean(features, self.context(sets)))), None

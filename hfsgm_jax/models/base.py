@@ -32,10 +32,12 @@ class Node(nn.Module):
     Attributes:
       plate: ``image`` or a shared plate.
       layer: 1 ... L, L at the top.
+      channels: size of a value, or of every position of a map.
     """
 
     plate: str = IMAGE
     layer: int = 1
+    channels: int = 32
 
     @property
     def label(self) -> str:
@@ -43,24 +45,20 @@ class Node(nn.Module):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of one value: (channels,) or (h, w, channels)."""
-        raise NotImplementedError
+        """Shape of one value: (channels,), or (h, w, channels) of a map."""
+        return (self.channels,)
 
     def context(self, sets: Sets) -> jax.Array:
         """``[B, N]`` the images that inform this latent of a shared plate."""
         return sets.context_of(self.plate, self.label)
-
-    def standard_normal(self, sets: Sets) -> Normal:
-        """N(0, I), the prior where nothing is above."""
-        return Normal.standard((sets.num_rows, 1, *self.event_shape))
 
     def enter(self, state: State, sets: Sets) -> State:
         """The state as this node's distributions see it; also called when the node is skipped."""
         return state
 
     def prior(self, state: State, sets: Sets, train: bool) -> tuple[Normal, Any]:
-        """p(value | parents), ``[B, N or 1, ...]``, and a residual that `update` adds."""
-        raise NotImplementedError
+        """p(value | parents), ``[B, N or 1, ...]``, here N(0, I); and a residual that `update` adds."""
+        return Normal.standard((sets.num_rows, 1, *self.event_shape)), None
 
     def posterior(self, state: State, features: Any, sets: Sets, train: bool) -> tuple[Normal, jax.Array | None]:
         """q(value | parents, evidence) and the attention weights of its aggregator, or None."""

@@ -25,7 +25,7 @@ class MapNode(Node):
     """c: a map. q(c; D) is one convolution of the mean of the aligned context images.
 
     Attributes:
-      size, channels: of the map.
+      size: of the map.
       kernel: side of that convolution; as large as the map, it sees all of it.
       prior_form: ``normal``: N(0, I); else the form of the PixelCNN over its positions.
       features: of that PixelCNN.
@@ -33,7 +33,6 @@ class MapNode(Node):
 
     plate: str = SET
     size: int = 28
-    channels: int = 8
     kernel: int = 28
     prior_form: str = "stacks"
     features: int = 64
@@ -51,7 +50,7 @@ class MapNode(Node):
 
     def prior(self, state, sets, train):
         if self.prior_form == "normal":
-            return self.standard_normal(sets), None
+            return super().prior(state, sets, train)
         if self.is_initializing():
             self.net(jnp.zeros((1, 1, *self.event_shape)))
         return AutoregressiveNormal(self.net.variables, self.net.clone(parent=None), self.event_shape), None
@@ -60,21 +59,8 @@ class MapNode(Node):
         return softplus_normal(self.to_moments(masked_mean(features["aligned"], self.context(sets)))), None
 
 
-class VectorNode(Node):
-    """A vector with p = N(0, I)."""
-
-    channels: int = 16
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (self.channels,)
-
-    def prior(self, state, sets, train):
-        return self.standard_normal(sets), None
-
-
-class StyleNode(VectorNode):
-    """s: shared by the images of a style; q(s; D) from the mean of their features."""
+class StyleNode(Node):
+    """s: a vector shared by the images of a style; q(s; D) from the mean of their features."""
 
     plate: str = STYLE
 
@@ -85,8 +71,8 @@ class StyleNode(VectorNode):
         return softplus_normal(self.to_moments(masked_mean(features["style"], self.context(sets)))), None
 
 
-class PositionNode(VectorNode):
-    """t: where an image sees c; q(t; x) from the image alone."""
+class PositionNode(Node):
+    """t: a vector, where an image sees c; q(t; x) from the image alone."""
 
     def posterior(self, state, features, sets, train):
         return softplus_normal(features["t"]), None

@@ -34,14 +34,12 @@ class StatisticianNode(Node):
 
     Attributes:
       width: H of the hidden layers.
-      channels: of the latent, per position.
       spatial: latents are 4x4 maps.
       blocks: layers of a residual net.
       top: nothing is above: p(c_L) = N(0, I), and p(z_L) too where there is no c.
     """
 
     width: int = 512
-    channels: int = 32
     spatial: bool = False
     blocks: int = 3
     top: bool = False
@@ -98,7 +96,7 @@ class SetNode(StatisticianNode):
 
     def prior(self, state, sets, train):
         if self.top:
-            return self.standard_normal(sets), None
+            return super().prior(state, sets, train)
         x = from_c = self.p_from_c(_above(state, *SHARED))
         if self.prior_sees_images:
             x = x + self.p_from_z(_above(state, IMAGE))
@@ -144,7 +142,7 @@ class ImageNode(StatisticianNode):
     def prior(self, state, sets, train):
         z, c = _above(state, IMAGE), _above(state, *SHARED)
         if z is None and c is None:
-            return self.standard_normal(sets), None
+            return super().prior(state, sets, train)
         x = nn.elu(self.p_merge((z, c), sets.observed, train))
         return exp_normal(self.p_head(self.p_net(x, sets.observed, train), sets.observed, train)), None
 

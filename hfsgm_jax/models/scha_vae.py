@@ -53,7 +53,6 @@ class PathNode(Node):
     Attributes:
       resolution: r of this layer.
       width: W of both paths.
-      channels: of the latent, per position.
       scale: 1/sqrt(L), on everything this layer adds to a path.
       std: how standard deviations are made, a name in `distributions.NORMALS`.
       remat: blocks are computed again in the backward pass.
@@ -61,7 +60,6 @@ class PathNode(Node):
 
     resolution: int = 1
     width: int = 128
-    channels: int = 32
     scale: float = 1.0
     std: str = "softplus"
     remat: bool = False

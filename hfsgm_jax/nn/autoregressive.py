@@ -38,10 +38,6 @@ class AutoregressivePixels:
     def _pixels(self, params: jax.Array) -> Any:
         return LIKELIHOODS[self.likelihood].make(params, self.net.channels)
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        """Images ``[B, M, H, W, C]``."""
-        return self.mean_and_draw(key)[1]
-
     def mean_and_draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The mean of every pixel given the pixels drawn before it, and the draw: ``[B, M, H, W, C]`` each."""
         *lead, height, width, _ = self.condition.shape
