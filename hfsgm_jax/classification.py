@@ -27,14 +27,11 @@ import jax.numpy as jnp
 
 from hfsgm_jax import objectives
 from hfsgm_jax.distributions import kl
-from hfsgm_jax.trace import PLATES, SET, Latent, Plan, Sets, Trace
+from hfsgm_jax.trace import PLATES, SET, Apply, Encode, Latent, Plan, Sets, Trace
 
 BY_LIKELIHOOD = ("mean_log", "log_mean")
 BY_DIVERGENCE = ("kl", "kl_all")
 CLASSIFIERS = ("elbo_difference", *BY_LIKELIHOOD, *BY_DIVERGENCE)
-
-Apply = Callable[..., Trace]
-Encode = Callable[[Sets], Any]
 
 
 def scores(

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax.distributions import Normal, kl
-from hfsgm_jax.trace import IMAGE, SHARED_PRIOR, Given, Latent, Plan, Sets, Trace, take_slots
+from hfsgm_jax.trace import IMAGE, SHARED_PRIOR, Apply, Given, Latent, Plan, Sets, Trace, take_slots
 
 SUMS = ("loss", "nelbo", "log_px", "kl_c", "kl_z", "count")
 CHUNK = 10  # importance samples computed at once
-Apply = Callable[..., Trace]  # (sets, plan, key, given=None, features=None, temperature=None)
 
 
 def latent_kl(latent: Latent) -> jax.Array:

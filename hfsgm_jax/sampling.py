@@ -19,10 +19,8 @@ import jax.numpy as jnp
 from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
 from hfsgm_jax.errors import CheckpointError
-from hfsgm_jax.trace import PRIOR, Plan, Sets, Trace
+from hfsgm_jax.trace import PRIOR, Apply, Encode, Plan, Sets, Trace
 
-Apply = Callable[..., Trace]
-Encode = Callable[[Sets], Any]
 Temperature = Mapping[str, jax.Array | float] | None
 Images = tuple[jax.Array, jax.Array]  # means and draws
 

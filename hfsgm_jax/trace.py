@@ -6,7 +6,7 @@ subset of ``present``; what is not present is padding.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -75,7 +75,6 @@ class Sets:
         present: jax.Array | None = None,
         class_size: jax.Array | None = None,
         label: jax.Array | None = None,
-        member: jax.Array | None = None,
     ) -> "Sets":
         """Sets whose every image is context and target, unless masks say otherwise.
 
@@ -85,7 +84,6 @@ class Sets:
           context, target, present: ``[B, N]`` bool; default: ``mask``.
           class_size: ``[B]`` images of the whole class; default: the size of the context.
           label: ``[B]`` class ids.
-          member: see the class.
         """
         b, n = images.shape[:2]
         mask = jnp.ones((b, n), bool) if mask is None else jnp.asarray(mask, bool)
@@ -100,7 +98,6 @@ class Sets:
             target=mask if target is None else jnp.asarray(target, bool),
             sizes={SET: jnp.asarray(sizes, jnp.float32)},
             ids={} if label is None else {SET: label},
-            member=member,
         )
 
     def with_unobserved(self, num: int) -> "Sets":
@@ -230,6 +227,8 @@ class Skip:
 
 
 Given = Mapping[str, jax.Array | Skip]
+Apply = Callable[..., Trace]  # (sets, plan, key, given=None, features=None, temperature=None)
+Encode = Callable[[Sets], Any]
 
 
 def take_slots(x: jax.Array, index: jax.Array | None) -> jax.Array:

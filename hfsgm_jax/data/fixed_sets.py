@@ -51,7 +51,7 @@ def fixed_sets(
     images = np.array(pixels_of(dataset, index, seed, binarize, style))
     images[~mask] = 0
     sizes = {plate: size.astype(np.float32) for plate, size in sizes.items()}
-    return jax.tree.map(np.asarray, Sets.of(images, mask, member=members).replace(sizes=sizes, ids=ids))
+    return jax.tree.map(np.asarray, Sets.of(images, mask).replace(sizes=sizes, ids=ids, member=members))
 
 
 def drawn_sets(dataset: Dataset, spec: SetSpec, seed: int) -> Sets:

@@ -143,12 +143,12 @@ class ImageNode(StatisticianNode):
         z, c = _above(state, IMAGE), _above(state, *SHARED)
         if z is None and c is None:
             return super().prior(state, sets, train)
-        x = nn.elu(self.p_merge((z, c), sets.observed, train))
+        x = nn.elu(self.p_merge((z, c)))
         return exp_normal(self.p_head(self.p_net(x, sets.observed, train), sets.observed, train)), None
 
     def posterior(self, state, features, sets, train):
         z, c = _above(state, IMAGE), _above(state, *SHARED)
-        x = nn.elu(self.q_merge((features, z, c), sets.observed, train))
+        x = nn.elu(self.q_merge((features, z, c)))
         return exp_normal(self.q_head(self.q_net(x, sets.observed, train), sets.observed, train)), None
 
 

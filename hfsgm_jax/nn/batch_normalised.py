@@ -107,7 +107,7 @@ class ConvDecoder(nn.Module):
         z = jnp.concatenate(values[IMAGE], -1)
         shared = values.get(GROUP, ()) + values.get(SET, ())
         c = jnp.concatenate(shared, -1) if shared else None
-        x = nn.elu(Merge(self.width, dtype=self.dtype, name="merge")((z, c), observed, train))
+        x = nn.elu(Merge(self.width, dtype=self.dtype, name="merge")((z, c)))
         most, side = 4 * self.features, grid_side(self.image_size)
         x = Dense(most if self.spatial else side * side * most, dtype=self.dtype, name="grid")(x)
         x = x if self.spatial else x.reshape(*x.shape[:2], side, side, most)
@@ -131,7 +131,7 @@ class Merge(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: tuple[jax.Array | None, ...], observed: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, inputs: tuple[jax.Array | None, ...]) -> jax.Array:
         *others, condition = inputs
         there = [(f"input{i}", x) for i, x in enumerate(others) if x is not None]
         terms = [Dense(self.width, dtype=self.dtype, name=name)(x) for name, x in there]
