@@ -277,6 +277,10 @@ def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
         yield f"objective.targets={objective.targets}: objective.name={objective.name!r} scores the context itself"
     if kind.apart and model.get("prior_sees_images"):
         yield f"objective.name={objective.name!r} is a bound only with model.prior_sees_images=False"
+    if kind.init and (data.dihedral or data.copies != 1):
+        yield f"objective.name={objective.name!r} knows every training image: use data.dihedral=False and data.copies=1"
+    if kind.init and model.name == "vae":
+        yield f"objective.name={objective.name!r} is about latents that a set shares, and model.name='vae' has none"
     likelihood = LIKELIHOODS.get(model.get("likelihood"))
     if likelihood and likelihood.levels == 256 and data.binarize != "none":
         yield f"model.likelihood={model.likelihood!r} is of 256 grey levels: it needs data.binarize='none'"

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hfsgm_jax import tightening
 from hfsgm_jax.distributions import Normal, kl
-from hfsgm_jax.trace import IMAGE, SHARED_PRIOR, Apply, Given, Latent, Plan, Sets, Trace, take_slots
+from hfsgm_jax.trace import IMAGE, SET, SHARED_PRIOR, Apply, Given, Latent, Plan, Sets, Trace, take_slots
 
 SUMS = ("loss", "nelbo", "log_px", "kl_c", "kl_z", "count")
 CHUNK = 10  # importance samples computed at once
@@ -108,6 +109,7 @@ def loss_sums(
     alpha: jax.Array | float = 0.0,
     kl_weight: jax.Array | float = 1.0,
     free_bits: float = 0.0,
+    gain: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Sums over target images of the loss and its parts; divide by ``count`` for nats per image.
 
@@ -120,18 +122,20 @@ def loss_sums(
       alpha, kl_weight: traced scalars.
       free_bits: nats per target image that each shared latent has free: it counts max(share * KL, free_bits). Its KL
         is thus free up to ``free_bits * |D|`` nats per set (`context_share`: ``ns``, ``resample``) or
-        ``free_bits * |X|`` (`class_share`: ``rescale``, ``vhe``), D and X being those of its plate.
+        ``free_bits * |X|`` (`class_share`: ``rescale``, ``vhe``, ``tightened``), D and X being those of its plate.
+      gain: ``[B]`` nats by which a tightened bound exceeds this one for the whole class (`tightening.gain`).
 
     Returns:
-      `SUMS`: ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c``, ``kl_z``, ``count``: scalars.
+      `SUMS`: ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c`` (less the gain), ``kl_z``, ``count``: scalars.
     """
     parts = terms(trace, sets)
     targets = sets.target.sum(1).astype(jnp.float32)
     log_px, kl_z = parts.log_px.sum(), sum(layer.sum() for layer in parts.kl_z)
     per_image = [share(sets, plate) * value for plate, value in zip(parts.plates, parts.kl_c)]
     floored = [jnp.maximum(value, free_bits) for value in per_image] if free_bits else per_image
+    gained = [] if gain is None else [-share(sets, SET) * gain]
     total = lambda values: sum(((targets * value).sum() for value in values), jnp.float32(0))
-    kl_c, charged = total(per_image), total(floored)
+    kl_c, charged = total(per_image + gained), total(floored + gained)
     loss = -(1 + alpha) * log_px + kl_weight * (kl_z + charged) / (1 + alpha)
     values = loss, kl_z + kl_c - log_px, log_px, kl_c, kl_z, targets.sum()
     return dict(zip(SUMS, (jnp.asarray(value, jnp.float32) for value in values)))
@@ -147,12 +151,22 @@ class Objective(NamedTuple):
     """An objective of training.
 
     Attributes:
-      sums: (trace, sets, *, alpha, kl_weight, free_bits) -> `SUMS`, as `loss_sums`.
+      sums: (trace, sets, *, alpha, kl_weight, free_bits) -> `SUMS`, as `loss_sums`; with ``init`` also ``params``.
       apart: the target images are drawn apart from the context.
+      replace: contexts are drawn with replacement.
+      init: (key, model, class labels, class sizes) -> parameters of the objective's own.
     """
 
     sums: Callable[..., dict[str, jax.Array]]
     apart: bool = False
+    replace: bool = False
+    init: Callable[..., Any] | None = None
+
+
+def _tightened(trace: Trace, sets: Sets, *, params: Any, **settings: Any) -> dict[str, jax.Array]:
+    """Eq. 21 of the VHE paper; without parameters (classes never trained on), the VHE's own bound."""
+    gain = None if params is None else tightening.gain(params, trace, sets)
+    return loss_sums(trace, sets, share=class_share, gain=gain, **settings)
 
 
 _whole_class = functools.partial(loss_sums, share=class_share)
@@ -161,6 +175,7 @@ OBJECTIVES: dict[str, Objective] = {
     "resample": Objective(loss_sums, apart=True),
     "rescale": Objective(_whole_class),
     "vhe": Objective(_whole_class, apart=True),
+    "tightened": Objective(_tightened, apart=True, replace=True, init=tightening.init),
 }
 
 

@@ -34,6 +34,7 @@ SCORE = "val/objective"  # of the metrics: the best checkpoint has the lowest
 MANIFEST = "files.json"  # of a checkpoint, or of weights: files with their checksums
 WEIGHTS = "weights.msgpack"
 DTYPES = ("bfloat16", "float32")
+OWN = "objective"  # parameters of an objective, beside the model's
 Folder = str | os.PathLike
 
 
@@ -160,7 +161,9 @@ def load_variables(workdir: Folder, step: str | int = "best") -> tuple[dict[str,
     if problem := damage(folder / str(number), "model"):
         raise CheckpointError(f"checkpoint {number} of {workdir} cannot be read: {problem}; there are {steps}")
     model = read_item(folder / str(number) / "model")
-    return {"params": model.get("ema_params", model["params"]), **model.get("model_state", {})}, number
+    params = dict(model.get("ema_params", model["params"]))
+    params.pop(OWN, None)
+    return {"params": params, **model.get("model_state", {})}, number
 
 
 def read_item(path: Path, like: Any = None) -> Any:

@@ -60,6 +60,7 @@ def test_few_odd_values_pass():
         (dict(optimizer__schedule="plateau", optimizer__decay_factor=1.0), r"in \(0, 1\)"),
         (dict(objective__targets=3), "scores the context itself"),
         (dict(objective__name="vhe", model__prior_sees_images=True), "only with model.prior_sees_images=False"),
+        (dict(objective__name="tightened", data__copies=20, data__affine=0.1), "data.copies=1"),
         (dict(model__likelihood="discretized_normal"), "256 grey levels"),
         (dict(data__group_size=5), "no latents that these images inform"),
         (dict(data__styles=5), "256 levels"),

@@ -34,6 +34,7 @@ class SetSpec:
       group_size: images of the class's group, between the two, that inform the group's latent.
       styles: number of styles of the images; 0: they have none.
       style_size: images of the target's style, before the target, that inform the style's latent.
+      replace: the context is drawn with replacement.
       copies: factor on the class size, for augmentations that count as new images.
     """
 
@@ -51,20 +52,21 @@ class SetSpec:
     group_size: int = 0
     styles: int = 0
     style_size: int = 0
+    replace: bool = False
     copies: int = 1
 
     @classmethod
-    def from_config(cls, config: Any, targets: int = 0, binary: bool = False) -> "SetSpec":
+    def from_config(cls, config: Any, targets: int = 0, replace: bool = False, binary: bool = False) -> "SetSpec":
         """The spec of ``config``, the config's section `data`, with as many targets as the objective asks for."""
-        same = {key: config[key] for key in _AS_CONFIG} | dict(targets=targets, binary=binary)
+        same = {key: config[key] for key in _AS_CONFIG} | dict(targets=targets, replace=replace, binary=binary)
         return cls(config.sets_per_batch, *set_size_range(config.set_size), **same)
 
 
 def sample_sets(table: Table, key: jax.Array, spec: SetSpec) -> Sets:
     """Draws sets: the classes without replacement where there are at least as many as rows, else with.
 
-    Images within a context and within the targets are distinct; a target may also be in the context, from which it is
-    drawn apart. A class with fewer images than the set gives all of them, the other slots
+    Images within a context (unless ``spec.replace``) and within the targets are distinct; a target may also be in the
+    context, from which it is drawn apart. A class with fewer images than the set gives all of them, the other slots
     are absent: not present, image 0, member -1. Without targets every image is context and target. With ``dihedral``
     the 8 flips and quarter turns of a class are 8 classes, with the ids ``8 label + 0..7``.
 
@@ -157,6 +159,8 @@ def _draw_context(draws: jax.Array, size: jax.Array, spec: SetSpec) -> tuple[jax
     """
     count = spec.low + jnp.floor(draws[:, 0] * (spec.high + 1 - spec.low)).astype(jnp.int32)
     within = jnp.arange(spec.high) < count[:, None]
+    if spec.replace:
+        return jnp.floor(draws[:, 1 : 1 + spec.high] * size[:, None]).astype(jnp.int32), within
     member, valid = _draw_distinct(draws[:, 1:], size, spec.high)
     return member, valid & within
 

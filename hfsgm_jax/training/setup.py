@@ -81,7 +81,8 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     """
     config = with_own(config, dataset, model)
     config_lib.check_config(config)
-    data.check_data(config.data, config_lib.num_targets(config))
+    objective, targets = OBJECTIVES[config.objective.name], config_lib.num_targets(config)
+    data.check_data(config.data, targets)
     shape = data.image_shape(config.data)
     shape = shape if dataset is None else (*dataset.image_shape[:2], shape[-1])
     model = build_model(config.model, shape) if model is None else model
@@ -90,13 +91,14 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     mesh = devices.make_mesh(config.train.devices)
     _check_together(config, model, shape, mesh)
 
-    load = lambda: _load(config, model, dataset)
+    load = lambda: _load(config, model, objective.replace, dataset)
     spec, train_data, fixed, drawn = processes.writer_first(load, "data")
     config = _resolved(config, spec, train_data)
     sample, batches = _sampling(train_data, spec, config, mesh)
 
+    own = objective.init and functools.partial(objective.init, labels=train_data.label, sizes=train_data.size)
     optimizer, example = make_optimizer(config.optimizer, config.train.steps), jax.tree.map(lambda x: x[:1], fixed)
-    init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example)
+    init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example, own)
     whole = devices.replicated(mesh)
     create = devices.jit_once(init, out_shardings=whole)
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
@@ -104,7 +106,9 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
     devices.check_memory(abstract_state, mesh)
 
-    measure = functools.partial(OBJECTIVES[config.objective.name].sums, free_bits=config.objective.free_bits)
+    measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
+    # Parameters of an objective's own are those of training classes.
+    measure_others = functools.partial(measure, params=None) if objective.init else measure
     observe = lambda state, value: state.replace(opt_state=optimizer.observe(state.opt_state, value))
     observe = jax.jit(observe, out_shardings=whole, donate_argnums=0)
     return Setup(
@@ -116,7 +120,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
         sample=sample,
         step=make_step(model, measure, sample, optimizer, config, mesh),
         batches=batches,
-        validate=make_validation(model, measure, fixed, drawn, config, mesh),
+        validate=make_validation(model, measure_others, fixed, drawn, config, mesh),
         observe=observe if optimizer.plateau else lambda state, _: state,
         abstract_state=abstract_state,
         _create=functools.partial(create, init_key),
@@ -145,10 +149,10 @@ def _check_together(config: ConfigDict, model: Any, shape: tuple[int, ...], mesh
         raise ConfigError(f"model.name={config.model.name!r} has batch normalisation: set optimizer.ema=0")
 
 
-def _load(config: ConfigDict, model: Any, dataset: Any) -> tuple[Any, Any, Sets, Sets | None]:
+def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[Any, Any, Sets, Sets | None]:
     """The make-up of batches, the data, the fixed sets of the validation, and the objective's (None: the same ones)."""
     train_data = data.load_dataset(config.data, "train", dataset=dataset)
-    spec = data.SetSpec.from_config(config.data, config_lib.num_targets(config), train_data.binary)
+    spec = data.SetSpec.from_config(config.data, config_lib.num_targets(config), replace, train_data.binary)
     if LIKELIHOODS[model.likelihood].levels == 2 and config.data.binarize == "none" and not train_data.binary:
         raise ConfigError(f"model.likelihood={model.likelihood!r} is of binary pixels: use data.binarize='dynamic'")
     smallest = train_data.size.min()

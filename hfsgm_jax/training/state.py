@@ -1,5 +1,6 @@
 """The state of a training run: all that a step changes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -10,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from hfsgm_jax import devices, processes
 from hfsgm_jax.errors import ConfigError
+from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Plan, Sets
 from hfsgm_jax.training.optimizer import Optimizer, OptimizerState
 
@@ -20,7 +22,7 @@ class TrainState:
 
     Attributes:
       step: int32, optimizer steps done, skipped ones included.
-      params: of the model.
+      params: of the model, and under ``objective`` those of an objective's own.
       ema_params: their running average, or None.
       opt_state: see ``optimizer.OptimizerState``.
       model_state: ``{"batch_stats": ...}`` of models with batch normalisation, otherwise ``{}``.
@@ -43,16 +45,21 @@ class TrainState:
         return {"params": self.params if self.ema_params is None else self.ema_params, **self.model_state}
 
 
-def init_state(key: jax.Array, model: Any, optimizer: Optimizer, ema: float, sets: Sets) -> TrainState:
+def init_state(
+    key: jax.Array, model: Any, optimizer: Optimizer, ema: float, sets: Sets, init_own: Callable | None = None
+) -> TrainState:
     """The state at step 0.
 
     Args:
       sets: an example batch; only its shapes matter.
+      init_own: ``(key, model) ->`` parameters of the objective's own, if it has any.
     """
     examples = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sets)
     keys = {"params": jax.random.fold_in(key, 0), "sample": jax.random.fold_in(key, 1)}
     variables = dict(model.init(keys, examples, Plan(train=True)))
     params = dict(variables.pop("params"))
+    if init_own is not None:
+        params[OWN] = init_own(jax.random.fold_in(key, 2), model)
     return TrainState(
         step=jnp.int32(0),
         params=params,

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from hfsgm_jax import devices, objectives
 from hfsgm_jax.config import num_targets
 from hfsgm_jax.objectives import SUMS
+from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Plan, Sets
 from hfsgm_jax.training.optimizer import Optimizer, flat
 from hfsgm_jax.training.state import TrainState
@@ -49,7 +50,7 @@ def make_step(
 
     Args:
       model: Flax module.
-      measure: ``(trace, sets, *, alpha, kl_weight) -> SUMS``.
+      measure: ``(trace, sets, *, alpha, kl_weight) -> SUMS``, and ``params`` where the objective has its own.
       sample: ``(batch.data, key) -> Sets``, the global batch.
       config: resolved (``train.steps_per_epoch`` above 0).
       mesh: the devices.
@@ -117,7 +118,8 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
     def gradient(params, model_state, sets, key, weights):
         variables = {"params": params, **model_state}
         trace, updated = model.apply(variables, sets, plan, rngs={"sample": key}, mutable=["batch_stats"])
-        sums = measure(trace, sets, **weights)
+        own = {"params": params[OWN]} if OWN in params else {}
+        sums = measure(trace, sets, **weights, **own)
         return sums["loss"], ({name: sums[name] for name in SUMS}, dict(updated))
 
     def of_batch(params, model_state, sets, key, weights):

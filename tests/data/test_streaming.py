@@ -69,7 +69,9 @@ def test_batches_are_those_of_memory(faces, set_size, options):
         chex.assert_trees_all_equal_dtypes(finished, from_memory)
 
 
-@pytest.mark.parametrize("beside", [dict(group_size=4), dict(styles=3, style_size=4)])
+@pytest.mark.parametrize(
+    "beside", [dict(group_size=4), dict(styles=3, style_size=4), {"group_size": 2, "replace": True}]
+)
 def test_groups_and_styles_are_streamed_too(beside):
     drawings = np.random.default_rng(0).integers(0, 256, (36, 6, 6, 1), np.uint8).repeat(3, -1)
     held = Dataset.from_arrays(drawings, np.arange(36) // 6, np.arange(36) // 12, info={"styles": 3})

@@ -111,3 +111,11 @@ def test_averaged_parameters_follow(averaging):
 def test_averaged_parameters_are_refused_with_batch_normalisation():
     with pytest.raises(ConfigError, match="batch normalisation"):
         setup_tiny(model=TinyModel(batch_norm=True), optimizer__ema=0.9)
+
+
+def test_parameters_of_an_objective_lie_beside_the_models():
+    s = setup_tiny(objective__name="tightened")
+    own = s.state.params["objective"]
+    state, _ = run(s, 2)
+    assert not np.array_equal(state.params["objective"]["embedding"], own["embedding"])
+    assert np.isfinite(list(s.validate(state.variables).values())).all()
