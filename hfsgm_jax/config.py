@@ -203,15 +203,22 @@ def check_same_run(workdir: str | os.PathLike, config: ml_collections.ConfigDict
 
 
 def set_overrides(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """Sets ``"section.key"`` values of a config, which is returned.
+    """Sets ``"section.key"`` values of a config, which is returned; text is read as on a command line.
+
+    With another ``model.name`` come the keys of that model.
 
     Raises:
       ConfigError: an unknown key, with the nearest right one, or a value it does not take.
     """
-    known = {**KEYS, **model_keys(config.model.name)}
-    _refuse(_key_problems(overrides, known))
+    overrides = dict(overrides)
+    name = overrides.pop("model.name", config.model.name)
+    if name != config.model.name:
+        config.model = default_config(name).model
+    known = {**KEYS, **model_keys(name)}
+    values = {key: known[key].kind.read(value) if key in known else value for key, value in overrides.items()}
+    _refuse(_key_problems(values, known, name))
     with config.unlocked(), config.ignore_type():
-        config.update_from_flattened_dict(overrides)
+        config.update_from_flattened_dict(values)
     return config
 
 
@@ -238,11 +245,11 @@ def _refuse(problems: Iterable[str]) -> None:
         raise ConfigError(text)
 
 
-def _key_problems(values: Mapping[str, Any], known: Mapping[str, Key], model: str = "") -> Iterator[str]:
+def _key_problems(values: Mapping[str, Any], known: Mapping[str, Key], model: str) -> Iterator[str]:
     """A sentence per unknown key or wrong value."""
     for name, value in values.items():
         if name not in known:
-            of = f" of model.name={model!r}" if model and name.startswith("model.") else ""
+            of = f" of model.name={model!r}" if name.startswith("model.") else ""
             yield f"unknown config key {name!r}{of}{hint(nearest_key(name, known))}"
         elif problem := known[name].problem(name, value):
             yield problem

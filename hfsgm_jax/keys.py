@@ -3,6 +3,8 @@
 Validation, messages, the nearest right key and the page of all keys in docs/ are read from these descriptions.
 """
 
+import ast
+import contextlib
 import inspect
 import math
 import typing
@@ -26,6 +28,14 @@ class Kind(NamedTuple):
         """These values, or None, which means ``meaning``."""
         form, valid = f"{self.form} (None: {meaning})", lambda value: value is None or self.valid(value)
         return self._replace(form=form, valid=valid)
+
+    def read(self, value: Any) -> Any:
+        """The value that a text of a command line stands for; what is no text stays."""
+        if not isinstance(value, str) or self.type is str:
+            return None if value == "None" else value
+        if self.type is tuple:
+            return tuple(_literal(part) for part in value.strip("()[] ").split(",") if part)
+        return _literal(value.capitalize() if self.type is bool else value)
 
 
 class Key(NamedTuple):
@@ -83,6 +93,12 @@ def several(kind: Kind, least: int = 1) -> Kind:
 
 
 FLAG = Kind("True or False", lambda x: isinstance(x, bool), bool)
+
+
+def _literal(text: str) -> Any:
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(text.strip())
+    return text.strip()
 
 
 def _is_whole(x: Any) -> bool:

@@ -20,7 +20,6 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from absl import flags
 from jax.experimental import multihost_utils
 
 from hfsgm_jax.errors import ConfigError, UserError
@@ -33,18 +32,6 @@ HEARTBEAT_SECONDS = 60  # so long silent is dead, and then the others end
 SIGNS_OF_LOSS = "Gloo", "NCCL", "Connection reset", "Socket closed", "coordination service", "UNAVAILABLE: "
 MESSAGE_BYTES = 2000  # of an error that other processes are told
 T = TypeVar("T")
-
-
-def define_flags() -> None:
-    """``--coordinator --num_processes --process_id``, of both programs."""
-    flags.DEFINE_string("coordinator", None, "Several processes: HOST:PORT of the first, or auto (SLURM, TPU, MPI).")
-    flags.DEFINE_integer("num_processes", None, "With --coordinator=HOST:PORT: how many processes there are.")
-    flags.DEFINE_integer("process_id", None, "With --coordinator=HOST:PORT: which of them this is, from 0.")
-
-
-def flag_values() -> tuple[str | None, int | None, int | None]:
-    """The values of these flags."""
-    return tuple(flags.FLAGS[name].value for name in ("coordinator", "num_processes", "process_id"))
 
 
 def start(coordinator: str | None, num_processes: int | None = None, process_id: int | None = None) -> None:

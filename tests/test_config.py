@@ -108,6 +108,11 @@ def test_the_nearest_key():
 def test_overrides():
     config = config_lib.set_overrides(default_config("ns"), {"eval.set_size": 7, "model.width": 8, "seed": 3})
     assert (config.eval.set_size, config.model.width, config.seed) == (7, 8, 3)
+    texts = {"eval.shots": "1,5", "eval.transfer": "mnist", "data.set_size": "(2, 5)", "train.minutes": "2"}
+    texts |= {"data.flip": "true", "data.path": "7", "eval.source": "None", "model.name": "vae", "model.blocks": "3"}
+    found = flatten(config_lib.set_overrides(config, texts))
+    expected = [[1, 5], ["mnist"], [2, 5], 2.0, True, "7", None, "vae", 3]
+    assert [found[name] for name in texts] == expected and type(found["train.minutes"]) is float
     for overrides, message in (({"eval.set_sise": 7}, "'eval.set_size'"), ({"eval.set_size": -7}, "eval.set_size=-7")):
         with pytest.raises(ConfigError, match=message):
             config_lib.set_overrides(config, overrides)

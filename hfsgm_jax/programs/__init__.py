@@ -1,16 +1,28 @@
 """The command line: training, evaluation, and what a trained model does with image files."""
 
-import sys
+import argparse
 from collections.abc import Sequence
 
-from absl import flags
+
+def make_parser(name: str, doc: str) -> argparse.ArgumentParser:
+    """The parser of a program of one or several processes."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(name, description=doc, formatter_class=formatter, allow_abbrev=False)
+    parser.add_argument("--coordinator", help="several processes: HOST:PORT of the first, or auto (SLURM, TPU, MPI)")
+    parser.add_argument("--num_processes", type=int, help="with --coordinator=HOST:PORT: how many processes there are")
+    parser.add_argument("--process_id", type=int, help="with --coordinator=HOST:PORT: which of them this is, from 0")
+    return parser
 
 
-def asks_for_help(argv: Sequence[str]) -> bool:
-    return bool({"-h", "-help", "--help", "--helpshort"} & {*argv[1:]})
-
-
-def show_help(doc: str, module: str) -> None:
-    """Prints what a program does and its module's flags, and ends it."""
-    print(doc, flags.FLAGS.module_help(module).partition(":\n")[2], sep="\n")
-    sys.exit(0)
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, prefix: str
+) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The options of a program, and the values of the keys that are set by ``--PREFIX.KEY=VALUE``."""
+    options, others = parser.parse_known_args(argv)
+    values = {}
+    for argument in others:
+        key, equals, value = argument.removeprefix(f"--{prefix}").partition("=")
+        if not (argument.startswith(f"--{prefix}") and equals):
+            parser.error(f"unknown argument {argument!r}; keys are set by --{prefix}SECTION.KEY=VALUE")
+        values[key] = value
+    return options, values

@@ -9,94 +9,48 @@ several runs side by side. --eval.KEY=VALUE changes a key of the config's sectio
 failed or was refused, 2 if something must be changed before any can begin.
 """
 
-import ast
+import argparse
 import contextlib
 import io
 import sys
-from typing import Any
-
-from absl import app, flags, logging
+from collections.abc import Mapping, Sequence
 
 from hfsgm_jax import processes
-from hfsgm_jax.config import KEYS
 from hfsgm_jax.errors import ConfigError, UserError
-from hfsgm_jax.programs import asks_for_help, show_help
-
-_WORKDIR = flags.DEFINE_list("workdir", None, "Folder of a run, as train.py writes it; with --tasks=report, of several")
-_TASKS = flags.DEFINE_string("tasks", "likelihood,sample", "Comma-separated tasks, or all.")
-_OUT = flags.DEFINE_string("out", None, "Page of --tasks=report about several runs; default: compare.html in the first")
-processes.define_flags()
-flags.adopt_module_key_flags(processes)
-_OVERRIDES = {}
+from hfsgm_jax.evaluation.base import Evaluation
+from hfsgm_jax.evaluation.report import compare
+from hfsgm_jax.evaluation.run import choose, run_tasks
+from hfsgm_jax.programs import make_parser, parse
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    """Flags; those of the config's sections, ``--eval.KEY=VALUE``, go into `_OVERRIDES`."""
-    if asks_for_help(argv):
-        show_help(__doc__, __name__)
-    try:
-        is_key = lambda arg: arg.startswith("-") and "." in arg.partition("=")[0]
-        _OVERRIDES.update(_override(arg.lstrip("-")) for arg in argv if is_key(arg))
-        argv = flags.FLAGS([arg for arg in argv if not is_key(arg)])
-        if argv[1:]:
-            raise ConfigError(f"unknown argument {argv[1]!r}; options look like --tasks=likelihood")
-        if not _WORKDIR.value:
-            raise ConfigError("--workdir=DIR, the folder of a run, is needed")
-        return argv
-    except (flags.Error, UserError) as error:
-        processes.fail("evaluate.py", error)
-
-
-def _override(text: str) -> tuple[str, Any]:
-    """``"eval.shots=1,5"`` -> ``("eval.shots", (1, 5))``."""
-    name, is_set, value = text.partition("=")
-    if not is_set:
-        raise ConfigError(f"--{text} needs a value: --{text}=VALUE")
-    if name in KEYS and KEYS[name].kind.type is tuple:
-        return name, tuple(_literal(part) for part in value.strip("()[] ").split(",") if part)
-    return name, _literal(value)
-
-
-def _literal(text: str) -> Any:
-    with contextlib.suppress(ValueError, SyntaxError):
-        return ast.literal_eval(text.strip())
-    return text.strip()
-
-
-def main(argv: list[str]) -> None:
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser("evaluate.py", __doc__)
+    parser.add_argument("--workdir", required=True, help="folder of a run; with --tasks=report, of several")
+    parser.add_argument("--tasks", default="likelihood,sample", help="separated by commas, or all")
+    parser.add_argument("--out", help="page of --tasks=report about several runs; default: compare.html in the first")
+    options, given = parse(parser, argv, "")
+    program = _compare if "," in options.workdir or options.out else _evaluate
     try:
         with processes.together(UserError):
-            status = _compare() if len(_WORKDIR.value) > 1 or _OUT.value else _evaluate()
+            status = program(options, given)
     except UserError as error:
-        processes.fail("evaluate.py", error)
+        processes.fail("evaluate.py", error, 2)
     sys.exit(status)
 
 
-def _compare() -> int:
-    from hfsgm_jax.evaluation.report import compare
-
-    if _TASKS.value != "report" or _OVERRIDES:
+def _compare(options: argparse.Namespace, given: Mapping[str, str]) -> int:
+    if options.tasks != "report" or given:
         raise ConfigError("several runs, and --out, go with --tasks=report alone: evaluate each run before")
-    page, tables = compare(_WORKDIR.value, _OUT.value)
+    page, tables = compare(options.workdir.split(","), options.out)
     print(f"{tables}\n\n  -> {page}")
     return 0
 
 
-def _evaluate() -> int:
-    # Imported late: flags are checked before JAX starts.
-    from hfsgm_jax.evaluation.base import Evaluation
-    from hfsgm_jax.evaluation.run import choose, run_tasks
-
-    choose(_TASKS.value)
-    processes.start(*processes.flag_values())
-    run = Evaluation.open(_WORKDIR.value[0], _OVERRIDES)
+def _evaluate(options: argparse.Namespace, given: Mapping[str, str]) -> int:
+    choose(options.tasks)  # before the checkpoint is read
+    processes.start(options.coordinator, options.num_processes, options.process_id)
+    run = Evaluation.open(options.workdir, given)
     with contextlib.redirect_stdout(sys.stdout if processes.is_writer() else io.StringIO()):
-        results, problems = run_tasks(run, _TASKS.value)
+        results, problems = run_tasks(run, options.tasks)
     only_refused = not results and all(isinstance(problem, UserError) for problem in problems.values())
     return 0 if not problems else 2 if only_refused else 1
-
-
-def run() -> None:
-    app.run(main, flags_parser=_parse_flags)

@@ -114,7 +114,7 @@ def main() -> None:
     if name in FLAGS_OF_THEIR_OWN:
         sys.path.insert(0, os.getcwd())  # config files import their neighbours
         del sys.argv[1]
-        return importlib.import_module(f"hfsgm_jax.programs.{name}").run()
+        return importlib.import_module(f"hfsgm_jax.programs.{name}").main()
     args = parser().parse_args()
     try:
         args.function(args)

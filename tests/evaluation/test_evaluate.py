@@ -202,7 +202,7 @@ def test_results_of_rounded_weights_are_told_from_the_runs_own(run_folder, tmp_p
     [
         (["--workdir=nowhere", "--eval.shots=1,5"], "nowhere does not exist, nor is it a model"),
         (["--workdir=a,b", "--tasks=report", "--eval.shots=1"], "and --out, go with --tasks=report alone"),
-        (["--tasks=all"], "--workdir=DIR, the folder of a run, is needed"),
+        (["--tasks=all"], "the following arguments are required: --workdir"),
     ],
 )
 def test_command_line_errors(flags, message):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 
 from hfsgm_jax.config import ConfigError, check_config, default_config
@@ -46,15 +45,10 @@ def command(tmp_path, capfd):
 
     def run(*arguments):
         try:
-            program.main(program._parse_flags(["train.py", *arguments, f"--workdir={tmp_path / 'run'}"]))
+            program.main([*arguments, f"--workdir={tmp_path / 'run'}"])
             status = None
         except SystemExit as end:
             status = end.code
-        finally:
-            flags.FLAGS.unparse_flags()
-            if "config" in flags.FLAGS:
-                for name in [name for name in flags.FLAGS if name.split(".")[0] == "config"]:
-                    delattr(flags.FLAGS, name)
         return status, capfd.readouterr().err
 
     return run
@@ -68,13 +62,6 @@ def test_flags_become_the_config(config_file, called, command, tmp_path):
     assert (config.train.minutes, config.data.path, workdir) == (1.5, "x", str(tmp_path / "run"))
 
 
-def test_a_dry_run_trains_nothing(config_file, called, command, monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "setup", lambda config: config.model.width)
-    monkeypatch.setattr(program, "dry_run", lambda width: print(f"width {width}", file=sys.stderr))
-    assert command(f"--config={config_file}", "--config.model.width=8", "--dry_run") == (None, "width 8\n")
-    assert not called and not (tmp_path / "run").exists()
-
-
 def test_with_another_model_come_its_keys(config_file, called, command):
     assert command("--config", str(config_file), "--config.model.name=scha_vae", "--config.model.patch=4") == (None, "")
     config = called[0][0]
@@ -84,46 +71,33 @@ def test_with_another_model_come_its_keys(config_file, called, command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.model.widht=3"], "there is no --config.model.widht; did you mean --config.model.width?"),
-        (["--config.train.stesp=3"], "did you mean --config.train.steps?"),
+        (
+            ["--config.model.widht=3"],
+            "key 'model.widht' of model.name='vae'; did you mean 'model.width'?",
+        ),
+        (["--config.train.stesp=3"], "did you mean 'train.steps'?"),
         (["--config.model.name=scha"], "did you mean 'scha_vae'"),
         (["--config.data.source=omniglott"], "did you mean 'omniglot'"),
         (["--config.data.set_size=words"], "data.set_size='words' is not a whole number above 0, or (low, high)"),
         (["--config.data.set_size=(1,2,3)"], "data.set_size"),
         (["--config.seed=-1"], "seed=-1"),
-        (["--config.optimizer.learning_rate=inf"], "optimizer.learning_rate=inf is not a finite number"),
+        (["--config.optimizer.learning_rate=inf"], "optimizer.learning_rate='inf' is not a finite number"),
         (["--config.train.steps=many"], "train.steps"),
-        (["--step=3"], "step"),
-        (["surplus"], "unexpected arguments ['surplus']"),
+        (["--step=3"], "unknown argument '--step=3'"),
+        (["--config.seed", "3"], "unknown argument '--config.seed'"),
+        (["surplus"], "unknown argument 'surplus'; keys are set by --config.SECTION.KEY=VALUE"),
         (["--num_processes=2"], "give all three"),
     ],
 )
 def test_errors_of_the_command_line_are_one_message(arguments, message, config_file, command, tmp_path):
     status, said = command(f"--config={config_file}", *arguments)
-    assert status == 2 and message in said and said.startswith("train.py: ") and "Traceback" not in said
+    assert status == 2 and message in said and "train.py: " in said and "Traceback" not in said
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("x = 1\n", "has no function get_config()"),
-        ("def get_config():\n    return 3\n", "returned 3, not an ml_collections.ConfigDict"),
-        ("import nothing_like_it\n", "experiment.py, line 1: ModuleNotFoundError: No module named 'nothing_like_it'"),
-        ("\ndef get_config(:\n", "experiment.py, line 2: SyntaxError"),
-        ("def get_config():\n    return {}['key']\n", "experiment.py, line 2: KeyError: 'key'"),
-        ("def get_config(a, b):\n    pass\n", "TypeError: get_config() missing 2 required positional arguments"),
-    ],
-)
-def test_errors_of_a_config_file_name_its_line(text, message, config_file, command):
-    config_file.write_text(text)
-    status, said = command(f"--config={config_file}")
-    assert status == 2 and message in said and "Traceback" not in said
 
 
 def test_a_config_file_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match="nothing.py is not a Python file"):
-        program.load_config_file("configs/nothing.py:text")
+        program.load_config_file("configs/nothing.py:text", {})
 
 
 def test_own_images_are_looked_at_where_the_command_says(tmp_path, capsys):
@@ -133,8 +107,7 @@ def test_own_images_are_looked_at_where_the_command_says(tmp_path, capsys):
         (tmp_path / str(k)).mkdir()
         for i in range(3):
             Image.fromarray(pixels).save(tmp_path / str(k) / f"{i}.png")
-    given = program._overrides(["train.py", "--config.data.path", str(tmp_path), "-config.train.minutes=2", "--x=1"])
-    assert given == {"config.data.path": str(tmp_path), "config.train.minutes": "2"}
+    given = {"data.path": str(tmp_path), "train.minutes": "2"}
     config = program.load_config_file("configs/own_images.py", given)
     check_config(config)
     assert (config.model.name, config.data.channels, config.data.image_size) == ("ns", 3, 32)
@@ -143,7 +116,7 @@ def test_own_images_are_looked_at_where_the_command_says(tmp_path, capsys):
     assert "12 images of 4 classes, 3 in the smallest, 40 pixels: colour photographs" in said
     assert "model ns of width 64; memory about 1.4 GiB" in said
     with pytest.raises(ConfigError, match="data.image_size=40.*32 and 64"):
-        program.load_config_file("configs/own_images.py", given | {"config.data.image_size": "40"})
+        program.load_config_file("configs/own_images.py", given | {"data.image_size": "40"})
 
 
 def test_as_a_program_it_ends_with_a_sentence(config_file, tmp_path):

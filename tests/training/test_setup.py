@@ -1,6 +1,5 @@
 """Setting up: what does not go together is refused, before data are read where the config alone tells."""
 
-import re
 from unittest import mock
 
 import chex
@@ -14,7 +13,6 @@ from hfsgm_jax.config import default_config
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import ConfigError, UserError
 from hfsgm_jax.run_folder import load_variables
-from hfsgm_jax.training.dry_run import dry_run
 from hfsgm_jax.training.state import start_from
 
 
@@ -89,14 +87,6 @@ def test_an_own_loop_sees_the_sets_of_a_step():
     sets = jax.eval_shape(s.sample, *batch)
     assert sets.images.shape == (8, 3, 4, 4, 1) and isinstance(s.model, TinyModel)
     assert s.dataset.num_classes < tiny_dataset().num_classes
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_dry_run_describes_a_process(count):
-    text = dry_run(setup_tiny(train__devices=count))
-    assert f"process 0 of 1: {count} of {count} devices (cpu), sets 0 to 7 of 8; a device needs " in text
-    state, images, temporaries = map(float, re.findall(r"([\d.]+) MiB", text))
-    assert state > images > 0 and temporaries > 0
 
 
 def test_a_training_starts_from_the_parameters_of_another(tmp_path):
