@@ -9,7 +9,6 @@ config, from replicated arrays, or from what the functions here agree on. The fi
 import contextlib
 import hashlib
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -25,11 +24,9 @@ from jax.experimental import multihost_utils
 from hfsgm_jax.errors import ConfigError, UserError
 
 AUTO = "auto"
-# Seconds, unless the variables of the environment with HFSGM_ before these names say others.
-START_SECONDS = 300  # within which all processes have to be there
-HEARTBEAT_SECONDS = 60  # so long silent is dead, and then the others end
-# JAX raises errors of several types, with what its libraries say.
-SIGNS_OF_LOSS = "Gloo", "NCCL", "Connection reset", "Socket closed", "coordination service", "UNAVAILABLE: "
+# Unless variables of the environment with HFSGM_ before these names say others: how long processes wait for each other
+# at the start; and how long a silent one is taken for alive, before the others end.
+SECONDS = {"START_SECONDS": 300, "HEARTBEAT_SECONDS": 60}
 MESSAGE_BYTES = 2000  # of an error that other processes are told
 T = TypeVar("T")
 
@@ -43,12 +40,14 @@ def start(coordinator: str | None, num_processes: int | None = None, process_id:
     Raises:
       ConfigError: arguments that do not go together, no scheduler that is known, or JAX cannot join the others.
     """
-    _check_flags(coordinator, num_processes, process_id)
+    by_hand = coordinator not in (None, AUTO)
+    if not by_hand and (num_processes, process_id) != (None, None) or by_hand and ":" not in coordinator:
+        raise ConfigError(f"--coordinator={coordinator}: --num_processes and --process_id go with one of HOST:PORT")
     if coordinator is None:
         return
-    seconds = _seconds("START_SECONDS")
-    settings = dict(initialization_timeout=seconds, heartbeat_timeout_seconds=_seconds("HEARTBEAT_SECONDS"))
-    if coordinator != AUTO:
+    seconds, heartbeat = (int(os.environ.get(f"HFSGM_{name}", usual)) for name, usual in SECONDS.items())
+    settings = dict(initialization_timeout=seconds, heartbeat_timeout_seconds=heartbeat)
+    if by_hand:
         # What is said here goes before what a scheduler says: every process has all devices that it sees.
         settings |= dict(coordinator_address=coordinator, num_processes=num_processes, process_id=process_id)
         settings["cluster_detection_method"] = "deactivate"
@@ -64,25 +63,6 @@ def start(coordinator: str | None, num_processes: int | None = None, process_id:
         raise ConfigError(f"{who} cannot join the others by {coordinator}{hint}: {first_line(error)}") from None
     # JAX takes SIGTERM for a notice that training must look for; until it does, the signal should end the process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    given = f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}"
-    if coordinator in (None, AUTO):
-        fits = num_processes is None and process_id is None
-    else:
-        in_range = process_id is not None and 0 <= process_id < (num_processes or 0)
-        fits = in_range and re.fullmatch(r".+:\d{1,5}", coordinator)
-    if not fits:
-        raise ConfigError(f"{given}: give all three (HOST:PORT; N; 0..N-1), --coordinator=auto alone, or none of them")
-
-
-def _seconds(name: str) -> int:
-    """The environment's value for a constant of this module, or the constant."""
-    text = os.environ.get(f"HFSGM_{name}", str(globals()[name]))
-    if not text.isdecimal() or not int(text):
-        raise ConfigError(f"HFSGM_{name}={text} of the environment is not a whole number of seconds, such as 60")
-    return int(text)
 
 
 def alone() -> bool:
@@ -165,13 +145,10 @@ def together(*alike: type[Exception]) -> Iterator[None]:
     except BaseException as error:
         if alone() or isinstance(error, (SystemExit, *alike)):
             raise
-        said = traceback.format_exc().splitlines()  # with the errors that it began with
-        lost = next((line for line in said if any(sign in line for sign in SIGNS_OF_LOSS)), None)
-        if lost is None:
-            traceback.print_exc()
+        traceback.print_exc()
         who = f"process {jax.process_index()} of {jax.process_count()}"
-        why = first_line(error) if lost is None else f"lost another process, whose own output says why ({lost.strip()})"
-        print(f"{who} ends: {why}\nThe same command, in all processes, continues from what is saved", file=sys.stderr)
+        advice = "where it lost another process, that one's own output says why. The same command, in all processes"
+        print(f"{who} ends: {first_line(error)}; {advice}, continues from what is saved", file=sys.stderr)
         leave(1)
 
 

@@ -40,7 +40,7 @@ def test_classify_and_embed(run_folder, classes, tmp_path, monkeypatch, capsys):
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines] == list(map(str, queries))
     assert all(label in "ab" and 0.5 <= float(probability) <= 1 for _, label, probability in lines)
-    call(monkeypatch, "embed", f"--model={run_folder}", *queries, f"--out={tmp_path / 'set.npy'}")
+    call(monkeypatch, "embed", f"--model={run_folder}", *queries, f"--out={tmp_path / 'set.x'}")
     assert np.load(tmp_path / "set.npy").shape == (2 * (1 + 8 * 8),)
 
 
@@ -49,9 +49,6 @@ def test_mistakes_are_sentences(run_folder, classes, monkeypatch):
         call(monkeypatch, "generate", "--model=omniglott", classes / "a" / "0.png")
     with pytest.raises(SystemExit, match="missing.png"):
         call(monkeypatch, "generate", f"--model={run_folder}", "missing.png")
-    for command, out in [("generate", "x.jpg"), ("embed", "set.txt")]:
-        with pytest.raises(SystemExit, match=f"{command}: --out={out}: a name that ends in"):
-            call(monkeypatch, command, f"--model={run_folder}", classes / "a" / "0.png", f"--out={out}")
 
 
 def run(*arguments):

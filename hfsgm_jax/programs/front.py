@@ -12,6 +12,8 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +30,6 @@ def generate(args: argparse.Namespace) -> None:
     """Draws new images of the class of a few images, beside them, in one picture."""
     from hfsgm_jax.evaluation import pictures
 
-    _check_ending(args.out, ".png")
     few = hfsgm_jax.load(args.model)
     images = few.read(args.images)
     new = few.generate(images, args.num, args.mode, args.seed, temperature=args.temperature)
@@ -55,11 +56,10 @@ def classify(args: argparse.Namespace) -> None:
 
 def embed(args: argparse.Namespace) -> None:
     """Writes the vector of the set of all the images (float32, NumPy's .npy)."""
-    _check_ending(args.out, ".npy")
-    few = hfsgm_jax.load(args.model)
+    few, out = hfsgm_jax.load(args.model), Path(args.out).with_suffix(".npy")
     vector = few.embed(few.read(args.images))
-    np.save(args.out, vector)
-    print(f"{args.out}: {vector.size} numbers")
+    np.save(out, vector)
+    print(f"{out}: {vector.size} numbers")
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -77,29 +77,26 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     default = next(iter(hfsgm_jax.pretrained()), None)
 
-    def command(function) -> argparse.ArgumentParser:
+    def command(function: Callable[[argparse.Namespace], None], images: str = "") -> argparse.ArgumentParser:
         found = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         found.set_defaults(function=function)
         names = ", ".join(hfsgm_jax.pretrained())
         found.add_argument("--model", default=default, help=f"folder of a run, or one of {names} (default {default})")
+        if images:
+            found.add_argument("images", nargs="+", help=f"{images}; any size, grey or colour")
         return found
 
-    def of_images(function, what: str) -> argparse.ArgumentParser:
-        found = command(function)
-        found.add_argument("images", nargs="+", help=f"{what}; any size, grey or colour")
-        return found
-
-    made = of_images(generate, "image files of one class")
+    made = command(generate, "image files of one class")
     made.add_argument("--num", type=int, default=16, help="how many new images (default %(default)s)")
     made.add_argument("--mode", default="conditional", help="conditional, one_pass or refined (default %(default)s)")
     noise = "factor on the noise of the latents (default %(default)s)"
     made.add_argument("--temperature", type=float, default=1.0, help=noise)
     made.add_argument("--seed", type=int, default=0, help="of the noise (default %(default)s)")
     made.add_argument("--out", default="new_images.png", help="the picture, .png (default %(default)s)")
-    named = of_images(classify, "image files whose class is asked for")
+    named = command(classify, "image files whose class is asked for")
     named.add_argument("--classes", required=True, help="folder with one folder of images per class")
     named.add_argument("--seed", type=int, default=0, help="of the noise (default %(default)s)")
-    of_images(embed, "image files of one class").add_argument("--out", default="set.npy", help="the vector, .npy")
+    command(embed, "image files of one class").add_argument("--out", default="set.npy", help="the vector, .npy")
     page = command(demo)
     page.add_argument("--host", default="127.0.0.1", help="address to listen on: 0.0.0.0 lets other machines in")
     page.add_argument("--port", type=int, default=7860, help="default %(default)s")
@@ -120,11 +117,6 @@ def main() -> None:
         args.function(args)
     except (UserError, OSError) as error:
         raise SystemExit(f"hfsgm-jax {args.command}: {error}") from None
-
-
-def _check_ending(out: str, ending: str) -> None:
-    if not out.endswith(ending):
-        raise UserError(f"--out={out}: a name that ends in {ending} is needed")
 
 
 def _rows(images: np.ndarray, rows: int, columns: int) -> np.ndarray:

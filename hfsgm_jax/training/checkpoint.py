@@ -153,23 +153,20 @@ def explains_full_disk(workdir: Path) -> Iterator[None]:
         raise StorageError(said) from error
 
 
-def make_folder(workdir: Path) -> None:
-    """Makes the folder of a run; raises a ConfigError where it cannot be one."""
+def take_folder(workdir: Path, config: ConfigDict, data_sha256: str) -> None:
+    """Makes the folder of a run, or finds that of the same run; writes ``config.json`` in one of all processes.
+
+    Raises:
+      ConfigError: it cannot be a folder, or holds another run; the processes have different configs or data, or do not
+        see the same folder.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--workdir={workdir} cannot be a folder: {error}") from None
-
-
-def write_config(config: ConfigDict, workdir: Path, data_sha256: str) -> None:
-    """Writes ``config.json``, in one process, of a run that all do alike.
-
-    Raises:
-      ConfigError: the processes have different configs or data, or do not see the same folder.
-    """
+    config_lib.check_same_run(workdir, config)
     same = {key: value for key, value in config_lib.flatten(config).items() if key not in config_lib.FREE_KEYS}
-    processes.check_same(json.dumps(same, sort_keys=True), "the config")
-    processes.check_same(data_sha256, "the training data")
+    processes.check_same(json.dumps([same, data_sha256], sort_keys=True), "the config or the training data")
 
     def write():
         if not config_lib.dump_config(config, workdir).exists():

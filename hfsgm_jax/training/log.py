@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,8 @@ from hfsgm_jax.training.state import TrainState
 SHOWN = {"train/nelbo": "train", SCORE: "val", "images_per_second": "images/s", "skipped": "skipped"}
 
 
-class Clock:
-    """Seconds spent inside ``with clock:``, added to those of earlier runs."""
-
-    def __init__(self, seconds: float = 0.0):
-        self._done, self._since = seconds, None
-
-    @property
-    def seconds(self) -> float:
-        return self._done + (time.monotonic() - self._since if self._since is not None else 0.0)
-
-    def __enter__(self) -> None:
-        self._since = time.monotonic()
-
-    def __exit__(self, *_) -> None:
-        self._done, self._since = self.seconds, None
-
-
 class Meter:
-    """Metrics of the steps since the last line, added up on the host.
+    """The clock of training; and metrics of the steps since the last line, added up on the host.
 
     Args:
       images, seconds: where the run continues from.
@@ -48,6 +32,19 @@ class Meter:
         self._sums: dict[str, float] = {}
         self._under_way: list[dict[str, jax.Array]] = []
         self._mark = images, seconds
+        self._began = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, with those of earlier runs."""
+        return time.monotonic() - self._began
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[float]:
+        """Stops the clock; gives the seconds until here."""
+        seconds = self.seconds
+        yield seconds
+        self._began = time.monotonic() - seconds
 
     def leave_out(self, seconds: float) -> None:
         """Excludes the seconds of a compilation from the rate."""
@@ -67,7 +64,7 @@ class Meter:
             before = 0.0 if name == "learning_rate" else self._sums.get(name, 0.0)
             self._sums[name] = before + float(value)
 
-    def line(self, step: int, state: TrainState, clock: Clock) -> dict[str, Any]:
+    def line(self, step: int, state: TrainState) -> dict[str, Any]:
         """A line of metrics, with means per target image and per step, none where every step was skipped.
 
         Waits for the device; what is added afterwards belongs to the next line.
@@ -75,7 +72,7 @@ class Meter:
         while self._under_way:
             self._take()
         sums, self._sums = self._sums, {}
-        images, seconds = int(state.images), clock.seconds
+        images, seconds = int(state.images), self.seconds
         rate = (images - self._mark[0]) / max(seconds - self._mark[1], 1e-9)
         self._mark = images, seconds
         line = dict(step=step, images=images, seconds=round(seconds, 3), learning_rate=sums["learning_rate"])
@@ -100,13 +97,11 @@ class Log(contextlib.AbstractContextManager):
 
     Args:
       step: the step that the run continues from; lines beyond it are dropped.
-      total_steps, minutes: when it ends; no minutes: 0.
+      total_steps: when it ends.
     """
 
-    def __init__(self, workdir: Path, step: int, total_steps: int, minutes: float = 0.0):
-        self._path, self._total = workdir / METRICS_FILE, total_steps
-        self._budget = 60 * minutes or math.inf
-        self._writes, self._since = processes.is_writer(), None
+    def __init__(self, workdir: Path, step: int, total_steps: int):
+        self._path, self._total, self._writes = workdir / METRICS_FILE, total_steps, processes.is_writer()
         if self._writes:
             drop_metrics_beyond(workdir, step)
             self._events = _Events(workdir / "tb", step)
@@ -118,11 +113,6 @@ class Log(contextlib.AbstractContextManager):
         if self._writes:
             with contextlib.suppress(BrokenPipeError):
                 self._bar.write(text, file=sys.stderr)
-
-    def compiled(self, step: int, seconds: float, of_compiling: float) -> None:
-        """After the first dispatch: what follows tells how long a step takes."""
-        self._since = step, seconds
-        self.say(f"compiled in {of_compiling:.1f} s")
 
     def advance(self, step: int) -> None:
         self._bar.update(step - self._bar.n)
@@ -139,14 +129,7 @@ class Log(contextlib.AbstractContextManager):
         values = "  ".join(f"{SHOWN[key]} {line[key]:.4g}" for key in SHOWN if line.get(key, 0))
         self._bar.set_postfix_str(values)
         if self._bar.disable or SCORE in line:
-            self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}{self._left(line)}")
-
-    def _left(self, line: dict[str, Any]) -> str:
-        """The time that the remaining steps will take, from those since the program was compiled."""
-        steps, seconds = (now - then for now, then in zip((line["step"], line["seconds"]), self._since))
-        left = min((self._total - line["step"]) * seconds / max(steps, 1), self._budget - line["seconds"])
-        words = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-        return f"  {words} left" if steps and left > 0 else ""
+            self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}")
 
     def __exit__(self, *_) -> None:
         self._bar.close()

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,14 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from hfsgm_jax import config as config_lib
 from hfsgm_jax import data, devices, processes
 from hfsgm_jax.errors import UserError
 from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, Folder, best_checkpoint
 from hfsgm_jax.training import step as step_lib
-from hfsgm_jax.training.checkpoint import Checkpoints, explains_full_disk, make_folder, restore_latest, write_config
+from hfsgm_jax.training.checkpoint import Checkpoints, explains_full_disk, restore_latest, take_folder
 from hfsgm_jax.training.ending import Ending
-from hfsgm_jax.training.log import Clock, Log, Meter
-from hfsgm_jax.training.setup import Setup, setup, with_own
+from hfsgm_jax.training.log import Log, Meter
+from hfsgm_jax.training.setup import Setup, setup
 from hfsgm_jax.training.state import TrainState
 
 PICTURE_KEY = 2**31 - 2  # folded into the root key; steps take the numbers below
@@ -64,74 +64,70 @@ def train(config: ConfigDict, workdir: Folder, dataset: data.Dataset | None = No
     """
     workdir = Path(workdir)
     with processes.together(UserError, NonFiniteError), explains_full_disk(workdir):
-        config_lib.check_same_run(workdir, with_own(config, dataset, model))
         s = setup(config, dataset, model)
-        make_folder(workdir)
-        write_config(s.config, workdir, str(s.dataset.info.get("sha256")))
+        take_folder(workdir, s.config, str(s.dataset.info.get("sha256")))
         return _run(s, workdir)
 
 
 def _run(s: Setup, workdir: Path) -> Summary:
-    every, clock, state = s.config.train, Clock(), None
-    if restored := restore_latest(workdir, s.abstract_state):
-        state, clock = restored[0], Clock(restored[1])
-    with clock:
-        state = jax.block_until_ready(state or s.state)
+    every, began = s.config.train, time.monotonic()
+    state, seconds = restore_latest(workdir, s.abstract_state) or (None, 0.0)
+    if state is None:
+        state = jax.block_until_ready(s.state)
+        seconds = time.monotonic() - began
     step, best, ended_by, first = int(state.step), best_checkpoint(workdir / CHECKPOINTS), None, None
-    meter = Meter(int(state.images), clock.seconds)
     due = lambda steps: steps > 0 and step % steps == 0
 
     with (
         Checkpoints(workdir, every.keep) as checkpoints,
         processes.together(UserError, NonFiniteError),  # within: closing checkpoints waits for all processes
         Ending(every, s.mesh) as ending,
-        Log(workdir, step, every.steps, every.minutes) as log,
+        Log(workdir, step, every.steps) as log,
         contextlib.closing(s.batches(step)) as batches,
     ):
         log.say(_greeting(s, step, workdir))
+        meter = Meter(int(state.images), seconds)
         if step:  # a new run does a step, whatever its time budget
-            ended_by = ending.reason(step, clock.seconds)
+            ended_by = ending.reason(step, seconds)
         while not ended_by:
-            with clock:
-                batch, began = next(batches), clock.seconds
-                state, metrics = s.step(state, batch)
-                if first is None:
-                    compiling = clock.seconds - began
-                    first = {"compile_seconds": round(compiling, 3)}
-                    log.compiled(step + every.steps_per_dispatch, clock.seconds, compiling)
-                    meter.leave_out(compiling)
-                meter.add(metrics)
+            batch, began = next(batches), meter.seconds
+            state, metrics = s.step(state, batch)
+            if first is None:
+                compiling = meter.seconds - began
+                first = {"compile_seconds": round(compiling, 3)}
+                log.say(f"compiled in {compiling:.1f} s")
+                meter.leave_out(compiling)
+            meter.add(metrics)
             step += every.steps_per_dispatch
             log.advance(step)
-            ended_by = ending.reason(step, clock.seconds)
+            ended_by = ending.reason(step, meter.seconds)
             is_end = ended_by in ("steps", "minutes")
             validates, saves = due(every.eval_every) or is_end, due(every.save_every) or bool(ended_by)
             draws = due(every.sample_every) or (is_end and every.sample_every > 0)
             if not (validates or saves or draws or due(every.log_every)):
                 continue
 
-            with clock:
-                line = meter.line(step, state, clock)
-            _check_finite(state)
-            score = math.nan
-            if validates:
-                line |= s.validate(state.variables)
-                score = line[SCORE]
-            if due(every.eval_every):
-                state = s.observe(state, score)
-            log.write(line | first)
-            first = {}  # lines after it have no time of compilation
-            if draws and processes.is_writer():
-                _draw(s, state, workdir / "samples")
-            is_best = math.isfinite(score) and (best is None or score < best[1])
-            if is_best:
-                best = step, score
-            if saves or is_best:
-                checkpoints.save(state, clock.seconds, score)
+            line, score = meter.line(step, state), math.nan
+            with meter.paused() as seconds:
+                _check_finite(state)
+                if validates:
+                    line |= s.validate(state.variables)
+                    score = line[SCORE]
+                if due(every.eval_every):
+                    state = s.observe(state, score)
+                log.write(line | first)
+                first = {}  # lines after it have no time of compilation
+                if draws and processes.is_writer():
+                    _draw(s, state, workdir / "samples")
+                is_best = math.isfinite(score) and (best is None or score < best[1])
+                if is_best:
+                    best = step, score
+                if saves or is_best:
+                    checkpoints.save(state, seconds, score)
 
         checkpoints.wait()
-        log.say(_farewell(ended_by, step, clock.seconds, best, workdir))
-    return Summary(state, step, int(state.images), clock.seconds, best, ended_by)
+        log.say(_farewell(ended_by, step, seconds, best, workdir))
+    return Summary(state, step, int(state.images), seconds, best, ended_by)
 
 
 def _check_finite(state: TrainState) -> None:

@@ -79,7 +79,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     Raises:
       ConfigError, DataError: something that the user has to change; where the config alone tells, before data are read.
     """
-    config = with_own(config, dataset, model)
+    config = _with_own(config, dataset, model)
     config_lib.check_config(config)
     objective, targets = OBJECTIVES[config.objective.name], config_lib.num_targets(config)
     data.check_data(config.data, targets)
@@ -127,7 +127,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     )
 
 
-def with_own(config: ConfigDict, dataset: Any = None, model: Any = None) -> ConfigDict:
+def _with_own(config: ConfigDict, dataset: Any, model: Any) -> ConfigDict:
     """A copy of the config that says which of its parts are the user's own."""
     config = config.copy_and_resolve_references()
     if dataset is not None:

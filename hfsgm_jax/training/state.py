@@ -78,22 +78,14 @@ def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
     Raises:
       ConfigError: they are the same nowhere.
     """
-    others, taken = flatten_dict(variables), []
-
-    def of_other(path: tuple[str, ...], x: jax.Array) -> jax.Array:
-        other = others.get(path)
-        if other is None or other.shape != x.shape:
-            return x
-        taken.append(path)
-        return devices.place(np.asarray(other, x.dtype), x.sharding)
-
-    own = flatten_dict({"params": state.params, **state.model_state})
-    own = {path: of_other(path, x) for path, x in own.items()}
-    if not taken:
+    others, own = flatten_dict(variables), flatten_dict({"params": state.params, **state.model_state})
+    paths = [path for path, x in own.items() if path in others and others[path].shape == x.shape]
+    if not paths:
         raise ConfigError("train.start is a model of which no array of parameters has the name and shape of this one's")
     if processes.is_writer():
-        print(f"{len(taken)} of {len(own)} arrays of parameters are those of train.start", flush=True)
-    own = unflatten_dict(own)
+        print(f"{len(paths)} of {len(own)} arrays of parameters are those of train.start", flush=True)
+    taken = {path: devices.place(np.asarray(others[path], own[path].dtype), own[path].sharding) for path in paths}
+    own = unflatten_dict(own | taken)
     params = own.pop("params")
     averaged = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
     return state.replace(params=params, ema_params=averaged, model_state=own)

@@ -107,13 +107,9 @@ def test_records_do_not_depend_on_processes(programs, alone, tmp_path):
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [(None, 2, None), ("auto", None, 1), ("node:1", 2, None), ("node:1", 2, 2), ("node", 2, 1)],
-)
+@pytest.mark.parametrize("flags", [(None, 2, None), ("auto", None, 1), ("node", 2, 1)])
 def test_flags_that_do_not_go_together(flags):
-    given = "--coordinator={} --num_processes={} --process_id={}".format(*flags)
-    with pytest.raises(ConfigError, match=f"^{given}: give all three"):
+    with pytest.raises(ConfigError, match=f"^--coordinator={flags[0]}: --num_processes and --process_id go with"):
         processes.start(*flags)
 
 
@@ -194,13 +190,6 @@ def test_a_failed_download_is_no_lost_process(monkeypatch, capsys):
     with processes.together(DataError):
         raise RuntimeError("all-reduce failed") from reset
     assert statuses == [1] and "lost another process" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["1m", "0", "-1", ""])
-def test_seconds_that_are_none_are_refused(monkeypatch, text):
-    monkeypatch.setenv("HFSGM_HEARTBEAT_SECONDS", text)
-    with pytest.raises(ConfigError, match=f"HFSGM_HEARTBEAT_SECONDS={text} of the environment is not a whole number"):
-        processes.start("127.0.0.1:1", 2, 1)
 
 
 @pytest.mark.parametrize(("arguments", "who"), [(("node:1", 2, 1), "process 1 of 2"), (("auto",), "this process")])
