@@ -8,10 +8,8 @@ aggregation over a set stays on one device. The mesh is that of all processes (`
 import contextlib
 import ctypes
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
-import math
 import mmap
 import os
 import platform
@@ -34,11 +32,10 @@ def make_mesh(num_devices: int = 0) -> Mesh:
       ConfigError: there are fewer devices, or some of several processes would have none.
     """
     devices = jax.devices()
-    if jax.process_count() > 1 and num_devices not in (0, len(devices)):
-        raise ConfigError(f"train.devices={num_devices}: several processes use all {len(devices)} devices; set it to 0")
-    if num_devices > len(devices):
-        raise ConfigError(f"train.devices is {num_devices}, but JAX sees {len(devices)}: {devices}")
     count = num_devices or len(devices)
+    if count > len(devices) or jax.process_count() > 1 and count < len(devices):
+        seen = f"JAX sees {len(devices)}, of which several processes use all (train.devices=0)"
+        raise ConfigError(f"train.devices is {num_devices}, but {seen}: {devices}")
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
@@ -94,30 +91,6 @@ def local_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
     return tuple(sorted({row for (part,) in held for row in range(rows)[part]}))
 
 
-def local(tree: Any) -> Any:
-    """Replicated arrays as arrays of this process's first device, for work that the other processes do not share."""
-    return jax.tree.map(lambda x: x.addressable_data(0), tree)
-
-
-def check_rows(mesh: Mesh, sets_per_batch: int, accumulate: int) -> None:
-    """Raises a ConfigError unless every device gets the same rows of every part of the batch."""
-    if sets_per_batch % (mesh.size * accumulate):
-        need = f"a multiple of the devices x optimizer.accumulate ({mesh.size} x {accumulate})"
-        raise ConfigError(f"data.sets_per_batch ({sets_per_batch}) must be {need}; train.devices limits the devices")
-
-
-def check_memory(state: Any, mesh: Mesh) -> None:
-    """Raises a ConfigError where a device (of CPU devices the machine) cannot hold a training's state and gradients."""
-    size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-    device, need = jax.local_devices()[0], size(state) + size(state.params)
-    limit = (device.memory_stats() or {}).get("bytes_limit", math.inf)
-    if device.platform == "cpu":
-        limit = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE / len(mesh.local_devices)
-    if need > limit:
-        sizes = f"take {need / 2**30:,.1f} GiB, and a device has {limit / 2**30:,.1f} GiB"
-        raise ConfigError(f"parameters, optimizer state and gradients {sizes}: use a smaller model (model.width)")
-
-
 def jit_once(function: Callable, **options: Any) -> Callable:
     """`jax.jit` for what runs once: on a CPU compiled in half the time or less, and slower to run."""
     if jax.default_backend() == "cpu":
@@ -126,15 +99,13 @@ def jit_once(function: Callable, **options: Any) -> Callable:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, unless the user chose a folder (or none) already."""
+    """Keeps compiled programs between runs, unless the user chose a folder (or none) already.
+
+    JAX tells apart those of different processors, so that machines may share a home.
+    """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None:
         return
-    # One folder per kind of processor: homes are shared between machines, native code is not.
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    features = next((x for x in lines if x.lower().startswith(("flags", "features"))), platform.processor())
-    kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:12]
-    jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "hfsgm_jax" / "xla" / kind))
+    jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "hfsgm_jax" / "xla"))
 
 
 # --- The heap of a process that computes on a CPU -------------------------------------------------
@@ -154,11 +125,10 @@ def keep_freed_memory() -> None:
     """Without an accelerator: memory that a program frees stays with the process, in one piece.
 
     Does nothing where JAX may find an accelerator, with another C library, or where the user set one of glibc's
-    variables ``MALLOC_...``.
+    variables ``MALLOC_...`` or its tunables.
     """
     plugins = importlib.metadata.entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")
-    chosen = any(name.startswith("MALLOC_") for name in os.environ)
-    chosen |= "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if platform.libc_ver()[0] != "glibc" or chosen or (plugins and os.environ.get("JAX_PLATFORMS") != "cpu"):
         return
     # One arena for all threads, as others are too small; no block by mmap; nothing given back from the top.

@@ -11,7 +11,6 @@ import hashlib
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +23,8 @@ from jax.experimental import multihost_utils
 from hfsgm_jax.errors import ConfigError, UserError
 
 AUTO = "auto"
-# Unless variables of the environment with HFSGM_ before these names say others: how long processes wait for each other
-# at the start; and how long a silent one is taken for alive, before the others end.
-SECONDS = {"START_SECONDS": 300, "HEARTBEAT_SECONDS": 60}
+START_SECONDS = 300  # within which all processes have to be there
+HEARTBEAT_SECONDS = 60  # so long silent is dead, and then the others end
 MESSAGE_BYTES = 2000  # of an error that other processes are told
 T = TypeVar("T")
 
@@ -41,11 +39,13 @@ def start(coordinator: str | None, num_processes: int | None = None, process_id:
       ConfigError: arguments that do not go together, no scheduler that is known, or JAX cannot join the others.
     """
     by_hand = coordinator not in (None, AUTO)
-    if not by_hand and (num_processes, process_id) != (None, None) or by_hand and ":" not in coordinator:
+    fits = ":" in coordinator if by_hand else num_processes is None and process_id is None
+    if not fits:
         raise ConfigError(f"--coordinator={coordinator}: --num_processes and --process_id go with one of HOST:PORT")
     if coordinator is None:
         return
-    seconds, heartbeat = (int(os.environ.get(f"HFSGM_{name}", usual)) for name, usual in SECONDS.items())
+    seconds = int(os.environ.get("HFSGM_START_SECONDS", START_SECONDS))
+    heartbeat = int(os.environ.get("HFSGM_HEARTBEAT_SECONDS", HEARTBEAT_SECONDS))
     settings = dict(initialization_timeout=seconds, heartbeat_timeout_seconds=heartbeat)
     if by_hand:
         # What is said here goes before what a scheduler says: every process has all devices that it sees.
@@ -120,12 +120,11 @@ def _gather(text: str) -> list[str]:
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A file to write that takes the place of ``path`` when complete, with the folders it needs.
 
-    In processes that do not write it is a file that is thrown away.
+    In processes that do not write, what is written goes nowhere.
     """
     path = Path(path)
     if not is_writer():
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / path.name
+        yield Path(os.devnull)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
@@ -148,22 +147,15 @@ def together(*alike: type[Exception]) -> Iterator[None]:
         traceback.print_exc()
         who = f"process {jax.process_index()} of {jax.process_count()}"
         advice = "where it lost another process, that one's own output says why. The same command, in all processes"
-        print(f"{who} ends: {first_line(error)}; {advice}, continues from what is saved", file=sys.stderr)
-        leave(1)
+        leave(1, f"{who} ends: {first_line(error)}; {advice}, continues from what is saved")
 
 
-def fail(program: str, message: object, status: int = 2) -> None:
-    """Says what is wrong, and ends this process."""
-    print(f"{program}: {message}", file=sys.stderr)
-    leave(status)
-
-
-def leave(status: int) -> None:
-    """Ends this process after a failure; at once, where the usual end would wait for the other processes."""
+def leave(status: int, message: str) -> None:
+    """Says why, and ends this process; at once, where the usual end would wait for the other processes."""
+    print(message, file=sys.stderr, flush=True)
     if not jax.distributed.is_initialized():
         sys.exit(status)
     sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status)
 
 

@@ -154,9 +154,9 @@ def load_variables(workdir: Folder, step: str | int = "best") -> tuple[dict[str,
     steps, best = saved_steps(folder), best_checkpoint(folder)
     if not steps:
         raise CheckpointError(f"{workdir} has no checkpoints yet")
-    named = {"last": steps[-1], "best": best[0] if best else steps[-1]}
-    number = named.get(step) if step in named else int(step) if str(step).isdecimal() else None
-    if number not in steps:
+    named = {str(number): number for number in steps} | {"last": steps[-1], "best": best[0] if best else steps[-1]}
+    number = named.get(str(step))
+    if number is None:
         raise CheckpointError(f"{workdir} has no checkpoint {step!r}; there are {steps}, 'best' and 'last'")
     if problem := damage(folder / str(number), "model"):
         raise CheckpointError(f"checkpoint {number} of {workdir} cannot be read: {problem}; there are {steps}")
@@ -198,10 +198,7 @@ def export(workdir: Folder, out: Folder, step: str | int = "best", dtype: str = 
     """
     run = open_run(workdir, step)
     config = run.config.copy_and_resolve_references()
-    for section, _, name in (key.rpartition(".") for key in config_lib.FREE_KEYS):
-        if section:
-            config[section][name] = None
-    config.train.start = None
+    config.data.data_dir = config.data.path = config.train.start = None
     return save_weights(out, config, run.variables, run.step, dtype)
 
 
@@ -260,8 +257,6 @@ def read_metrics(workdir: Folder) -> list[dict[str, Any]]:
     path = Path(workdir) / METRICS_FILE
     lines = []
     for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            line = json.loads(text)
-            line["step"] + line.get("images", 0) + line.get("seconds", 0)  # numbers
-            lines.append(line)
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(text))
     return lines

@@ -121,7 +121,6 @@ def compiled_for(found: list[Any], platform: str) -> Iterator[None]:
     with (
         mock.patch.object(devices, "place", place),
         mock.patch.object(devices, "make_mesh", make_mesh),
-        mock.patch.object(devices, "check_memory"),
         mock.patch.object(jax, "default_backend", lambda: platform),
     ):
         yield

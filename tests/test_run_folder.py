@@ -92,5 +92,5 @@ def test_overrides_and_folders_that_are_no_runs(run_folder, tmp_path):
         open_run(tmp_path)
     assert read_metrics(tmp_path) == []
     good = '{"step": 1, "images": 2, "loss": "nan"}'
-    (tmp_path / "metrics.jsonl").write_text(good + '\n{"step": 2, "images": "x"}\n[3]\n{"ste')
+    (tmp_path / "metrics.jsonl").write_text(good + '\n\xff\n{"ste')
     assert read_metrics(tmp_path) == [{"step": 1, "images": 2, "loss": "nan"}]

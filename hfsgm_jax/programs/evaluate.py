@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with processes.together(UserError):
             status = program(options, given)
     except UserError as error:
-        processes.fail("evaluate.py", error, 2)
+        processes.leave(2, f"evaluate.py: {error}")
     sys.exit(status)
 
 

@@ -20,10 +20,7 @@ import numpy as np
 import hfsgm_jax
 from hfsgm_jax.errors import UserError
 
-FLAGS_OF_THEIR_OWN = {  # programs with absl's flags
-    "train": "Trains a model, or continues a run; as train.py.",
-    "evaluate": "Measures trained runs, and writes tables, pictures and a report; as evaluate.py.",
-}
+PROGRAMS = ("train", "evaluate")  # with parsers of their own
 
 
 def generate(args: argparse.Namespace) -> None:
@@ -89,8 +86,7 @@ def parser() -> argparse.ArgumentParser:
     made = command(generate, "image files of one class")
     made.add_argument("--num", type=int, default=16, help="how many new images (default %(default)s)")
     made.add_argument("--mode", default="conditional", help="conditional, one_pass or refined (default %(default)s)")
-    noise = "factor on the noise of the latents (default %(default)s)"
-    made.add_argument("--temperature", type=float, default=1.0, help=noise)
+    made.add_argument("--temperature", type=float, default=1.0, help="of the latents (default %(default)s)")
     made.add_argument("--seed", type=int, default=0, help="of the noise (default %(default)s)")
     made.add_argument("--out", default="new_images.png", help="the picture, .png (default %(default)s)")
     named = command(classify, "image files whose class is asked for")
@@ -101,14 +97,14 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--host", default="127.0.0.1", help="address to listen on: 0.0.0.0 lets other machines in")
     page.add_argument("--port", type=int, default=7860, help="default %(default)s")
     page.add_argument("--no-browser", dest="browser", action="store_false", help="only print the address")
-    for name, what in FLAGS_OF_THEIR_OWN.items():
-        commands.add_parser(name, help=what)
+    for name in PROGRAMS:
+        commands.add_parser(name, help=f"as {name}.py")
     return top
 
 
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name in FLAGS_OF_THEIR_OWN:
+    if name in PROGRAMS:
         sys.path.insert(0, os.getcwd())  # config files import their neighbours
         del sys.argv[1]
         return importlib.import_module(f"hfsgm_jax.programs.{name}").main()

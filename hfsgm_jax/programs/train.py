@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         processes.start(options.coordinator, options.num_processes, options.process_id)
         summary = train(config, options.workdir)
     except UserError as error:
-        processes.fail("train.py", error, 2)
+        processes.leave(2, f"train.py: {error}")
     except (NonFiniteError, StorageError) as error:
-        processes.fail("train.py", error, 1)
+        processes.leave(1, f"train.py: {error}")
     if summary.ended_by == "signal":
         sys.exit(143)

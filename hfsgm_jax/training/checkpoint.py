@@ -49,7 +49,6 @@ class Checkpoints(contextlib.AbstractContextManager):
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
             best_fn=score,
-            best_mode="min",
             cleanup_tmp_directories=True,
             # Orbax takes time from a clock that jumps when a laptop wakes: shorter, that is a failure to save.
             async_options=ocp.AsyncOptions(timeout_secs=10**6, post_finalization_callback=self._write_manifest),
@@ -76,11 +75,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         """Returns when what was saved is on disk, or raises the error that writing it met."""
         self._manager.wait_until_finished()
 
-    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
-        # Orbax raises whatever its storage layers raise: of no interest where a failure is on its way already.
-        ignored = () if kind is None else (Exception,)
-        with contextlib.suppress(*ignored):
-            self._manager.close()  # waits for the save under way
+    def __exit__(self, *_) -> None:
+        self._manager.close()  # waits for the save under way
 
     def _write_manifest(self) -> None:
         """Lists the files of a checkpoint; called by the first process when all have written.
@@ -98,7 +94,7 @@ def restore_latest(workdir: str | os.PathLike, like: TrainState) -> tuple[TrainS
     Damaged ones after it are moved to ``unreadable-STEP`` beside the others, with a warning.
 
     Raises:
-      CheckpointError: there are checkpoints, and none is whole, or not of this model.
+      CheckpointError: there are checkpoints, and none is whole.
     """
     folder = Path(workdir).absolute() / CHECKPOINTS
     processes.writer_first(lambda: _set_damaged_aside(folder) if processes.is_writer() else None, "checkpoints")
@@ -106,10 +102,7 @@ def restore_latest(workdir: str | os.PathLike, like: TrainState) -> tuple[TrainS
     if not steps:
         return None
     latest = folder / str(steps[-1])
-    try:
-        items = [read_item(latest / name, item) for name, item in _split(like).items()]
-    except Exception as error:  # Orbax raises whatever its storage layers raise
-        raise CheckpointError(f"checkpoint {steps[-1]} of {workdir}: {processes.first_line(error)[:300]}") from error
+    items = [read_item(latest / name, item) for name, item in _split(like).items()]
     return like.replace(**items[0], **items[1]), facts(latest)["seconds"]
 
 

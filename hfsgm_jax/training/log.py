@@ -31,7 +31,7 @@ class Meter:
     def __init__(self, images: int, seconds: float):
         self._sums: dict[str, float] = {}
         self._under_way: list[dict[str, jax.Array]] = []
-        self._mark = images, seconds
+        self._mark, self._first = (images, seconds), None
         self._began = time.monotonic() - seconds
 
     @property
@@ -46,15 +46,16 @@ class Meter:
         yield seconds
         self._began = time.monotonic() - seconds
 
-    def leave_out(self, seconds: float) -> None:
-        """Excludes the seconds of a compilation from the rate."""
-        self._mark = self._mark[0], self._mark[1] + seconds
+    def add(self, metrics: dict[str, jax.Array], began: float) -> None:
+        """Adds those of a dispatch that began at these seconds; waits for the one before it.
 
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Adds those of a dispatch; waits for the one before it.
-
-        Two under way keep the device busy; more would only delay signals and clocks.
+        Two under way keep the device busy; more would only delay signals and clocks. The first one has compiled the
+        step, which is told in the first line and is no part of its rate.
         """
+        if self._first is None:
+            compiling = self.seconds - began
+            self._first = {"compile_seconds": round(compiling, 3)}
+            self._mark = self._mark[0], self._mark[1] + compiling
         self._under_way.append(metrics)
         if len(self._under_way) > 1:
             self._take()
@@ -72,6 +73,7 @@ class Meter:
         while self._under_way:
             self._take()
         sums, self._sums = self._sums, {}
+        first, self._first = self._first, {}
         images, seconds = int(state.images), self.seconds
         rate = (images - self._mark[0]) / max(seconds - self._mark[1], 1e-9)
         self._mark = images, seconds
@@ -79,15 +81,14 @@ class Meter:
         if sums["count"]:
             line |= {f"train/{name}": sums[name] / sums["count"] for name in SUMS if name != "count"}
             line["grad_norm"] = sums["grad_norm"] / sums["steps"]
-        return line | {"images_per_second": rate, "skipped": int(state.skipped)}
+        return line | {"images_per_second": rate, "skipped": int(state.skipped), **first}
 
 
 def drop_metrics_beyond(workdir: Path, step: int) -> None:
     """Rewrites ``metrics.jsonl`` without the lines beyond ``step``, atomically."""
-    if (workdir / METRICS_FILE).exists():
-        kept = [line for line in read_metrics(workdir) if line["step"] <= step]
-        with processes.replacing(workdir / METRICS_FILE) as path:
-            path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    kept = [line for line in read_metrics(workdir) if line["step"] <= step]
+    with processes.replacing(workdir / METRICS_FILE) as path:
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
 
 class Log(contextlib.AbstractContextManager):
@@ -104,7 +105,7 @@ class Log(contextlib.AbstractContextManager):
         self._path, self._total, self._writes = workdir / METRICS_FILE, total_steps, processes.is_writer()
         if self._writes:
             drop_metrics_beyond(workdir, step)
-            self._events = _Events(workdir / "tb", step)
+            self._events = _Events(workdir / "tb")
         disable = None if self._writes else True  # None: where there is no terminal
         self._bar = tqdm.tqdm(total=total_steps, initial=step, unit="step", disable=disable)
 
@@ -139,10 +140,10 @@ class _Events:
     """TensorBoard events; none, after a line that says so, where tensorboardX is not installed.
 
     tensorboardX's own SummaryWriter leaves writing to a thread, which a full disk ends: then training would wait for
-    room in its queue for ever.
+    room in its queue for ever. A run that continues writes the steps after its checkpoint again, the same values.
     """
 
-    def __init__(self, folder: Path, step: int):
+    def __init__(self, folder: Path):
         self._writer = None
         try:
             from tensorboardX.event_file_writer import EventsWriter
@@ -153,9 +154,6 @@ class _Events:
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         os.makedirs(folder, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
-        if step:  # TensorBoard drops what it has beyond
-            begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._writer.write_event(self._event(step=step + 1, session_log=begin))
 
     def write(self, line: dict[str, Any]) -> None:
         """The finite numbers of a line of metrics, on disk when it returns."""

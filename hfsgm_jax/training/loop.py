@@ -11,7 +11,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from hfsgm_jax import data, devices, processes
+from hfsgm_jax import data, processes
 from hfsgm_jax.errors import UserError
 from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, Folder, best_checkpoint
 from hfsgm_jax.training import step as step_lib
@@ -34,14 +34,12 @@ class Summary:
     """The end of a run, reached because of its ``steps``, its ``minutes`` or a ``signal``.
 
     Attributes:
-      images: target images trained on.
+      state: the last one, with the steps done and the target images trained on.
       seconds: of training, resumes included.
       best: (step, ``val/objective`` in nats per image) of the best checkpoint.
     """
 
     state: TrainState
-    step: int
-    images: int
     seconds: float
     best: tuple[int, float] | None
     ended_by: str
@@ -75,7 +73,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
     if state is None:
         state = jax.block_until_ready(s.state)
         seconds = time.monotonic() - began
-    step, best, ended_by, first = int(state.step), best_checkpoint(workdir / CHECKPOINTS), None, None
+    step, best, ended_by = int(state.step), best_checkpoint(workdir / CHECKPOINTS), None
     due = lambda steps: steps > 0 and step % steps == 0
 
     with (
@@ -92,12 +90,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
         while not ended_by:
             batch, began = next(batches), meter.seconds
             state, metrics = s.step(state, batch)
-            if first is None:
-                compiling = meter.seconds - began
-                first = {"compile_seconds": round(compiling, 3)}
-                log.say(f"compiled in {compiling:.1f} s")
-                meter.leave_out(compiling)
-            meter.add(metrics)
+            meter.add(metrics, began)
             step += every.steps_per_dispatch
             log.advance(step)
             ended_by = ending.reason(step, meter.seconds)
@@ -115,8 +108,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
                     score = line[SCORE]
                 if due(every.eval_every):
                     state = s.observe(state, score)
-                log.write(line | first)
-                first = {}  # lines after it have no time of compilation
+                log.write(line)
                 if draws and processes.is_writer():
                     _draw(s, state, workdir / "samples")
                 is_best = math.isfinite(score) and (best is None or score < best[1])
@@ -127,7 +119,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
 
         checkpoints.wait()
         log.say(_farewell(ended_by, step, seconds, best, workdir))
-    return Summary(state, step, int(state.images), seconds, best, ended_by)
+    return Summary(state, seconds, best, ended_by)
 
 
 def _check_finite(state: TrainState) -> None:
@@ -143,15 +135,15 @@ def _draw(s: Setup, state: TrainState, folder: Path) -> None:
     from hfsgm_jax.evaluation import pictures  # imported late: matplotlib and the like cost seconds
 
     key = jax.random.fold_in(jax.random.key(s.config.seed), PICTURE_KEY)
-    pictures.write_sample_grids(s.model, devices.local(state.variables), s.fixed_sets, key, folder, int(state.step))
+    variables = jax.device_get(state.variables)  # the other processes do not draw
+    pictures.write_sample_grids(s.model, variables, s.fixed_sets, key, folder, int(state.step))
 
 
 def _greeting(s: Setup, step: int, workdir: Path) -> str:
     count = optax.tree.size(s.abstract_state.params)
     begin = f"continuing {workdir} from step {step}" if step else f"training in {workdir}"
-    kind, minutes = s.mesh.devices.flat[0].device_kind, s.config.train.minutes
-    budget = f"; compiling and training take at most {minutes:g} minutes" if minutes else ""
-    return f"{begin}: {count:,} parameters, {s.mesh.size} device{'s' if s.mesh.size > 1 else ''} ({kind}){budget}"
+    kind = s.mesh.devices.flat[0].device_kind
+    return f"{begin}: {count:,} parameters, {s.mesh.size} device{'s' if s.mesh.size > 1 else ''} ({kind})"
 
 
 def _farewell(ended_by: str, step: int, seconds: float, best: tuple[int, float] | None, workdir: Path) -> str:

@@ -15,11 +15,6 @@ def flat(tree: Any) -> jax.Array:
     return jax.lax.optimization_barrier(ravel_pytree(tree)[0])  # else XLA picks the array anew for every number
 
 
-def like(tree: Any, vector: jax.Array) -> Any:
-    """The numbers of a vector in the shapes of a tree, the inverse of `flat`."""
-    return ravel_pytree(tree)[1](jax.lax.optimization_barrier(vector))
-
-
 class OptimizerState(NamedTuple):
     """``inner``: optax's state of the update rule, its moments `flat`; ``plateau``: of ``reduce_on_plateau``, or ()."""
 
@@ -47,8 +42,9 @@ class Optimizer(NamedTuple):
     ) -> tuple[Any, OptimizerState]:
         """``(new params, new state)``; ``grads`` are `flat`."""
         directions, inner = self.rule.update(grads, state.inner, flat(params))
-        updates = -self.learning_rate(state, step) * directions
-        return optax.apply_updates(params, like(params, updates)), state._replace(inner=inner)
+        updates = jax.lax.optimization_barrier(-self.learning_rate(state, step) * directions)
+        in_shape = ravel_pytree(params)[1]
+        return optax.apply_updates(params, in_shape(updates)), state._replace(inner=inner)
 
     def observe(self, state: OptimizerState, value: float) -> OptimizerState:
         """Tells the plateau schedule the value of a validation, lower is better.

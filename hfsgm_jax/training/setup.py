@@ -104,7 +104,6 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
     init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
-    devices.check_memory(abstract_state, mesh)
 
     measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
     # Parameters of an objective's own are those of training classes.
@@ -144,7 +143,10 @@ def _check_together(config: ConfigDict, model: Any, shape: tuple[int, ...], mesh
     """Raises a ConfigError where parts of a training do not go together."""
     if tuple(model.image_shape) != shape:
         raise ConfigError(f"the model is of images {tuple(model.image_shape)}, and the data are {shape}")
-    devices.check_rows(mesh, config.data.sets_per_batch, config.optimizer.accumulate)
+    rows, parts = config.data.sets_per_batch, config.optimizer.accumulate
+    if rows % (mesh.size * parts):  # every device gets the same rows of every part of the batch
+        need = f"a multiple of the devices x optimizer.accumulate ({mesh.size} x {parts})"
+        raise ConfigError(f"data.sets_per_batch ({rows}) must be {need}; train.devices limits the devices")
     if config.optimizer.ema and "batch_stats" in abstract_variables(model):
         raise ConfigError(f"model.name={config.model.name!r} has batch normalisation: set optimizer.ema=0")
 

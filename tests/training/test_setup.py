@@ -48,13 +48,6 @@ def test_refused_for_the_data():
         setup_tiny(large)
 
 
-def test_a_model_that_no_memory_holds_is_refused_before_anything_is_written(tmp_path):
-    with mock.patch("hfsgm_jax.devices.os.sysconf", return_value=1):  # page
-        with pytest.raises(ConfigError, match="take .* GiB, and a device has .* GiB: use a smaller model"):
-            train_tiny(tiny_config(), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_binary_images_need_no_binarisation():
     images = np.random.default_rng(0).integers(0, 2, (48, 4, 4)).astype(bool)
     s = setup_tiny(Dataset.from_arrays(images, np.repeat(np.arange(12), 4)), data__binarize="none")

@@ -33,7 +33,7 @@ def streamed(counts):
 def test_resumes_to_the_bit(streamed, counts, tmp_path):
     config = tiny_config(train__steps=10, train__save_every=5, train__devices=2)
     whole = train_tiny(config, tmp_path / "whole", streamed)
-    assert whole.step == 10 and whole.images == 10 * 24
+    assert whole.state.step == 10 and whole.state.images == 10 * 24
     assert max(counts) <= 30  # a set, or those of the validation: never all of them
     for steps in (5, 10):
         config.train.steps = steps
@@ -52,7 +52,7 @@ def test_trains_with_groups_and_targets_apart(streamed, counts, tmp_path):
     """The images of groups and targets are read too, and the objective is validated on such sets."""
     config = tiny_config(data__group_size=2, objective__name="vhe", objective__targets=1)
     summary = train_tiny(config, tmp_path, streamed)
-    assert summary.step == 20 and summary.images == 20 * 8
+    assert summary.state.step == 20 and summary.state.images == 20 * 8
     assert 3 + 2 + 1 in counts  # a row of a batch
     assert all(np.isfinite(line["val/objective"]) for line in read_metrics(tmp_path) if "val/objective" in line)
 
