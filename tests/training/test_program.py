@@ -86,7 +86,7 @@ def test_with_another_model_come_its_keys(config_file, called, command):
         (["--step=3"], "unknown argument '--step=3'"),
         (["--config.seed", "3"], "unknown argument '--config.seed'"),
         (["surplus"], "unknown argument 'surplus'; keys are set by --config.SECTION.KEY=VALUE"),
-        (["--num_processes=2"], "give all three"),
+        (["--num_processes=2"], "--num_processes and --process_id go with one of HOST:PORT"),
     ],
 )
 def test_errors_of_the_command_line_are_one_message(arguments, message, config_file, command, tmp_path):
