@@ -54,7 +54,7 @@ def test_silhouettes_are_sets_of_binary_images(tmp_path):
 def test_faces_train_and_are_evaluated(tmp_path):
     config = faces_vhe_pixelcnn.get_config("vhe")
     shrink(config, faces(tmp_path))
-    assert hfsgm_jax.train(config, tmp_path / "run").step == 2
+    assert hfsgm_jax.train(config, tmp_path / "run").state.step == 2
     assert tuple(load_config(tmp_path / "run").image_shape) == (40, 40, 3)
     records = hfsgm_jax.evaluate(tmp_path / "run", "likelihood")
     nll = [record for record in records if record["name"] == "nll"][-1]
