@@ -76,7 +76,7 @@ KEYS: dict[str, Key] = {
     "optimizer.clip": Key(one_of("norm", "value", "none"), "of the gradient", "norm"),
     "optimizer.clip_at": Key(number(above=True), "largest global norm, or absolute value of an element", 100.0),
     "optimizer.accumulate": Key(whole(1), "parts of a batch, one after another (divides its rows)", 1),
-    "optimizer.ema": Key(number(0, 1), "decay of the averaged parameters (0: off)", 0.0),
+    "optimizer.ema": Key(number(0, 1, below=True), "decay of the averaged parameters (0: off)", 0.0),
     "train.steps": Key(whole(1), "optimizer steps", 100_000),
     "train.minutes": Key(number(), "time budget, resumes included (0: none)", 0.0),
     "train.steps_per_dispatch": Key(whole(1), "optimizer steps per call of the compiled program", 1),
@@ -280,12 +280,16 @@ def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
         yield f"objective.name={objective.name!r} is a bound only with model.prior_sees_images=False"
     if kind.init and (data.dihedral or data.copies != 1):
         yield f"objective.name={objective.name!r} knows every training image: use data.dihedral=False and data.copies=1"
+    if kind.init and model.name == "vae":
+        yield f"objective.name={objective.name!r} is about latents that a set shares, and model.name='vae' has none"
     likelihood = LIKELIHOODS.get(model.get("likelihood"))
     if likelihood and likelihood.levels == 256 and data.binarize != "none":
         yield f"model.likelihood={model.likelihood!r} is of 256 grey levels: it needs data.binarize='none'"
     for key, channels in (("group_size", "a_channels"), ("style_size", "style_channels")):
         if model.get(channels) and not data[key]:
             yield f"model.{channels}={model[channels]} needs images of the group or style: data.{key} is 0"
+        elif model.name != CUSTOM and data[key] and not model.get(channels):
+            yield f"data.{key}={data[key]}: model.name={model.name!r} has no latents that these images inform; use 0"
     if data.ink and data.channels != 1:
         yield f"data.ink=True makes drawings of one channel: use data.channels=1, not {data.channels}"
     if data.styles and likelihood and likelihood.levels != 256:

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import importlib.metadata
 import importlib.util
+import math
 import mmap
 import os
 import platform
@@ -89,6 +90,18 @@ def local_rows(mesh: Mesh, rows: int) -> tuple[int, ...]:
     """The rows of a batch of ``rows`` that this process's devices hold."""
     held = by_rows(mesh).addressable_devices_indices_map((rows,)).values()
     return tuple(sorted({row for (part,) in held for row in range(rows)[part]}))
+
+
+def check_memory(state: Any, mesh: Mesh) -> None:
+    """Raises a ConfigError where a device (of CPU devices the machine) cannot hold a training's state and gradients."""
+    size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    device, need = jax.local_devices()[0], size(state) + size(state.params)
+    limit = (device.memory_stats() or {}).get("bytes_limit", math.inf)
+    if device.platform == "cpu":
+        limit = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE / len(mesh.local_devices)
+    if need > limit:
+        sizes = f"take {need / 2**30:,.1f} GiB, and a device has {limit / 2**30:,.1f} GiB"
+        raise ConfigError(f"parameters, optimizer state and gradients {sizes}: use a smaller model (model.width)")
 
 
 def jit_once(function: Callable, **options: Any) -> Callable:

@@ -62,15 +62,15 @@ def whole(low: int = 0, high: int = LARGEST) -> Kind:
     return Kind(f"a whole number of at least {low}{upper}", lambda x: _is_whole(x) and low <= x <= high, int)
 
 
-def number(low: float = 0.0, high: float = math.inf, *, above: bool = False) -> Kind:
-    """Finite numbers from ``low`` (or ``above`` it) to ``high``."""
+def number(low: float = 0.0, high: float = math.inf, *, above: bool = False, below: bool = False) -> Kind:
+    """Finite numbers from ``low`` (or ``above`` it) to ``high`` (or ``below`` it)."""
     lower = f"above {low:g}" if above else f"of at least {low:g}"
-    upper = "" if high == math.inf else f" and at most {high:g}"
+    upper = "" if high == math.inf else f" and below {high:g}" if below else f" and at most {high:g}"
 
     def valid(x: Any) -> bool:
         if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x):
             return False
-        return (x > low if above else x >= low) and x <= high
+        return (x > low if above else x >= low) and (x < high if below else x <= high)
 
     return Kind(f"a finite number {lower}{upper}", valid, float)
 

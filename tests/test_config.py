@@ -62,6 +62,7 @@ def test_few_odd_values_pass():
         (dict(objective__name="vhe", model__prior_sees_images=True), "only with model.prior_sees_images=False"),
         (dict(objective__name="tightened", data__copies=20, data__affine=0.1), "data.copies=1"),
         (dict(model__likelihood="discretized_normal"), "256 grey levels"),
+        (dict(data__group_size=5), "no latents that these images inform"),
         (dict(data__styles=5), "256 levels"),
         (dict(model__width=30), "model.width=30 is no multiple of 4"),
         (dict(data__image_size=30), "28, 32, 40, 64"),

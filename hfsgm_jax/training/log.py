@@ -19,6 +19,7 @@ from hfsgm_jax.run_folder import METRICS_FILE, SCORE, read_metrics
 from hfsgm_jax.training.state import TrainState
 
 SHOWN = {"train/nelbo": "train", SCORE: "val", "images_per_second": "images/s", "skipped": "skipped"}
+SHOWN["compile_seconds"] = "seconds of compilation"
 
 
 class Meter:
@@ -97,12 +98,13 @@ class Log(contextlib.AbstractContextManager):
     Of several processes the first one alone writes.
 
     Args:
-      step: the step that the run continues from; lines beyond it are dropped.
-      total_steps: when it ends.
+      step, seconds: where the run continues from; lines beyond it are dropped.
+      total_steps, minutes: when it ends; no minutes: 0.
     """
 
-    def __init__(self, workdir: Path, step: int, total_steps: int):
+    def __init__(self, workdir: Path, step: int, seconds: float, total_steps: int, minutes: float = 0.0):
         self._path, self._total, self._writes = workdir / METRICS_FILE, total_steps, processes.is_writer()
+        self._mark, self._budget = (step, seconds), 60 * minutes or math.inf
         if self._writes:
             drop_metrics_beyond(workdir, step)
             self._events = _Events(workdir / "tb")
@@ -130,7 +132,16 @@ class Log(contextlib.AbstractContextManager):
         values = "  ".join(f"{SHOWN[key]} {line[key]:.4g}" for key in SHOWN if line.get(key, 0))
         self._bar.set_postfix_str(values)
         if self._bar.disable or SCORE in line:
-            self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}")
+            self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}{self._left(line)}")
+        self._mark = line["step"], line["seconds"]
+
+    def _left(self, line: dict[str, Any]) -> str:
+        """The time that the remaining steps will take at the rate since the last line, compilation apart."""
+        steps, seconds = (now - then for now, then in zip((line["step"], line["seconds"]), self._mark))
+        rate = (seconds - line.get("compile_seconds", 0.0)) / max(steps, 1)
+        left = min((self._total - line["step"]) * rate, self._budget - line["seconds"])
+        words = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+        return f"  {words} left" if left > 0 else ""
 
     def __exit__(self, *_) -> None:
         self._bar.close()

@@ -105,6 +105,8 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
     abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
 
+    devices.check_memory(abstract_state, mesh)
+
     measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
     # Parameters of an objective's own are those of training classes.
     measure_others = functools.partial(measure, params=None) if objective.init else measure

@@ -62,6 +62,13 @@ def test_flags_become_the_config(config_file, called, command, tmp_path):
     assert (config.train.minutes, config.data.path, workdir) == (1.5, "x", str(tmp_path / "run"))
 
 
+def test_a_dry_run_trains_nothing(config_file, called, command, monkeypatch, tmp_path):
+    monkeypatch.setattr(program, "setup", lambda config: config.model.width)
+    monkeypatch.setattr(program, "dry_run", lambda width: print(f"width {width}", file=sys.stderr))
+    assert command(f"--config={config_file}", "--config.model.width=8", "--dry_run") == (None, "width 8\n")
+    assert not called and not (tmp_path / "run").exists()
+
+
 def test_with_another_model_come_its_keys(config_file, called, command):
     assert command("--config", str(config_file), "--config.model.name=scha_vae", "--config.model.patch=4") == (None, "")
     config = called[0][0]
@@ -93,6 +100,23 @@ def test_errors_of_the_command_line_are_one_message(arguments, message, config_f
     status, said = command(f"--config={config_file}", *arguments)
     assert status == 2 and message in said and "train.py: " in said and "Traceback" not in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", "AttributeError: module 'config_file' has no attribute 'get_config'"),
+        ("def get_config():\n    return 3\n", "returned 3, not an ml_collections.ConfigDict"),
+        ("import nothing_like_it\n", "experiment.py, line 1: ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("\ndef get_config(:\n", "experiment.py, line 2: SyntaxError"),
+        ("def get_config():\n    return {}['key']\n", "experiment.py, line 2: KeyError: 'key'"),
+        ("def get_config(a, b):\n    pass\n", "TypeError: get_config() missing 2 required positional arguments"),
+    ],
+)
+def test_errors_of_a_config_file_name_its_line(text, message, config_file, command):
+    config_file.write_text(text)
+    status, said = command(f"--config={config_file}")
+    assert status == 2 and message in said and "Traceback" not in said
 
 
 def test_a_config_file_that_is_not_there_is_named():

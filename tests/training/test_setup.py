@@ -1,5 +1,6 @@
 """Setting up: what does not go together is refused, before data are read where the config alone tells."""
 
+import re
 from unittest import mock
 
 import chex
@@ -13,6 +14,7 @@ from hfsgm_jax.config import default_config
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import ConfigError, UserError
 from hfsgm_jax.run_folder import load_variables
+from hfsgm_jax.training.dry_run import dry_run
 from hfsgm_jax.training.state import start_from
 
 
@@ -48,6 +50,13 @@ def test_refused_for_the_data():
         setup_tiny(large)
 
 
+def test_a_model_that_no_memory_holds_is_refused_before_anything_is_written(tmp_path):
+    with mock.patch("hfsgm_jax.devices.os.sysconf", return_value=1):  # page
+        with pytest.raises(ConfigError, match="take .* GiB, and a device has .* GiB: use a smaller model"):
+            train_tiny(tiny_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_binary_images_need_no_binarisation():
     images = np.random.default_rng(0).integers(0, 2, (48, 4, 4)).astype(bool)
     s = setup_tiny(Dataset.from_arrays(images, np.repeat(np.arange(12), 4)), data__binarize="none")
@@ -80,6 +89,14 @@ def test_an_own_loop_sees_the_sets_of_a_step():
     sets = jax.eval_shape(s.sample, *batch)
     assert sets.images.shape == (8, 3, 4, 4, 1) and isinstance(s.model, TinyModel)
     assert s.dataset.num_classes < tiny_dataset().num_classes
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_dry_run_describes_a_process(count):
+    text = dry_run(setup_tiny(train__devices=count))
+    assert f"process 0 of 1: {count} of {count} devices (cpu), sets 0 to 7 of 8; a device needs " in text
+    state, images, temporaries = map(float, re.findall(r"([\d.]+) MiB", text))
+    assert state > images > 0 and temporaries > 0
 
 
 def test_a_training_starts_from_the_parameters_of_another(tmp_path):
