@@ -22,8 +22,8 @@ try() {
   if ((end <= SECONDS)); then echo "$name: no time left" && return; fi
   timeout --kill-after=30 $((end - SECONDS)) "$python" "$@" >"$log" 2>&1 || status=$?
   tail -n 5 "$log"
-  echo "[$SECONDS of $((60 * minutes)) s] $name: status $status (124: its time was over) after $((SECONDS - start)) s"
-  case $status in 0 | 124) ;; *) failed="$failed $name" ;; esac
+  echo "[$SECONDS of $((60 * minutes)) s] $name: status $status (124, 137: its time was over) after $((SECONDS - start)) s"
+  case $status in 0 | 124 | 137) ;; *) failed="$failed $name" ;; esac
 }
 
 evaluate() {
@@ -63,7 +63,7 @@ done
 end=$((60 * minutes))
 if compgen -G "$run/checkpoints/[0-9]*" >/dev/null; then
   try page evaluate.py --workdir="$run" --tasks=report
-  try export -m scripts.export "$run" "$results"
+  try export -c "import hfsgm_jax; hfsgm_jax.export('$run', '$results')"
   cp "$run"/metrics.jsonl "$run"/report.html "$run"/eval/*.json "$run"/eval/sample.png "$results" || true
 fi
 echo "Results: $results${failed:+; failed:$failed, see $workdir/logs}"

@@ -1,6 +1,6 @@
 """The measurements of a list one after another, each in a process of its own (`measure`) and kept in its own file.
 
-    python -m benchmarks.run benchmarks/standard.txt [--only=TEXT] [--minutes=11] [--each=10] [--again] [--list]
+    python -m benchmarks.run benchmarks/standard.txt [--only=TEXT] [--minutes=11] [--each=10] [--again]
         [--out=benchmarks/results]
 
 A line of the list is the name of the file, a colon, a KIND and FLAGS of benchmarks.measure. A file that holds the same
@@ -67,13 +67,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=11.0, help="after which no new measurement begins")
     parser.add_argument("--each", type=float, default=10.0, help="minutes after which a measurement is ended")
     parser.add_argument("--again", action="store_true", help="measure also the measured ones")
-    parser.add_argument("--list", action="store_true", help="print the commands, measure nothing")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON files")
     flags = parser.parse_args(argv)
     cases = {name: case for name, case in read_list(flags.cases).items() if flags.only in name}
-    if flags.list:
-        print("\n".join(f"{name}: python -m benchmarks.measure {case}" for name, case in cases.items()))
-        return 0
     if missing := run(cases, flags.out.resolve(), flags.minutes, flags.each, flags.again):
         print(f"without a result: {', '.join(missing)}; running again measures only these")
     return 1 if missing else 0

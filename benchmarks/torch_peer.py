@@ -260,8 +260,7 @@ def make_step(config: Any, dataset: Any, variant: str, threads: int) -> Callable
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = torch.channels_last if "channels_last" in variant else torch.contiguous_format
     model = ScaVae(config.model, dataset.image_shape).to(device, memory_format=layout)
-    mode = "reduce-overhead" if "cudagraphs" in variant else "default"
-    run = torch.compile(model, mode=mode) if "compile" in variant else model
+    run = torch.compile(model) if "compile" in variant else model
     c, rows, num, per_class = config.optimizer, config.data.sets_per_batch, config.data.set_size, int(dataset.size[0])
     optimizer = torch.optim.Adam(model.parameters(), c.learning_rate, weight_decay=c.weight_decay, fused=True)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(c.ema)) if c.ema else None

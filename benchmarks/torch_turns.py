@@ -15,7 +15,7 @@ from benchmarks import timing
 from hfsgm_jax import data
 from hfsgm_jax.training import setup
 
-VARIANTS = "ours,eager,channels_last,compile,compile_channels_last"  # on a GPU also compile_cudagraphs
+VARIANTS = "ours,eager,channels_last,compile,compile_channels_last"
 _step: Callable[[], None]  # of a worker
 
 
@@ -31,7 +31,7 @@ def torch_peer(
     meet the same machine. On a GPU float32 products are TF32 on both sides; model.dtype=bfloat16 is autocast there.
 
     Args:
-      variants: with commas between them: ours, eager, or compile, channels_last and cudagraphs joined by underscores.
+      variants: with commas between them: ours, eager, compile, channels_last, compile_channels_last.
       cores: of every variant: our devices, PyTorch's threads (0: all).
       rounds, steps: turns of every variant, and optimizer steps of each.
     """

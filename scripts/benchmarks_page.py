@@ -133,8 +133,8 @@ def machine_line(row: Row) -> str:
 
 def table(rows: Sequence[Row], headings: Sequence[str]) -> str:
     """Markdown; columns without any value are left out."""
-    columns = [[heading, "---", *(cell(row, heading) for row in rows)] for heading in headings]
-    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*(c for c in columns if any(c[2:])), strict=True))
+    shown = [heading for heading in headings if any(cell(row, heading) for row in rows)]
+    return markdown(Table(shown, [[cell(row, heading) for heading in shown] for row in rows]))
 
 
 def section(kind: str, results: Sequence[Row]) -> list[str]:

@@ -43,7 +43,7 @@ def commit() -> str | None:
     return git("rev-parse", "--short=12", "HEAD").strip() + "+" * bool(changed)
 
 
-def write(result: dict[str, Any], out: str | None) -> None:
+def write(result: dict[str, Any], out: str | os.PathLike | None) -> None:
     """Prints a result as JSON, and keeps it in the file ``out``."""
     text = json.dumps(result, indent=2) + "\n"
     print(text, end="")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from scripts.machine import ROOT
 
 
 def _page(name: str) -> tuple[Path, list[str]]:

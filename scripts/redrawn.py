@@ -19,7 +19,7 @@ from hfsgm_jax.data.resize import resize_images
 from hfsgm_jax.evaluation.tables import Table, markdown, number
 from hfsgm_jax.images import SHEET, read_images
 from scripts import readme
-from scripts.machine import machine
+from scripts.machine import machine, write
 from scripts.results import RESULTS
 
 FOUND = RESULTS / "redrawn" / "results.json"
@@ -90,8 +90,7 @@ def measure(model: str, episodes: str = "10") -> None:
         more = dict(increase=float(np.mean(x - own)), increase_error=error(x - own))  # over the data's own images
         found[key] = dict(value=float(np.mean(x)), standard_error=error(x)) | more
     content = dict(machine=machine(), model=model, ways=WAYS, shots=1, episodes=int(episodes), accuracy=found)
-    FOUND.parent.mkdir(exist_ok=True)
-    FOUND.write_text(json.dumps(content, indent=1) + "\n")
+    write(content, FOUND)
 
 
 def main(*arguments: str) -> None:

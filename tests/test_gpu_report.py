@@ -26,7 +26,7 @@ def report(tmp_path, *arguments, **environment):
 def test_stages_follow_each_other_also_after_a_failure(tmp_path):
     status, said, calls = report(tmp_path, "9", "--config.a.b=1", EVALUATE="--eval.seed=1 --eval.max_sets=2")
     assert status == 1 and "train: status 3" in said and "; failed: train, see " in said
-    order = "benchmarks.measure probe", "pytest", "benchmarks.run", "train.py", *["evaluate.py"] * 4, "scripts.export"
+    order = "benchmarks.measure probe", "pytest", "benchmarks.run", "train.py", *["evaluate.py"] * 4, "hfsgm_jax.export"
     calls = [call for call in calls if "import xdist" not in call]
     assert len(calls) == len(order) and all(name in call for name, call in zip(order, calls))
     assert "--config.a.b=1" in calls[3] and calls[4].endswith("--eval.seed=1 --eval.max_sets=2")

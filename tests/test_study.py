@@ -62,13 +62,6 @@ def test_curves_are_drawn(run, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
-def test_every_recipe_sees_the_same_images():
-    for name, arguments in recipes.STUDY.variants.items():
-        changes = dict(argument.split("=", 1) for argument in arguments)
-        sets, steps = (int(changes.get(f"--config.{key}", 8)) for key in ("data.sets_per_batch", "train.steps"))
-        assert steps * sets * (6 if "--config.data.set_size" in changes else 5) == 24_000, name
-
-
 def test_recipes_are_tabled_best_first_with_paired_errors():
     base = dict.fromkeys(("nelbo", "nll"), measured(np.array([500.0, 600.0, 550.0]), 5.0))
     better = dict.fromkeys(("nelbo", "nll"), measured(np.array([490.0, 590.0, 541.0]), 5.0))
