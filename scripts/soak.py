@@ -30,7 +30,7 @@ from scripts.machine import ROOT, machine, write
 TIMED = ("seconds", "images_per_second", "compile_seconds")
 CYCLE = 20  # steps between evaluations
 MOMENTS = {"start": 15.0, "save": 0.5, "any": 1.0}  # -> seconds that it takes at most
-COMMON = f"""data.source=strokes data.set_size=3 data.sets_per_batch=4 model.width=8 model.c_channels=2
+COMMON = f"""data.source=strokes data.resize=box data.set_size=3 data.sets_per_batch=4 model.width=8 model.c_channels=2
 model.z_channels=2 optimizer.learning_rate=1e-3 train.log_every=5 train.eval_every={CYCLE} train.save_every=10
 train.devices=1 train.minutes=0 eval.val_sets=256 eval.sets_per_batch=4"""
 MODELS = {
