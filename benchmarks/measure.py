@@ -8,11 +8,10 @@ records, the command, the config, the machine and the commit, and keeps it in FI
 compilation cache. Nothing else should run meanwhile.
 """
 
-import contextlib
+import argparse
 import datetime
 import functools
 import inspect
-import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,16 +20,17 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 import hfsgm_jax
 from benchmarks import timing
 from benchmarks.torch_turns import torch_peer
 from hfsgm_jax import devices, objectives
-from hfsgm_jax.config import FREE_KEYS, check_config
+from hfsgm_jax.config import FREE_KEYS, check_config, flatten
 from hfsgm_jax.errors import UserError
 from hfsgm_jax.models import build_model
+from hfsgm_jax.programs import parse
+from hfsgm_jax.programs.train import load_config_file
 from hfsgm_jax.trace import Plan, Sets
 from hfsgm_jax.training import setup
 from scripts.machine import machine, write
@@ -118,36 +118,6 @@ def weak_scaling(config: ConfigDict, rows: int = 4, steps: int = 20, seconds: fl
         (record,) = train_step(config, steps, seconds)
         alone = alone or record["images_per_second"]
         yield {**record, "efficiency": record["images_per_second"] / (alone * count)}
-
-
-def data(config: ConfigDict, steps: int = 200, train_steps: int = 20, seconds: float = 30.0) -> Iterator[Record]:
-    """Sets per second drawn on the device from data that lie there, read from disk, and consumed by the training step.
-
-    A ratio is the data's rate over the step's. Drawing on the device is part of the step, of which it takes 1 / ratio;
-    reading (with data.stream=True) goes on beside it and holds it up only below 1.
-
-    Args:
-      steps, train_steps: batches and training steps that are timed, about as many.
-      seconds: each timing ends after about this time, once there are 3.
-    """
-    sets, found = config.data.sets_per_batch, {}
-    kinds, config.data.stream = ["device", "streamed"][: 1 + config.data.stream], False
-    (step,) = train_step(config, train_steps, seconds)
-    consumed = sets / step["seconds_per_step"]
-    for kind in kinds:
-        config.data.stream, config.train.steps = kind == "streamed", 10**6  # reading does not end before the timing
-        found |= timing.rates(sets, time_batches(config, steps, seconds), f"{kind}_sets_per_second")
-        found[f"{kind}_ratio"] = found[f"{kind}_sets_per_second"] / consumed
-    facts = {name: step[name] for name in ("sets_per_batch", "set_size", "dtype", "devices")}
-    yield {**facts, **found, "step_sets_per_second": consumed, "source": config.data.source}
-
-
-def time_batches(config: ConfigDict, steps: int, seconds: float) -> np.ndarray:
-    """``[blocks]`` seconds per batch, made on the devices as the step makes it."""
-    run, keys = setup(config), (jax.random.key(number) for number in itertools.count())
-    draw = jax.jit(run.sample, out_shardings=devices.by_rows(run.mesh))
-    with contextlib.closing(run.batches(0)) as batches:
-        return timing.seconds_per_call(lambda: draw(next(batches).data, next(keys)), steps, seconds)
 
 
 def sampling(
@@ -254,7 +224,7 @@ def probe(config: ConfigDict) -> Iterator[Record]:
     yield {"num_devices": jax.device_count(), "device_memory_gib": memory, "data": found}
 
 
-KINDS = {f.__name__: f for f in (train_step, weak_scaling, data, sampling, importance_sampling, torch_peer, probe)}
+KINDS = {f.__name__: f for f in (train_step, weak_scaling, sampling, importance_sampling, torch_peer, probe)}
 
 
 def command(kind: str, arguments: list[str]) -> str:
@@ -267,30 +237,30 @@ def main() -> None:
     kind, arguments = (sys.argv[1:] or [""])[0], sys.argv[2:]
     if kind not in KINDS:
         raise SystemExit(f"{__doc__}\nKIND is one of {', '.join(KINDS)}")
-    config = config_flags.DEFINE_config_file("config", None, "file of the configuration")
-    out = flags.DEFINE_string("out", None, "JSON file; default: standard output only")
-    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    parser = argparse.ArgumentParser(f"measure {kind}", description=KINDS[kind].__doc__)
+    parser.add_argument("--config", required=True, help="file of the configuration")
+    parser.add_argument("--out", help="JSON file; default: standard output only")
     keywords = [p for p in inspect.signature(KINDS[kind]).parameters.values() if p.name != "config"]
-    options = {p.name: define[type(p.default)](p.name, p.default, KINDS[kind].__doc__) for p in keywords}
-    flags.mark_flag_as_required("config")
-
-    def run(argv: list[str]) -> None:
-        jax.config.update("jax_enable_compilation_cache", False)  # compilation is one of the things measured
-        overrides = config_flags.get_override_values(flags.FLAGS["config"])
-        result = {
-            "kind": kind,
-            "command": command(kind, arguments),
-            "config": config_flags.get_config_filename(flags.FLAGS["config"]),
-            "overrides": {key: value for key, value in overrides.items() if key not in FREE_KEYS},
-        }
-        try:
-            records = list(KINDS[kind](config.value, **{name: flag.value for name, flag in options.items()}))
-        except UserError as error:
-            raise SystemExit(f"{kind}: {error}") from None
-        result |= {"records": records, **machine(), "date": datetime.date.today().isoformat()}
-        write(result, out.value)
-
-    app.run(run)
+    for keyword in keywords:
+        parser.add_argument(f"--{keyword.name}", type=type(keyword.default), default=keyword.default)
+    options, given = parse(parser, arguments, "config.")
+    jax.config.update("jax_enable_compilation_cache", False)  # compilation is one of the things measured
+    try:
+        config = load_config_file(options.config, given)
+        records = list(KINDS[kind](config, **{p.name: getattr(options, p.name) for p in keywords}))
+    except UserError as error:
+        raise SystemExit(f"{kind}: {error}") from None
+    values = flatten(config)
+    result = {
+        "kind": kind,
+        "command": command(kind, arguments),
+        "config": options.config,
+        "overrides": {key: values[key] for key in given if key not in FREE_KEYS},
+        "records": records,
+        **machine(),
+        "date": datetime.date.today().isoformat(),
+    }
+    write(result, options.out)
 
 
 if __name__ == "__main__":

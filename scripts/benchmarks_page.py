@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure
+from hfsgm_jax.evaluation.tables import Table, markdown
 from scripts import readme
 from scripts.machine import ROOT
 
@@ -30,10 +31,6 @@ KINDS = {
         "images/s | efficiency | ms per step | program GiB | compile s",
     ),
     "sampling": ("Sampling", "new images per set | images/s | ms per image | peak GiB | program GiB | compile s"),
-    "data": (
-        "Data against the step's consumption",
-        "source | step sets/s | device sets/s | device ratio | streamed sets/s | streamed ratio",
-    ),
     "importance_sampling": ("Importance sampling", "K | at once | sample-images/s | peak GiB | compile s"),
     "torch_peer": ("The same model in PyTorch", "variant | images/s | CPU ms per image | start s | PyTorch"),
 }

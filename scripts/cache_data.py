@@ -6,15 +6,17 @@ There, HFSGM_CACHE=DIR reads them. A file holds every split, groups and all that
 damage is noticed when it is read.
 """
 
+import argparse
 import os
 
 import numpy as np
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from hfsgm_jax.data import cache
 from hfsgm_jax.data.loading import source_config
 from hfsgm_jax.errors import UserError
+from hfsgm_jax.programs import parse
+from hfsgm_jax.programs.train import load_config_file
 
 TEST = 2  # the official part of which evaluations of transfer are
 
@@ -40,21 +42,18 @@ def write(data: ConfigDict, sources: list[str] | None, out: str | os.PathLike) -
 
 
 def main() -> None:
-    config = config_flags.DEFINE_config_file("config", None, "file of the configuration whose data are meant")
-    out = flags.DEFINE_string("out", None, "folder for the files; made if need be")
-    sources = flags.DEFINE_list("sources", None, "sources; default: data.source. Others are for eval.transfer")
-    flags.mark_flags_as_required(["config", "out"])
-
-    def run(argv: list[str]) -> None:
-        del argv
-        try:
-            paths = write(config.value.data, sources.value, out.value)
-        except UserError as error:
-            raise SystemExit(f"cache_data: {error}") from None
-        for path in paths:
-            print(f"{path}  {os.path.getsize(path) / 2**20:.1f} MiB")
-
-    app.run(run)
+    parser = argparse.ArgumentParser("cache_data", description=__doc__)
+    parser.add_argument("--config", required=True, help="file of the configuration whose data are meant")
+    parser.add_argument("--out", required=True, help="folder for the files; made if need be")
+    parser.add_argument("--sources", help="default: data.source; others are for eval.transfer")
+    options, given = parse(parser, None, "config.")
+    try:
+        data = load_config_file(options.config, given).data
+        paths = write(data, options.sources and options.sources.split(","), options.out)
+    except UserError as error:
+        raise SystemExit(f"cache_data: {error}") from None
+    for path in paths:
+        print(f"{path}  {os.path.getsize(path) / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

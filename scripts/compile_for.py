@@ -9,6 +9,7 @@ those of benchmarks/compiled in docs/accelerators.md and docs/scaling.md. Times 
 as such.
 """
 
+import argparse
 import collections
 import contextlib
 import datetime
@@ -28,14 +29,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what runs: the initialisation o
 
 import jax
 import numpy as np
-from absl import app, flags
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from benchmarks import measure
 from hfsgm_jax import devices
 from hfsgm_jax.evaluation.tables import Table, markdown
+from hfsgm_jax.programs import parse
+from hfsgm_jax.programs.train import load_config_file
 from hfsgm_jax.training import setup
 from scripts import readme
 from scripts.machine import ROOT, machine, write
@@ -269,25 +271,20 @@ def main() -> None:
         readme.write("accelerators", page())
         readme.write("scaling", scaling())
         return
-    config = config_flags.DEFINE_config_file("config", None, "file of the configuration")
-    programs = flags.DEFINE_list("programs", list(PROGRAMS), "what is compiled")
-    out = flags.DEFINE_string("out", None, "JSON file; default: standard output only")
-    flags.mark_flag_as_required("config")
-
-    def run(argv: list[str]) -> None:
-        jax.config.update("jax_enable_compilation_cache", False)
-        result = compile_for(target, config.value, programs.value)
-        result = {
-            "command": " ".join(["python -m scripts.compile_for", target, *(a for a in arguments if "--out" not in a)]),
-            "config": config_flags.get_config_filename(flags.FLAGS["config"]),
-            **result,
-            **{k: v for k, v in machine().items() if k in ("cpu", "cores", "python", "jax", "commit")},
-            "date": datetime.date.today().isoformat(),
-        }
-        write(result, out.value)
-
-    sys.argv[1:] = arguments
-    app.run(run)
+    parser = argparse.ArgumentParser("compile_for", description=__doc__)
+    parser.add_argument("--config", required=True, help="file of the configuration")
+    parser.add_argument("--programs", default=",".join(PROGRAMS), help="what is compiled")
+    parser.add_argument("--out", help="JSON file; default: standard output only")
+    options, given = parse(parser, arguments, "config.")
+    jax.config.update("jax_enable_compilation_cache", False)
+    result = {
+        "command": " ".join(["python -m scripts.compile_for", target, *(a for a in arguments if "--out" not in a)]),
+        "config": options.config,
+        **compile_for(target, load_config_file(options.config, given), options.programs.split(",")),
+        **{k: v for k, v in machine().items() if k in ("cpu", "cores", "python", "jax", "commit")},
+        "date": datetime.date.today().isoformat(),
+    }
+    write(result, options.out)
 
 
 if __name__ == "__main__":

@@ -75,27 +75,6 @@ def test_weak_scaling(monkeypatch):
     assert seen == [2, 4, 6] and efficiency == pytest.approx([1, 0.5**0.5, 3**-0.5])
 
 
-def test_data(monkeypatch, tiny_run):
-    monkeypatch.setattr(measure, "setup", lambda config: tiny_run)
-    monkeypatch.setattr(measure, "train_step", lambda *_: iter([STEP]))
-    (result,) = measure.data(tiny_vae_config(), steps=3, seconds=0.0)
-    assert_measured(result, "device_sets_per_second", "device_ratio")
-    assert result["step_sets_per_second"] == 2 and "streamed_ratio" not in result
-
-
-def test_streamed_data(monkeypatch, tmp_path):
-    from PIL import Image
-
-    for number, name in ((n, name) for n in range(5) for name in "abcdefgh"):
-        (tmp_path / name).mkdir(exist_ok=True)
-        Image.fromarray(np.full((28, 28), 50 * number, np.uint8)).save(tmp_path / name / f"{number}.png")
-    monkeypatch.setattr(measure, "train_step", lambda *_: iter([STEP]))
-    config = tiny_vae_config()
-    config.data.update(source="folder", path=str(tmp_path), split="random", stream=True)
-    (result,) = measure.data(config, steps=3, seconds=0.0)
-    assert_measured(result, "streamed_sets_per_second", "streamed_ratio", "device_ratio")
-
-
 def test_sampling():
     (result,) = measure.sampling(tiny_vae_config(), sets=2, set_size=2, num=2, repeat=3, seconds=0.0)
     assert_measured(result, "images_per_second", "milliseconds_per_image", "compile_seconds", "program_memory_gib")
@@ -161,7 +140,7 @@ def test_a_commit_with_changes_is_told_apart(monkeypatch, tmp_path):
 
 def test_commands_name_no_places():
     arguments = ["--config=configs/a.py", "--config.data.data_dir=/here", "--steps=3", "--out=/there/a.json"]
-    assert measure.command("data", arguments) == "python -m benchmarks.measure data --config=configs/a.py --steps=3"
+    assert measure.command("probe", arguments) == "python -m benchmarks.measure probe --config=configs/a.py --steps=3"
 
 
 def test_page_is_what_the_results_make():
