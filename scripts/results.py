@@ -77,13 +77,15 @@ def numbers(folder: Path) -> list[Result]:
     return [run | {"name": COLUMNS[n].format(**widest[n])} | measured(widest[n]) for n in COLUMNS if n in widest]
 
 
-def against_papers() -> str:
-    """The numbers of the models that come with the library beside the papers', as Markdown.
+def against_papers(in_full: bool) -> str:
+    """Our numbers beside the papers', as Markdown: what differs by name, or ``in_full``, from theirs to ours.
 
-    Of several numbers beside the same one of a paper: that of most test sets, then of most samples.
+    The shipped models come first, and no run that one of them started from is shown. Of several numbers beside the
+    same one of a paper: that of most test sets, then of most samples.
     """
-    records = {}
-    for name in pretrained():
+    records, runs = {}, [path.parent.name for path in RESULTS.glob("*/likelihood.json")]
+    starts = {json.loads((RESULTS / name / "config.json").read_text())["train"].get("start") for name in runs}
+    for name in [*pretrained(), *sorted({*runs} - {*pretrained()} - starts)]:
         config, lines = load_config(RESULTS / name).to_dict(), metrics(RESULTS / name)
         for task in ("likelihood", "classify"):
             measured = [r for r in read_results(RESULTS / name / f"{task}.json") if r.get("value") is not None]
@@ -94,16 +96,18 @@ def against_papers() -> str:
     for (name, *_), record in records.items():
         other, ours = record["paper"], number(record["value"], record["standard_error"])
         theirs = other.text if other.comparable else f"({other.text})"
-        rows.append([f"`{name}`", measure_of(record), ours, theirs, other.table, other.remark])
+        rows.append([f"`{name}`", measure_of(record), ours, theirs, other.table])
+        rows[-1].append(other.remark if in_full else ", ".join(other.differs) or "nothing")
     _, common = split_conditions([{key: r[key] for key in DATA} for r in records.values()], ())
-    head = ["model", "measure", "ours", "paper", "of", "what differs (theirs → ours)"]
+    head = ["model", "measure", "ours", "paper", "of", "what differs" + " (theirs → ours)" * in_full]
     return markdown(Table(head, rows, ", ".join(f"{key.replace('_', ' ')} {common[key]}" for key in common)))
 
 
 def measure_of(record: Result) -> str:
     """``"NLL, sets of 5"``, ``"20-way 1-shot accuracy"``."""
     if record["name"] == "accuracy":
-        return "{ways}-way {shots}-shot accuracy".format(**record)
+        within = ", within alphabets" * (record["classes"] == "within alphabet")
+        return "{ways}-way {shots}-shot accuracy".format(**record) + within
     whole = "whole classes" if record["set_size"] == 20 else f"sets of {record['set_size']}"
     return f"{record['name'].upper()}, {whole}, nats per image"
 
@@ -122,7 +126,8 @@ def main(runs: list[str]) -> None:
     kept = sorted(path.parent for path in RESULTS.glob("*/likelihood.json"))
     curves(kept)
     readme.write("results", markdown(table([number for folder in kept for number in numbers(folder)], across="name")))
-    readme.write("papers", against_papers())
+    readme.write("papers", against_papers(in_full=False))
+    readme.write("papers_in_full", against_papers(in_full=True))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import stats
 
 from hfsgm_jax import classification
-from hfsgm_jax.evaluation import pictures, plots
+from hfsgm_jax.evaluation import pictures
 from hfsgm_jax.evaluation.base import Evaluation
 from hfsgm_jax.evaluation.episodes import Episodes, draw_episodes, within_alphabet
 from hfsgm_jax.evaluation.records import Record, Records
@@ -52,10 +52,14 @@ def classify(run: Evaluation) -> Records:
 
 def _accuracies(run: Evaluation, episodes: Episodes) -> Records:
     scores = functools.cache(lambda: _scores(run, episodes))
-    file = f"classify_{episodes.name}_mistakes"
-    drawn = functools.cache(lambda: [plots.write(run, file, _mistakes(episodes, scores()))])
+    file = f"eval/classify_{episodes.name}_mistakes.png"
+    draw = functools.cache(lambda: pictures.save(_mistakes(episodes, scores()), run.workdir / file))
     right = lambda name: scores()[name].argmax(-1) == episodes.label
-    measure = lambda name: accuracy(right(name), 1 / episodes.conditions["ways"]) | {"pictures": drawn()}
+
+    def measure(name: str) -> dict[str, Any]:
+        draw()
+        return accuracy(right(name), 1 / episodes.conditions["ways"]) | {"pictures": [file]}
+
     conditions = run.data_conditions(episodes.dataset) | episodes.conditions
     for name in classification.CLASSIFIERS:
         own = {"method": name, **method_conditions(run, name)}

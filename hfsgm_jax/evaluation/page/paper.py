@@ -34,12 +34,14 @@ class Published(NamedTuple):
       text: the number, with its error if there is one.
       remark: the conditions that differ, from the paper's to ours, and their consequence, or "same protocol".
       comparable: whether the data are the same.
+      differs: the names of the conditions that differ.
     """
 
     table: str
     text: str
     remark: str
     comparable: bool
+    differs: tuple[str, ...]
 
 
 def model_title(config: Mapping[str, Any]) -> str:
@@ -65,7 +67,8 @@ def published(task: str, record: Result, config: Mapping[str, Any], images: int 
         differs = [key for key, value in theirs.items() if ours.get(key) != value and key not in enough]
         if not hard & {*differs}:
             remark = _remark(differs, theirs, ours) + (f" ({table['note']})" if "note" in table else "")
-            found.append((len(differs), Published(table["table"], text, remark, not DATA & {*differs})))
+            names = tuple(map(label, differs))
+            found.append((len(differs), Published(table["table"], text, remark, not DATA & {*differs}, names)))
     return min(found, key=lambda item: item[0])[1] if found else None
 
 
