@@ -1,21 +1,21 @@
-"""The papers' other models with fewer features: twenty minutes on one CPU core each.
+"""The papers' other models with fewer features: ten to twenty-five minutes on one CPU core each.
 
     python train.py --config=configs/cpu_baselines.py:ns --workdir=runs/ns
     python train.py --config=configs/cpu_baselines.py:scha_vae --config.train.start=omniglot-scha --workdir=runs/mean
 
 The argument is `vae`, `ns`, `cns` (SCHA-VAE paper, Table 1), `vhe_deconv` (VHE paper, Table 3) or `scha_vae`: the
 recipe of `omniglot-scha` with the mean in place of attention, best trained on from that model. Classes and resize are
-the papers'; features, batch, rate and length are those that twenty minutes allow. docs/results.md has what they give.
+the papers'; features, batch, rate and length are those that such a time allows. docs/results.md has what they give.
 """
 
 from configs import best_scha_vae, omniglot_cns, omniglot_ns, omniglot_vae, vhe_deconv
 
-# Module of the paper's config, sets per batch, steps, what differs in the model.
+# Module of the paper's config, width, sets per batch, steps, alpha at first.
 BASELINES = {
-    "vae": (omniglot_vae, 50, 3_200, dict(width=256)),
-    "ns": (omniglot_ns, 10, 3_200, dict(width=256)),
-    "cns": (omniglot_cns, 10, 2_400, dict(width=128)),
-    "vhe_deconv": (vhe_deconv, 10, 2_200, {}),
+    "vae": (omniglot_vae, 256, 50, 1_600, 0.0),
+    "ns": (omniglot_ns, 256, 10, 3_200, 0.0),
+    "cns": (omniglot_cns, 128, 10, 2_400, 0.0),
+    "vhe_deconv": (vhe_deconv, 256, 10, 1_600, 2.0),
 }
 
 
@@ -25,14 +25,13 @@ def get_config(name: str = "ns"):
     if name == "scha_vae":
         config = best_scha_vae.get_config()
         config.model.aggregate = "mean"
-        config.train.steps = 3_000
-        config.train.eval_every = 500
+        config.train.update(steps=5_600, eval_every=500)
         return config
-    paper_config, sets_per_batch, steps, model = BASELINES[name]
+    paper_config, width, sets_per_batch, steps, alpha = BASELINES[name]
     config = paper_config.get_config()
-    config.model.update(encoder_width=32, **model)
+    config.model.update(encoder_width=32, width=width)
     config.data.update(split="back_eval", sets_per_batch=sets_per_batch, flip=False, rotate=0.0)
-    config.objective.update(alpha=0.0, targets=5 if name == "vhe_deconv" else None)
+    config.objective.update(alpha=alpha, alpha_decay=0.4, targets=5 if name == "vhe_deconv" else None)
     config.optimizer.update(learning_rate=1e-3, schedule="cosine", decay_factor=0.02, warmup=100, weight_decay=0.0)
     config.optimizer.update(clip="norm", clip_at=200.0)
     config.train.update(cpu_devices=1, steps=steps, steps_per_epoch=0, log_every=100, eval_every=400, save_every=200)
