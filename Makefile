@@ -56,7 +56,7 @@ bench: $(VENV)/.requirements  ## render docs/benchmarks.md from benchmarks/resul
 measure: $(VENV)/.requirements  ## measure this machine into benchmarks/results (about 12 minutes on two idle cores), then render
 	@$(RUN) -m benchmarks.run benchmarks/standard.txt $(MEASURE); status=$$?; $(RUN) -m scripts.benchmarks_page; exit $$status
 
-reproduce: $(VENV)/.requirements  ## list how every number of the models that come with the library was made
+reproduce: $(VENV)/.requirements  ## list how every number in README and docs/results.md was made
 	@$(RUN) -m scripts.reproduce
 
 clean:  ## remove the environment and caches; runs are kept

@@ -1,4 +1,4 @@
-"""Commands, minutes and numbers of the shipped models and of the runs that they started from (`make reproduce`)."""
+"""Commands, minutes and numbers of the runs in README and docs/results.md (`make reproduce`)."""
 
 import json
 
@@ -11,6 +11,8 @@ from scripts.results import RESULTS, rank
 # Name -> its config in configs/, and the argument of that.
 CONFIGS = {"omniglot-scha": ("best_scha_vae",), "omniglot": ("best_scha_pixelcnn",)}
 CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "omniglot-vhe": ("best_vhe", "longer")}
+BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae"}
+CONFIGS |= {name: ("cpu_baselines", argument) for name, argument in BASELINES.items()}
 # Task -> the conditions of a record that a call of evaluate.py has one value of, and others; the options they are of.
 OPTIONS = {
     "likelihood": dict(set_size="set_size", num_sets="max_sets"),

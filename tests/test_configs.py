@@ -5,7 +5,8 @@ import json
 import pytest
 
 from hfsgm_jax.config import check_config
-from scripts import parameters, readme
+from scripts import parameters, readme, reproduce
+from scripts.results import RESULTS
 
 EXPERIMENTS = parameters.experiments()
 RECORDED = json.loads(parameters.COUNTS.read_text())
@@ -38,3 +39,14 @@ def test_unknown_split_is_refused():
 def test_the_table_is_up_to_date():
     assert sorted(RECORDED) == EXPERIMENTS, RERUN
     assert readme.part("parameters") == parameters.table(RECORDED), RERUN
+
+
+@pytest.mark.parametrize("run", reproduce.CONFIGS)
+def test_a_kept_run_is_of_its_config(run):
+    config = json.loads(json.dumps(parameters.load(*reproduce.CONFIGS[run]).to_dict()))  # with lists, as it is kept
+    trained = json.loads((RESULTS / run / "config.json").read_text())
+    for section in ("model", "data", "objective", "optimizer"):
+        assert trained[section].items() <= config[section].items()
+    assert trained["train"]["steps"] == config["train"]["steps"]
+    assert f"--config=configs/{reproduce.CONFIGS[run][0]}.py" in reproduce.commands(run)
+    assert f"--workdir=runs/{run}" in reproduce.commands(run)

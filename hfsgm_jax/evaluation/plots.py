@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from hfsgm_jax.evaluation.base import Evaluation
@@ -35,7 +36,7 @@ def figure(
     page = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = np.atleast_1d(page.subplots(rows, columns, **subplots))
     for axis in axes.flat:
-        axis.set_prop_cycle(color=COLORS)
+        axis.set_prop_cycle(cycler(linestyle=("-", "--", ":")) * cycler(color=COLORS))
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     return page, axes
