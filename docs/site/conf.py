@@ -36,7 +36,7 @@ def _copy() -> None:
     for page in (ROOT / "docs").glob("*.md"):
         (HERE / page.name).write_text(page.read_text().replace("](../", "](../../"))
     readme = re.sub(r"\]\((?!docs/|http|#)", "](../../", (ROOT / "README.md").read_text()).replace("](docs/", "](")
-    pages = "guide api keys configs results parity architecture scaling accelerators benchmarks".split()
+    pages = "guide api keys configs results figures parity architecture scaling accelerators benchmarks".split()
     (HERE / "index.md").write_text(readme + "\n```{toctree}\n:hidden:\n" + "\n".join(pages) + "\n```\n")
     (HERE / "api.rst").write_text(_reference())
 
