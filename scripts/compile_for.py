@@ -216,6 +216,14 @@ def compile_for(target: str, config: ConfigDict, programs: list[str]) -> dict[st
     return {"target": target, **sizes, "compiled, not run": records}
 
 
+def named(found: dict[str, Any]) -> str:
+    """The config of a record, and the keys set beside it that have no column."""
+    words = [word.removeprefix("--config.") for word in found["command"].split() if word.startswith("--config.")]
+    changes = [word for word in words if not word.startswith(("data.sets_per_batch", "model.dtype"))]
+    name = found["config"].removeprefix("configs/").replace(".py", "")
+    return " ".join(f"`{part}`" for part in [name, *changes])
+
+
 def page() -> str:
     """docs/accelerators.md of the files in `RESULTS`."""
     columns = ["config", "target", "program", "sets × devices", "compile s", "arguments GiB", "temporaries GiB"]
@@ -234,7 +242,6 @@ def page() -> str:
             reduces = r["collectives"].get("all-reduce", {"count": 0})["count"]
             number = lambda x, unit: "?" if x is None else f"{x / unit:.3g}"
             ms = ", ".join(number(r["estimated_seconds"][k], 1e-3) for k in ("arithmetic", "memory", "launches"))
-            name = found["config"].removeprefix("configs/").replace(".py", "")
             sizes = f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})"
             memory = (
                 f"{r['arguments_gib']:.2f}",
@@ -243,7 +250,9 @@ def page() -> str:
             )
             work = number(r["flop"], 1e9), number(r["bytes"], 1e9), ms
             compiled = f"{r['compile_seconds']:.0f}"
-            rows.append([f"`{name}`", found["target"], program, sizes, compiled, *memory, r["kernels"], reduces, *work])
+            rows.append(
+                [named(found), found["target"], program, sizes, compiled, *memory, r["kernels"], reduces, *work]
+            )
     return markdown(Table(columns, [[str(x) for x in row] for row in rows]))
 
 
@@ -259,9 +268,10 @@ def scaling() -> str:
             links = 2 * (devices - 1) / devices * size / CHIPS[found["target"].split(":")[0]].links
             step, sets = r["estimated_seconds"]["largest"], found["sets_per_batch"] / devices
             ms = f"{1e3 * links:.3f}", f"{1e3 * step:.2f}", f"{links / (links + step):.1%}"
-            name = found["config"].removeprefix("configs/").replace(".py", "")
             enough = math.ceil(sets * 19 * links / step)
-            rows.append([f"`{name}` ({found['dtype']})", found["target"], f"{sets:g}", f"{size:,}", *ms, str(enough)])
+            rows.append(
+                [f"{named(found)} ({found['dtype']})", found["target"], f"{sets:g}", f"{size:,}", *ms, str(enough)]
+            )
     return markdown(Table([*columns, "sets of a device for 95 %"], rows))
 
 

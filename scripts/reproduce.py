@@ -11,7 +11,7 @@ from scripts.results import RESULTS, rank
 # Name -> its config in configs/, and the argument of that.
 CONFIGS = {"omniglot-scha": ("best_scha_vae",), "omniglot": ("best_scha_pixelcnn",)}
 CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "omniglot-vhe": ("best_vhe", "longer")}
-BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae"}
+BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae", "vhe-deconv": "vhe_deconv"}
 CONFIGS |= {name: ("cpu_baselines", argument) for name, argument in BASELINES.items()}
 # Task -> the conditions of a record that a call of evaluate.py has one value of, and others; the options they are of.
 OPTIONS = {
