@@ -256,7 +256,7 @@ def _parse_levels(key: str, string: str) -> Levels:
     except ValueError:
         raise ConfigError(f"{key}={string!r} is no list of resolution-depth pairs such as '8-6,4-6,1-3'") from None
     sides = [side for side, _ in levels]
-    if sides != sorted(set(sides), reverse=True) or min(depth for _, depth in levels) < 1:
+    if sides != sorted(set(sides), reverse=True) or min(map(min, levels)) < 1:
         raise ConfigError(f"{key}={string!r}: resolutions go from high to low, each once, with a depth of at least 1")
     for high, low in zip(sides, sides[1:]):
         if high % low:

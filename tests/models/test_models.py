@@ -34,6 +34,7 @@ KEYS = {"params": jax.random.key(0), "sample": jax.random.key(1)}
         ("scha_vae", dict(latents="8-0"), ["latents", "depth of at least 1"]),
         ("scha_vae", dict(latents="1-2,8-2"), ["latents", "high to low"]),
         ("scha_vae", dict(encoder="32x2"), ["encoder", "no list of resolution-depth pairs"]),
+        ("scha_vae", dict(latents="8-1,0-1"), ["latents", "resolutions go from high to low"]),
         ("scha_vae", dict(patch=5), ["patch=5", "32"]),
         ("scha_vae", dict(z_channels=True), ["z_channels=True", "whole number"]),
         ("scha_vae", dict(layers=3), ["scha_vae has no keyword 'layers'"]),
