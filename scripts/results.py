@@ -77,10 +77,10 @@ def numbers(folder: Path) -> list[Result]:
     return [run | {"name": COLUMNS[n].format(**widest[n])} | measured(widest[n]) for n in COLUMNS if n in widest]
 
 
-def against_papers(in_full: bool) -> str:
-    """Our numbers beside the papers', as Markdown: what differs by name, or ``in_full``, from theirs to ours.
+def beside_papers() -> dict[tuple[str, ...], Result]:
+    """Our numbers that have one of a paper beside them, by run, name and the paper's number.
 
-    The shipped models come first, and no run that one of them started from is shown. Of several numbers beside the
+    The shipped models come first, and no run that one of them started from is there. Of several numbers beside the
     same one of a paper: that of most test sets, then of most samples.
     """
     records, runs = {}, [path.parent.name for path in RESULTS.glob("*/likelihood.json")]
@@ -92,14 +92,35 @@ def against_papers(in_full: bool) -> str:
             beside = [r for r in paper.beside(task, measured, config, lines) if r["paper"]]
             for record in sorted(beside, key=rank):
                 records[name, record["name"], record["paper"].table, record["paper"].text] = record
-    rows = []
+    return records
+
+
+def ours_and_theirs(record: Result) -> tuple[str, str]:
+    """Both numbers; the paper's in parentheses where it is of other data."""
+    other = record["paper"]
+    return number(record["value"], record["standard_error"]), other.text if other.comparable else f"({other.text})"
+
+
+def summary() -> str:
+    """A row per run, with the names of all that differs, as Markdown."""
+    found: dict[str, dict[str, str]] = {}
+    differs: dict[str, dict[str, None]] = {}
+    for (name, *_), record in beside_papers().items():
+        found.setdefault(name, {})[measure_of(record)] = " / ".join(ours_and_theirs(record))
+        differs.setdefault(name, {}).update(dict.fromkeys(record["paper"].differs))
+    measures = list(dict.fromkeys(measure for cells in found.values() for measure in cells))
+    rows = [[f"`{n}`", *(found[n].get(m, "") for m in measures), ", ".join(differs[n])] for n in found]
+    return markdown(Table(["run", *measures, "what differs"], rows))
+
+
+def against_papers() -> str:
+    """A row per number, with what differs, from the paper's condition to ours, as Markdown."""
+    records, rows = beside_papers(), []
     for (name, *_), record in records.items():
-        other, ours = record["paper"], number(record["value"], record["standard_error"])
-        theirs = other.text if other.comparable else f"({other.text})"
-        rows.append([f"`{name}`", measure_of(record), ours, theirs, other.table])
-        rows[-1].append(other.remark if in_full else ", ".join(other.differs) or "nothing")
+        other = record["paper"]
+        rows.append([f"`{name}`", measure_of(record), *ours_and_theirs(record), other.table, other.remark])
     _, common = split_conditions([{key: r[key] for key in DATA} for r in records.values()], ())
-    head = ["model", "measure", "ours", "paper", "of", "what differs" + " (theirs → ours)" * in_full]
+    head = ["model", "measure", "ours", "paper", "of", "what differs (theirs → ours)"]
     return markdown(Table(head, rows, ", ".join(f"{key.replace('_', ' ')} {common[key]}" for key in common)))
 
 
@@ -109,7 +130,7 @@ def measure_of(record: Result) -> str:
         within = ", within alphabets" * (record["classes"] == "within alphabet")
         return "{ways}-way {shots}-shot accuracy".format(**record) + within
     whole = "whole classes" if record["set_size"] == 20 else f"sets of {record['set_size']}"
-    return f"{record['name'].upper()}, {whole}, nats per image"
+    return f"{record['name'].upper()}, {whole}"
 
 
 def curves(folders: list[Path]) -> None:
@@ -126,8 +147,8 @@ def main(runs: list[str]) -> None:
     kept = sorted(path.parent for path in RESULTS.glob("*/likelihood.json"))
     curves(kept)
     readme.write("results", markdown(table([number for folder in kept for number in numbers(folder)], across="name")))
-    readme.write("papers", against_papers(in_full=False))
-    readme.write("papers_in_full", against_papers(in_full=True))
+    readme.write("papers", summary())
+    readme.write("papers_in_full", against_papers())
 
 
 if __name__ == "__main__":
