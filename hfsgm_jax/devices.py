@@ -35,8 +35,8 @@ def make_mesh(num_devices: int = 0) -> Mesh:
     devices = jax.devices()
     count = num_devices or len(devices)
     if count > len(devices) or jax.process_count() > 1 and count < len(devices):
-        seen = f"JAX sees {len(devices)}, of which several processes use all (train.devices=0)"
-        raise ConfigError(f"train.devices is {num_devices}, but {seen}: {devices}")
+        seen = f"JAX sees {len(devices)}: {devices}; several processes use all of theirs (train.devices=0)"
+        raise ConfigError(f"train.devices is {num_devices}, but {seen}")
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 

@@ -24,7 +24,7 @@ RESULTS, CURVES = ROOT / "results", ROOT / "docs" / "curves.png"
 COLUMNS = {"nelbo": "NELBO", "nll": "NLL", "whole": "NLL of whole classes", "independent_pixels": "independent pixels"}
 COLUMNS["recognised"] = "recognised of {ways}"
 DATA = "source", "split", "scheme", "resize", "image_size"
-KEPT = ("config.json", "metrics.jsonl", "eval/likelihood.json", "eval/classify.json", "eval/sample.json")
+KEPT = ("config.json", "metrics.jsonl", "eval/*.json")
 
 
 def keep(run: Path, name: str = "") -> Path:
