@@ -29,7 +29,9 @@ class Ending:
         """``steps``, ``minutes``, ``signal`` or None; one call per dispatch, and a first one that waits for all."""
         if step >= self._config.steps:
             return "steps"
-        time_is_up = bool(self._config.minutes) and seconds >= 60 * self._config.minutes
+        # The first process's clock alone: the others' run on while it writes and draws.
+        limit = 60 * self._config.minutes if processes.is_writer() else 0
+        time_is_up = bool(limit) and seconds >= limit
         mine = REASONS.index("signal" if self._signalled else "minutes" if time_is_up else None)
         if processes.alone():
             return REASONS[mine]
