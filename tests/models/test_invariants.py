@@ -1,11 +1,14 @@
 """The invariants of the design, over all models; each model's share one compiled program."""
 
+import json
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from family import FAMILY, ROWS, SCHA, SLOTS, images, mask, member
+from on_record import FILE, numbers
 
 from hfsgm_jax import objectives
 from hfsgm_jax.distributions import Normal
@@ -30,6 +33,15 @@ def test_trace_is_ordered_and_everything_is_finite(name):
     chex.assert_tree_all_finite((trace, log_weight, loss, grads))
     assert all((kls[latent.label] >= 0).all() for latent in trace.latents if isinstance(latent.prior, Normal))
     assert trace.px.log_prob(images()).shape == (ROWS, SLOTS)
+
+
+@every_model
+def test_numbers_are_those_on_record(name):
+    """To 1e-6 on the machine that wrote them; other processors add up in another order."""
+    found, recorded = numbers(name), json.loads(FILE.read_text())[name]
+    assert found.keys() == recorded.keys()
+    for key, value in recorded.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-4, err_msg=key)
 
 
 @every_model
