@@ -26,7 +26,7 @@ import hfsgm_jax
 from benchmarks import timing
 from benchmarks.torch_turns import torch_peer
 from hfsgm_jax import devices, objectives
-from hfsgm_jax.config import FREE_KEYS, check_config, flatten
+from hfsgm_jax.config import FREE_KEYS, check_config
 from hfsgm_jax.errors import UserError
 from hfsgm_jax.models import build_model
 from hfsgm_jax.programs import parse
@@ -166,9 +166,6 @@ def _bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array, samp
     return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows), chunk=CHUNK)[0]
 
 
-FUNCTIONS = {"sampling": _draw, "importance_sampling": _bound}
-
-
 def time_on_sets(
     config: ConfigDict, function: Callable[..., jax.Array], sets: int, set_size: int, repeat: int, seconds: float
 ) -> tuple[np.ndarray, Record]:
@@ -179,27 +176,6 @@ def time_on_sets(
     """
     check_config(config)
     devices.use_cpu_cores(sets)
-    lowered, arguments = on_sets(config, function, sets, set_size)
-    start = time.monotonic()
-    compiled = lowered.compile()
-    compile_seconds = time.monotonic() - start
-    if not np.isfinite(compiled(*arguments)).all():
-        raise FloatingPointError("the results are not finite: their time would mean nothing")
-    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
-    return times, {
-        "compile_seconds": compile_seconds,
-        **timing.peak_memory(),
-        "program_memory_gib": timing.program_memory(compiled),
-        "parameters": optax.tree.size(arguments[0]["params"]),
-        "sets": sets,
-        "set_size": set_size,
-        "dtype": config.model.dtype,
-        "devices": devices.make_mesh(config.train.devices).size,
-    }
-
-
-def on_sets(config: ConfigDict, function: Callable[..., jax.Array], sets: int, set_size: int) -> tuple[Any, tuple]:
-    """``function(model, apply, encode, sets, key)`` lowered for random variables and sets; and its arguments."""
     mesh, shape = devices.make_mesh(config.train.devices), hfsgm_jax.data.image_shape(config.data)
     images = np.random.default_rng(0).uniform(size=(sets, set_size, *shape)) < 0.1  # a tenth of the pixels is ink
     rows = jax.tree.map(np.asarray, Sets.of(images.astype(np.float32)))
@@ -213,7 +189,23 @@ def on_sets(config: ConfigDict, function: Callable[..., jax.Array], sets: int, s
     def program(variables: Any, key: jax.Array, rows: Sets) -> jax.Array:
         return function(model, *hfsgm_jax.sampling.bind(model, variables), rows, key)
 
-    return program.lower(*arguments), arguments
+    lowered = program.lower(*arguments)
+    start = time.monotonic()
+    compiled = lowered.compile()
+    compile_seconds = time.monotonic() - start
+    if not np.isfinite(compiled(*arguments)).all():
+        raise FloatingPointError("the results are not finite: their time would mean nothing")
+    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
+    return times, {
+        "compile_seconds": compile_seconds,
+        **timing.peak_memory(),
+        "program_memory_gib": timing.program_memory(compiled),
+        "parameters": optax.tree.size(variables["params"]),
+        "sets": sets,
+        "set_size": set_size,
+        "dtype": config.model.dtype,
+        "devices": mesh.size,
+    }
 
 
 def probe(config: ConfigDict) -> Iterator[Record]:
@@ -250,12 +242,10 @@ def main() -> None:
         records = list(KINDS[kind](config, **{p.name: getattr(options, p.name) for p in keywords}))
     except UserError as error:
         raise SystemExit(f"{kind}: {error}") from None
-    values = flatten(config)
     result = {
         "kind": kind,
         "command": command(kind, arguments),
         "config": options.config,
-        "overrides": {key: values[key] for key in given if key not in FREE_KEYS},
         "records": records,
         **machine(),
         "date": datetime.date.today().isoformat(),

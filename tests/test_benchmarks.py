@@ -3,7 +3,6 @@
 import json
 import math
 import subprocess
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -151,9 +150,9 @@ def test_page_is_what_the_results_make():
 
 def test_page_has_a_table_per_kind_and_machine(tmp_path):
     machine = dict(cpu="A", cores=2, device="cpu", platform="cpu", python="3.11", jax="0.10", xla_flags="")
-    machine |= dict(config="configs/a.py", commit="abc", date="d")
+    machine |= dict(config="configs/a.py", command="weak_scaling", commit="abc", date="d")
     rate = dict(images_per_second=51.26, images_per_second_quartiles=[50.0, 52.0], set_size=[2, 5], sets_per_batch=4)
-    step = {"kind": "train_step", "records": [rate], "overrides": {"model.width": 8}, **machine}
+    step = {"kind": "train_step", "records": [rate], **machine, "command": "train_step --config.model.width=8"}
     points = [{"devices": 1, "efficiency": 1.0, **rate}, {**rate, "devices": 2, "efficiency": 0.5}]
     scaling = {"kind": "weak_scaling", "records": points, **machine, "cpu": "B"}
     variants = {"eager": 1.2345, "compile": 0.00001234}
@@ -167,10 +166,3 @@ def test_page_has_a_table_per_kind_and_machine(tmp_path):
     assert "| `a` `model.width=8` | 4 × 2, 5 | 51.3 [50, 52] | abc | d |" in page
     assert "| 2 | 51.3 [50, 52] | 50% | abc | d |" in page
     assert "| eager | 1,234 |" in page and "| compile | 0.0123 |" in page
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"kind": "new", "config": ""}'])
-def test_page_names_files_that_are_no_results(content, tmp_path):
-    (tmp_path / "odd.json").write_text(content)
-    with pytest.raises(ValueError, match="odd.json"):
-        benchmarks_page.load(Path(tmp_path))
