@@ -9,7 +9,6 @@ as such.
 """
 
 import argparse
-import collections
 import contextlib
 import datetime
 import json
@@ -128,8 +127,8 @@ def compiled_for(found: list[Any], platform: str) -> Iterator[None]:
 def facts(config: ConfigDict, chip: Chip, compiled: Any) -> dict[str, Any]:
     """Of one device and call: memory, kernels, collectives, FLOP and bytes as the compiler counts them; estimates."""
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis() or {}, compiled.as_text()
-    kinds, collectives = instructions(text)
-    kernels, flops, moved = sum(kinds.values()), cost.get("flops"), cost.get("bytes accessed")
+    kernels, collectives = instructions(text)
+    flops, moved = cost.get("flops"), cost.get("bytes accessed")
     seconds = {
         "arithmetic": flops and flops / getattr(chip, config.model.dtype),  # CUDA's compiler may count nothing: None
         "memory": moved and moved / chip.bandwidth,
@@ -140,7 +139,6 @@ def facts(config: ConfigDict, chip: Chip, compiled: Any) -> dict[str, Any]:
         "arguments_gib": fixed / GIB,
         "temporaries_gib": temporary / GIB,
         "kernels": kernels,
-        "kernels_by_kind": dict(kinds.most_common()),
         "collectives": {name: {"count": n, "bytes": b} for name, (n, b) in collectives.items()},
         "flop": flops,
         "bytes": moved,
@@ -158,9 +156,9 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
 
 
-def instructions(text: str) -> tuple[collections.Counter, dict[str, tuple[int, int]]]:
-    """Kernels by kind, and collectives with their bytes: of a compiled module, each loop's body once."""
-    kinds, collectives, inside = collections.Counter(), {}, False
+def instructions(text: str) -> tuple[int, dict[str, tuple[int, int]]]:
+    """Number of kernels, and collectives with their bytes: of a compiled module, each loop's body once."""
+    kernels, collectives, inside = 0, {}, False
     parts = {name for line in text.splitlines() if PART.search(line) for name in CALLED.findall(line)}
     for line in text.splitlines():
         if line.endswith("{") and not line.startswith(" "):  # a computation: a part of a kernel, or a sequence of them
@@ -178,9 +176,8 @@ def instructions(text: str) -> tuple[collections.Counter, dict[str, tuple[int, i
             n, total = collectives.get(kind, (0, 0))
             collectives[kind] = n + 1, total + size
             continue
-        called = re.search(r'custom_call_target="([^"]+)"', line)
-        kinds[called[1] if called else kind] += 1
-    return kinds, collectives
+        kernels += 1
+    return kernels, collectives
 
 
 def compile_for(target: str, config: ConfigDict) -> dict[str, Any]:
