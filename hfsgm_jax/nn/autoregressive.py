@@ -73,8 +73,7 @@ class AutoregressiveNormal:
         self, noise: jax.Array, temperature: jax.Array | float | None = None, wanted: jax.Array | None = None
     ) -> jax.Array:
         """The map that standard normal noise gives; zeros, at no cost, unless ``wanted`` (a traced bool)."""
-        factor = 1.0 if temperature is None else temperature
-        draw = lambda params, eps: (softplus_normal(params).at(eps, factor), ())
+        draw = lambda params, eps: (softplus_normal(params).at(eps, temperature), ())
         rows = None if wanted is None else jnp.where(wanted, self.shape[0], 0)
         return draw_map(self.net, self.variables, None, noise, draw, rows)[0]
 
