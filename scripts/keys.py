@@ -18,11 +18,7 @@ def page() -> str:
     parts.append(
         "## `model`\n\n`model.name` is one of the models below; the other keys are its constructor's keywords.\n"
     )
-    parts += [
-        _table(f"`{name}`", model_keys(name).items(), "###")
-        for name in MODELS
-        if MODELS[name].__module__[:9] == "hfsgm_jax"
-    ]
+    parts += [_table(f"`{name}`", model_keys(name).items(), "###") for name in MODELS]
     return "\n".join(parts)
 
 
