@@ -58,12 +58,10 @@ class AutoregressiveNormal:
 
     Attributes:
       variables: of ``net``, an unbound PixelCNN with means and raw scales as outputs.
-      shape: (H, W, C).
     """
 
     variables: Any
     net: PixelCNN = flax.struct.field(pytree_node=False)
-    shape: tuple[int, int, int] = flax.struct.field(pytree_node=False)
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Elementwise log density, nats: of every position given the positions of ``x`` before it."""
@@ -74,7 +72,7 @@ class AutoregressiveNormal:
     ) -> jax.Array:
         """The map that standard normal noise gives; zeros, at no cost, unless ``wanted`` (a traced bool)."""
         draw = lambda params, eps: (softplus_normal(params).at(eps, temperature), ())
-        rows = None if wanted is None else jnp.where(wanted, self.shape[0], 0)
+        rows = None if wanted is None else jnp.where(wanted, noise.shape[-3], 0)
         return draw_map(self.net, self.variables, None, noise, draw, rows)[0]
 
 
