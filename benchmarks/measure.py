@@ -36,7 +36,6 @@ from hfsgm_jax.training import setup
 from scripts.machine import machine, write
 
 Record = dict[str, Any]
-CHUNK = 10  # importance samples at once, as in evaluations
 
 
 def train_step(config: ConfigDict, steps: int = 50, seconds: float = 60.0) -> Iterator[Record]:
@@ -138,7 +137,7 @@ def sampling(
     yield {**rates, "milliseconds_per_image": 1e3 * per_image, **facts, "num": num}
 
 
-def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int = 16) -> jax.Array:
+def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int) -> jax.Array:
     if model.shared_nodes:
         return hfsgm_jax.sampling.conditional(apply, contexts, num, key, encode=encode)[1]
     return hfsgm_jax.sampling.unconditional(apply, contexts.num_rows, num, model.image_shape, key)[1]
@@ -159,11 +158,11 @@ def importance_sampling(
     bound = functools.partial(_bound, samples=samples)
     times, facts = time_on_sets(config, bound, sets, set_size, repeat, seconds)
     rates = timing.rates(sets * set_size * samples, times, "sample_images_per_second")
-    yield {**rates, **facts, "samples": samples, "chunk": CHUNK}
+    yield {**rates, **facts, "samples": samples, "chunk": objectives.CHUNK}
 
 
-def _bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array, samples: int = 10) -> jax.Array:
-    return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows), chunk=CHUNK)[0]
+def _bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array, samples: int) -> jax.Array:
+    return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows))[0]
 
 
 def time_on_sets(
