@@ -26,7 +26,7 @@ import hfsgm_jax
 from benchmarks import timing
 from benchmarks.torch_turns import torch_peer
 from hfsgm_jax import devices, objectives
-from hfsgm_jax.config import FREE_KEYS, check_config, flatten
+from hfsgm_jax.config import FREE_KEYS, check_config
 from hfsgm_jax.errors import UserError
 from hfsgm_jax.models import build_model
 from hfsgm_jax.programs import parse
@@ -36,7 +36,6 @@ from hfsgm_jax.training import setup
 from scripts.machine import machine, write
 
 Record = dict[str, Any]
-CHUNK = 10  # importance samples at once, as in evaluations
 
 
 def train_step(config: ConfigDict, steps: int = 50, seconds: float = 60.0) -> Iterator[Record]:
@@ -138,7 +137,7 @@ def sampling(
     yield {**rates, "milliseconds_per_image": 1e3 * per_image, **facts, "num": num}
 
 
-def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int = 16) -> jax.Array:
+def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int) -> jax.Array:
     if model.shared_nodes:
         return hfsgm_jax.sampling.conditional(apply, contexts, num, key, encode=encode)[1]
     return hfsgm_jax.sampling.unconditional(apply, contexts.num_rows, num, model.image_shape, key)[1]
@@ -159,14 +158,11 @@ def importance_sampling(
     bound = functools.partial(_bound, samples=samples)
     times, facts = time_on_sets(config, bound, sets, set_size, repeat, seconds)
     rates = timing.rates(sets * set_size * samples, times, "sample_images_per_second")
-    yield {**rates, **facts, "samples": samples, "chunk": CHUNK}
+    yield {**rates, **facts, "samples": samples, "chunk": objectives.CHUNK}
 
 
-def _bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array, samples: int = 10) -> jax.Array:
-    return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows), chunk=CHUNK)[0]
-
-
-FUNCTIONS = {"sampling": _draw, "importance_sampling": _bound}
+def _bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array, samples: int) -> jax.Array:
+    return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows))[0]
 
 
 def time_on_sets(
@@ -179,27 +175,6 @@ def time_on_sets(
     """
     check_config(config)
     devices.use_cpu_cores(sets)
-    lowered, arguments = on_sets(config, function, sets, set_size)
-    start = time.monotonic()
-    compiled = lowered.compile()
-    compile_seconds = time.monotonic() - start
-    if not np.isfinite(compiled(*arguments)).all():
-        raise FloatingPointError("the results are not finite: their time would mean nothing")
-    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
-    return times, {
-        "compile_seconds": compile_seconds,
-        **timing.peak_memory(),
-        "program_memory_gib": timing.program_memory(compiled),
-        "parameters": optax.tree.size(arguments[0]["params"]),
-        "sets": sets,
-        "set_size": set_size,
-        "dtype": config.model.dtype,
-        "devices": devices.make_mesh(config.train.devices).size,
-    }
-
-
-def on_sets(config: ConfigDict, function: Callable[..., jax.Array], sets: int, set_size: int) -> tuple[Any, tuple]:
-    """``function(model, apply, encode, sets, key)`` lowered for random variables and sets; and its arguments."""
     mesh, shape = devices.make_mesh(config.train.devices), hfsgm_jax.data.image_shape(config.data)
     images = np.random.default_rng(0).uniform(size=(sets, set_size, *shape)) < 0.1  # a tenth of the pixels is ink
     rows = jax.tree.map(np.asarray, Sets.of(images.astype(np.float32)))
@@ -213,7 +188,23 @@ def on_sets(config: ConfigDict, function: Callable[..., jax.Array], sets: int, s
     def program(variables: Any, key: jax.Array, rows: Sets) -> jax.Array:
         return function(model, *hfsgm_jax.sampling.bind(model, variables), rows, key)
 
-    return program.lower(*arguments), arguments
+    lowered = program.lower(*arguments)
+    start = time.monotonic()
+    compiled = lowered.compile()
+    compile_seconds = time.monotonic() - start
+    if not np.isfinite(compiled(*arguments)).all():
+        raise FloatingPointError("the results are not finite: their time would mean nothing")
+    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
+    return times, {
+        "compile_seconds": compile_seconds,
+        **timing.peak_memory(),
+        "program_memory_gib": timing.program_memory(compiled),
+        "parameters": optax.tree.size(variables["params"]),
+        "sets": sets,
+        "set_size": set_size,
+        "dtype": config.model.dtype,
+        "devices": mesh.size,
+    }
 
 
 def probe(config: ConfigDict) -> Iterator[Record]:
@@ -250,12 +241,10 @@ def main() -> None:
         records = list(KINDS[kind](config, **{p.name: getattr(options, p.name) for p in keywords}))
     except UserError as error:
         raise SystemExit(f"{kind}: {error}") from None
-    values = flatten(config)
     result = {
         "kind": kind,
         "command": command(kind, arguments),
         "config": options.config,
-        "overrides": {key: values[key] for key in given if key not in FREE_KEYS},
         "records": records,
         **machine(),
         "date": datetime.date.today().isoformat(),

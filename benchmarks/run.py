@@ -1,11 +1,10 @@
 """The measurements of a list one after another, each in a process of its own (`measure`) and kept in its own file.
 
-    python -m benchmarks.run benchmarks/standard.txt [--only=TEXT] [--minutes=11] [--each=10] [--again]
-        [--out=benchmarks/results]
+    python -m benchmarks.run benchmarks/standard.txt [--only=TEXT] [--minutes=11] [--each=10] [--out=benchmarks/results]
 
 A line of the list is the name of the file, a colon, a KIND and FLAGS of benchmarks.measure. A file that holds the same
-measurement at the same commit is kept, unless --again; after --minutes (0: never) no new one begins, and running again
-does what is left; one is ended after --each minutes. Another machine's results go to another folder
+measurement at the same commit is kept; after --minutes (0: never) no new one begins, and running again does what is
+left; one is ended after --each minutes. Another machine's results go to another folder
 (--out=benchmarks/results/NAME). Nothing else should run meanwhile.
 """
 
@@ -46,12 +45,12 @@ def measure(case: str, path: Path, minutes: float) -> str | None:
     return done.stderr.strip()[-1000:] or "no message" if done.returncode else None
 
 
-def run(cases: dict[str, str], folder: Path, minutes: float, each: float, again: bool = False) -> list[str]:
+def run(cases: dict[str, str], folder: Path, minutes: float, each: float) -> list[str]:
     """Measures the cases that ``folder`` does not hold yet; the names of those that are still without a result."""
     missing, begin = [], time.monotonic()
     for number, (name, case) in enumerate(cases.items(), 1):
-        path, status, error = folder / f"{name}.json", "kept, measured at this commit (--again measures anew)", None
-        if again or not measured(path, case):
+        path, status, error = folder / f"{name}.json", "kept, measured at this commit", None
+        if not measured(path, case):
             late = minutes and time.monotonic() - begin > 60 * minutes
             error = f"left out, {minutes:g} minutes are over" if late else measure(case, path, each)
             status = f"measured, {(time.monotonic() - begin) / 60:.1f} minutes so far"
@@ -66,11 +65,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", default="", help="measurements whose name contains this")
     parser.add_argument("--minutes", type=float, default=11.0, help="after which no new measurement begins")
     parser.add_argument("--each", type=float, default=10.0, help="minutes after which a measurement is ended")
-    parser.add_argument("--again", action="store_true", help="measure also the measured ones")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON files")
     flags = parser.parse_args(argv)
     cases = {name: case for name, case in read_list(flags.cases).items() if flags.only in name}
-    if missing := run(cases, flags.out.resolve(), flags.minutes, flags.each, flags.again):
+    if missing := run(cases, flags.out.resolve(), flags.minutes, flags.each):
         print(f"without a result: {', '.join(missing)}; running again measures only these")
     return 1 if missing else 0
 

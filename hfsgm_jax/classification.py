@@ -90,7 +90,7 @@ def scores(
 
 def set_elbo(trace: Trace, sets: Sets) -> jax.Array:
     """``[B]`` ELBO of whole sets, nats: analytic KL, log p(x | latents) of one draw."""
-    return -objectives.terms(trace, sets).of_sets()["nelbo"]
+    return -objectives.set_terms(trace, sets)["nelbo"]
 
 
 def log_likelihoods(

@@ -46,29 +46,6 @@ def _sum_event(x: jax.Array, latent: Latent) -> jax.Array:
     return x if latent.informed is None else jnp.where(latent.informed, x, 0.0)
 
 
-class Terms(NamedTuple):
-    """The parts of a bound, nothing weighted yet.
-
-    Attributes:
-      log_px: ``[B, M]`` log p(x | latents) of the decoded slots, 0 where not a target.
-      kl_z: per layer, top first, ``[B, N]``, 0 where the slot does not count.
-      kl_c: ``[B]`` per shared latent, in traversal order.
-      plates: of the latents of ``kl_c``.
-    """
-
-    log_px: jax.Array
-    kl_z: tuple[jax.Array, ...]
-    kl_c: tuple[jax.Array, ...]
-    plates: tuple[str, ...]
-
-    def of_sets(self) -> dict[str, jax.Array]:
-        """``log_px``, ``kl_z``, ``kl_c`` and ``nelbo`` of every whole set, ``[B]`` each; nothing weighted."""
-        nothing = jnp.zeros(len(self.log_px), jnp.float32)
-        out = {"log_px": self.log_px.sum(1), "kl_z": sum((layer.sum(1) for layer in self.kl_z), nothing)}
-        out["kl_c"] = sum(self.kl_c, nothing)
-        return {**out, "nelbo": out["kl_z"] + out["kl_c"] - out["log_px"]}
-
-
 def counted_slots(trace: Trace, sets: Sets) -> jax.Array:
     """``[B, N]``: the slots whose z is part of the bound.
 
@@ -77,16 +54,22 @@ def counted_slots(trace: Trace, sets: Sets) -> jax.Array:
     return sets.observed if trace.prior_sees_images else sets.target
 
 
-def terms(trace: Trace, sets: Sets) -> Terms:
-    """log p(x | latents) and the KL of every latent, masked (see `Terms`)."""
-    log_px = _log_px(trace, sets)
+def set_terms(trace: Trace, sets: Sets) -> dict[str, jax.Array]:
+    """``log_px``, ``kl_z``, ``kl_c`` and ``nelbo`` of every whole set, ``[B]`` each; nothing weighted."""
+    nothing = jnp.zeros(sets.num_rows, jnp.float32)
+    log_px, kl_z = _log_px(trace, sets).sum(1), sum((layer.sum(1) for layer in _kl_z(trace, sets)), nothing)
+    kl_c = sum((latent_kl(latent)[:, 0] for latent in trace.shared), nothing)
+    return {"log_px": log_px, "kl_z": kl_z, "kl_c": kl_c, "nelbo": kl_z + kl_c - log_px}
+
+
+def _kl_z(trace: Trace, sets: Sets) -> list[jax.Array]:
+    """``[B, N]`` per layer, top first; 0 where the slot does not count."""
     counted = counted_slots(trace, sets)
-    kl_z = tuple(jnp.where(counted, latent_kl(latent), 0.0) for latent in trace.on(IMAGE))
-    kl_c = tuple(latent_kl(latent)[:, 0] for latent in trace.shared)
-    return Terms(log_px, kl_z, kl_c, tuple(latent.plate for latent in trace.shared))
+    return [jnp.where(counted, latent_kl(latent), 0.0) for latent in trace.on(IMAGE)]
 
 
 def _log_px(trace: Trace, sets: Sets) -> jax.Array:
+    """``[B, M]`` log p(x | latents) of the decoded slots; 0 where not a target."""
     images = take_slots(sets.images, trace.decoded)
     return jnp.where(take_slots(sets.target, trace.decoded), trace.px.log_prob(images), 0.0)
 
@@ -128,10 +111,9 @@ def loss_sums(
     Returns:
       `SUMS`: ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c`` (less the gain), ``kl_z``, ``count``: scalars.
     """
-    parts = terms(trace, sets)
     targets = sets.target.sum(1).astype(jnp.float32)
-    log_px, kl_z = parts.log_px.sum(), sum(layer.sum() for layer in parts.kl_z)
-    per_image = [share(sets, plate) * value for plate, value in zip(parts.plates, parts.kl_c)]
+    log_px, kl_z = _log_px(trace, sets).sum(), sum(layer.sum() for layer in _kl_z(trace, sets))
+    per_image = [share(sets, latent.plate) * latent_kl(latent)[:, 0] for latent in trace.shared]
     floored = [jnp.maximum(value, free_bits) for value in per_image] if free_bits else per_image
     gained = [] if gain is None else [-share(sets, SET) * gain]
     total = lambda values: sum(((targets * value).sum() for value in values), jnp.float32(0))

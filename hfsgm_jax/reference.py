@@ -33,8 +33,7 @@ _LEAVES: Rules = (
 )
 _STATISTICIAN: Rules = (
     (r"/(BatchNorm|Conv)_0(?=/\w+$)", ""),  # the layer inside one of ours
-    (r"Upsample2_(\d)/Dense_0", r"ConvStack_\1/Conv_2"),
-    (r"Upsample2_(\d)/BatchNorm_0", r"ConvStack_\1/BatchNorm_2"),
+    (r"Upsample2_(\d)/(\w+)_0", r"ConvStack_\1/\2_2"),
     (r"ConvStack_(\d)/Batch\w+_(\d)", lambda m: f"bn_layers/{3 * int(m[1]) + int(m[2])}"),
     (r"ConvStack_(\d)/\w+_(\d)", lambda m: f"conv_layers/{3 * int(m[1]) + int(m[2])}"),
     (r"^encoder/Linear_0/Dense_0", "proj/fc"),

@@ -36,15 +36,16 @@ KINDS = {
 }
 
 
-def config(row: Row) -> str:
-    """Name of the config, and the changes in it that have no column of their own."""
-    changes = [f"{key}={value}" for key, value in row.get("overrides", {}).items() if key not in OWN_COLUMN]
+def config_of(row: Row) -> str:
+    """Name of the config, and the changes in the command that have no column of their own."""
+    words = [word.removeprefix("--config.") for word in row["command"].split() if word.startswith("--config.")]
+    changes = [word for word in words if word.split("=")[0] not in OWN_COLUMN]
     return " ".join(f"`{part}`" for part in [row["config"].removeprefix("configs/").replace(".py", ""), *changes])
 
 
 # Heading -> a field of the record (with its factor or form), or a function of it; default: the field of that name.
 COLUMNS = {
-    "config": config,
+    "config": config_of,
     "sets": lambda row: f"{row.get('sets', row.get('sets_per_batch'))} × {text(row['set_size'])}",
     "images/s": "images_per_second",
     "ms per step": ("seconds_per_step", 1e3),
@@ -58,11 +59,6 @@ COLUMNS = {
     "parameters, M": ("parameters", 1e-6),
     "new images per set": "num",
     "ms per image": "milliseconds_per_image",
-    "step sets/s": "step_sets_per_second",
-    "device sets/s": "device_sets_per_second",
-    "device ratio": "device_ratio",
-    "streamed sets/s": "streamed_sets_per_second",
-    "streamed ratio": "streamed_ratio",
     "K": "samples",
     "at once": "chunk",
     "sample-images/s": "sample_images_per_second",
@@ -99,25 +95,8 @@ def cell(row: Row, heading: str) -> str:
 
 
 def load(folder: Path = RESULTS) -> list[Row]:
-    """All results of a folder.
-
-    Raises:
-      ValueError: a file is not the result of a benchmark; names it.
-    """
-    found = []
-    for path in sorted(folder.rglob("*.json")):
-        try:
-            result = json.loads(path.read_text())
-            rows_of(result), KINDS[result["kind"]], result["config"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path} is not the result of a benchmark of {', '.join(KINDS)} ({error!r})") from None
-        found.append(result)
-    return found
-
-
-def rows_of(result: Row) -> list[Row]:
-    """One for each of its records, with all else it says."""
-    return [{**result, **record} for record in result["records"]]
+    """All results of a folder."""
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
 
 
 def machine_line(row: Row) -> str:
@@ -138,7 +117,8 @@ def section(kind: str, results: Sequence[Row]) -> list[str]:
     """Heading, explanation, and a table per machine."""
     machines: dict[str, list[Row]] = {}
     for result in results:
-        machines.setdefault(machine_line(result), []).extend(rows_of(result))
+        rows = [{**result, **record} for record in result["records"]]
+        machines.setdefault(machine_line(result), []).extend(rows)
     title, columns = KINDS[kind]
     explanation = inspect.getdoc(measure.KINDS[kind]).split("\n\nArgs:")[0]
     headings = f"{SHAPE} | {columns} | commit | date".split(" | ")

@@ -1,7 +1,6 @@
-"""Programs of a config as the compilers of accelerators make them, without the accelerators: compiled, not run.
+"""A config's training step as the compilers of accelerators make it, without the accelerators: compiled, not run.
 
-    python -m scripts.compile_for TARGET --config=configs/NAME.py [--config.SECTION.KEY=VALUE ...]
-        [--programs=train_step,importance_sampling,sampling] [--out=FILE]
+    python -m scripts.compile_for TARGET --config=configs/NAME.py [--config.SECTION.KEY=VALUE ...] [--out=FILE]
 
 TARGET is h100, h200 or b200, with ``:N`` for N of one machine (extra `cuda`), or a TPU slice such as v5e:2x4, v6e:4x4
 or v5p:2x2x1 (extra `tpu`). Prints a JSON object and keeps it in FILE; ``python -m scripts.compile_for --page`` renders
@@ -10,7 +9,6 @@ as such.
 """
 
 import argparse
-import collections
 import contextlib
 import datetime
 import json
@@ -33,17 +31,15 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
-from benchmarks import measure
 from hfsgm_jax import devices
-from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.programs import parse
 from hfsgm_jax.programs.train import load_config_file
 from hfsgm_jax.training import setup
 from scripts import readme
+from scripts.benchmarks_page import config_of
 from scripts.machine import ROOT, machine, write
 
 RESULTS = ROOT / "benchmarks" / "compiled"
-PROGRAMS = ("train_step", "importance_sampling", "sampling")
 GIB = 2.0**30
 
 
@@ -128,20 +124,11 @@ def compiled_for(found: list[Any], platform: str) -> Iterator[None]:
         yield
 
 
-def lowered(config: ConfigDict, program: str) -> Any:
-    """One of `PROGRAMS`, ready to be compiled; inside `compiled_for`."""
-    if program == "train_step":
-        run = setup(config)
-        return run.step.lower(run.abstract_state, next(run.batches(0)))
-    sets = -(-4 // devices.make_mesh().size) * devices.make_mesh().size
-    return measure.on_sets(config, measure.FUNCTIONS[program], sets, 5)[0]
-
-
 def facts(config: ConfigDict, chip: Chip, compiled: Any) -> dict[str, Any]:
     """Of one device and call: memory, kernels, collectives, FLOP and bytes as the compiler counts them; estimates."""
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis() or {}, compiled.as_text()
-    kinds, origins, collectives = instructions(text)
-    kernels, flops, moved = sum(kinds.values()), cost.get("flops"), cost.get("bytes accessed")
+    kernels, collectives = instructions(text)
+    flops, moved = cost.get("flops"), cost.get("bytes accessed")
     seconds = {
         "arithmetic": flops and flops / getattr(chip, config.model.dtype),  # CUDA's compiler may count nothing: None
         "memory": moved and moved / chip.bandwidth,
@@ -152,8 +139,6 @@ def facts(config: ConfigDict, chip: Chip, compiled: Any) -> dict[str, Any]:
         "arguments_gib": fixed / GIB,
         "temporaries_gib": temporary / GIB,
         "kernels": kernels,
-        "kernels_by_kind": dict(kinds.most_common()),
-        "kernels_by_origin": dict(origins.most_common()),
         "collectives": {name: {"count": n, "bytes": b} for name, (n, b) in collectives.items()},
         "flop": flops,
         "bytes": moved,
@@ -171,9 +156,9 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
 
 
-def instructions(text: str) -> tuple[collections.Counter, collections.Counter, dict[str, tuple[int, int]]]:
-    """Kernels by kind and by origin, collectives with their bytes: of a compiled module, each loop's body once."""
-    kinds, origins, collectives, inside = collections.Counter(), collections.Counter(), {}, False
+def instructions(text: str) -> tuple[int, dict[str, tuple[int, int]]]:
+    """Number of kernels, and collectives with their bytes: of a compiled module, each loop's body once."""
+    kernels, collectives, inside = 0, {}, False
     parts = {name for line in text.splitlines() if PART.search(line) for name in CALLED.findall(line)}
     for line in text.splitlines():
         if line.endswith("{") and not line.startswith(" "):  # a computation: a part of a kernel, or a sequence of them
@@ -191,88 +176,78 @@ def instructions(text: str) -> tuple[collections.Counter, collections.Counter, d
             n, total = collectives.get(kind, (0, 0))
             collectives[kind] = n + 1, total + size
             continue
-        called = re.search(r'custom_call_target="([^"]+)"', line)
-        kinds[called[1] if called else kind] += 1
-        name = re.search(r'op_name="([^"]*)"', line)
-        name = name[1] if name else ""
-        origins["backward" if "transpose(" in name else "forward" if "jvp(" in name else "update and others"] += 1
-    return kinds, origins, collectives
+        kernels += 1
+    return kernels, collectives
 
 
-def compile_for(target: str, config: ConfigDict, programs: list[str]) -> dict[str, Any]:
-    """The record of a target and config: a part per program."""
+def compile_for(target: str, config: ConfigDict) -> dict[str, Any]:
+    """The record of a target and config."""
     chip, found = described(target)
-    gpu = CHIPS[chip].cores > 0
-    records = {}
-    with compiled_for(found, "gpu" if gpu else "tpu"):
-        for program in programs:
-            start = time.monotonic()
-            low = lowered(config, program)
-            traced, start = time.monotonic() - start, time.monotonic()
-            compiled = low.compile()
-            seconds = {"trace_seconds": traced, "compile_seconds": time.monotonic() - start}
-            records[program] = {**seconds, **facts(config, CHIPS[chip], compiled)}
+    with compiled_for(found, "gpu" if CHIPS[chip].cores else "tpu"):
+        start = time.monotonic()
+        run = setup(config)
+        lowered = run.step.lower(run.abstract_state, next(run.batches(0)))
+        traced, start = time.monotonic() - start, time.monotonic()
+        compiled = lowered.compile()
+        seconds = {"trace_seconds": traced, "compile_seconds": time.monotonic() - start}
     sizes = {"sets_per_batch": config.data.sets_per_batch, "dtype": config.model.dtype, "devices": len(found)}
-    return {"target": target, **sizes, "compiled, not run": records}
+    step = {**seconds, **facts(config, CHIPS[chip], compiled)}
+    return {"target": target, **sizes, "compiled, not run": {"train_step": step}}
 
 
-def named(found: dict[str, Any]) -> str:
-    """The config of a record, and the keys set beside it that have no column."""
-    words = [word.removeprefix("--config.") for word in found["command"].split() if word.startswith("--config.")]
-    changes = [word for word in words if not word.startswith(("data.sets_per_batch", "model.dtype"))]
-    name = found["config"].removeprefix("configs/").replace(".py", "")
-    return " ".join(f"`{part}`" for part in [name, *changes])
+def kept() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The records in `RESULTS`, and of each the part of the training step."""
+    for file in sorted(RESULTS.glob("*.json")):
+        found = json.loads(file.read_text())
+        yield found, found["compiled, not run"]["train_step"]
 
 
 def page() -> str:
-    """docs/accelerators.md of the files in `RESULTS`."""
-    columns = ["config", "target", "program", "sets × devices", "compile s", "arguments GiB", "temporaries GiB"]
-    columns += [
-        "times this batch that fit",
-        "kernels",
-        "all-reduces",
-        "GFLOP",
-        "GB moved",
-        "estimated ms: arithmetic, memory, launches",
-    ]
+    """The table of docs/accelerators.md."""
+    number = lambda x, unit: "?" if x is None else f"{x / unit:.3g}"
     rows = []
-    for file in sorted(RESULTS.glob("*.json")):
-        found = json.loads(file.read_text())
-        for program, r in found["compiled, not run"].items():
-            reduces = r["collectives"].get("all-reduce", {"count": 0})["count"]
-            number = lambda x, unit: "?" if x is None else f"{x / unit:.3g}"
-            ms = ", ".join(number(r["estimated_seconds"][k], 1e-3) for k in ("arithmetic", "memory", "launches"))
-            sizes = f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})"
-            memory = (
-                f"{r['arguments_gib']:.2f}",
-                f"{r['temporaries_gib']:.2f}",
-                f"{r['estimated_times_this_batch']:.0f}",
-            )
-            work = number(r["flop"], 1e9), number(r["bytes"], 1e9), ms
-            compiled = f"{r['compile_seconds']:.0f}"
-            rows.append(
-                [named(found), found["target"], program, sizes, compiled, *memory, r["kernels"], reduces, *work]
-            )
-    return markdown(Table(columns, [[str(x) for x in row] for row in rows]))
+    for found, step in kept():
+        parts = [number(step["estimated_seconds"][k], 1e-3) for k in ("arithmetic", "memory", "launches")]
+        row = {
+            "config": config_of(found),
+            "target": found["target"],
+            "program": "train_step",
+            "sets × devices": f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})",
+            "compile s": f"{step['compile_seconds']:.0f}",
+            "arguments GiB": f"{step['arguments_gib']:.2f}",
+            "temporaries GiB": f"{step['temporaries_gib']:.2f}",
+            "times this batch that fit": f"{step['estimated_times_this_batch']:.0f}",
+            "kernels": step["kernels"],
+            "all-reduces": step["collectives"].get("all-reduce", {"count": 0})["count"],
+            "GFLOP": number(step["flop"], 1e9),
+            "GB moved": number(step["bytes"], 1e9),
+            "estimated ms: arithmetic, memory, launches": ", ".join(parts),
+        }
+        rows.append(row)
+    return readme.table(rows)
 
 
 def scaling() -> str:
-    """The part of docs/scaling.md: what the all-reduces of a step take of it, of the files in `RESULTS`."""
-    columns = ["config", "target", "sets of a device", "bytes reduced", "ms of links", "ms of the step", "links' share"]
+    """The table of docs/scaling.md: what the all-reduces of a step take of it."""
     rows = []
-    for file in sorted(RESULTS.glob("*.json")):
-        found = json.loads(file.read_text())
-        r = found["compiled, not run"].get("train_step")
-        if r and found["devices"] > 1:
-            size, devices = r["collectives"]["all-reduce"]["bytes"], found["devices"]
-            links = 2 * (devices - 1) / devices * size / CHIPS[found["target"].split(":")[0]].links
-            step, sets = r["estimated_seconds"]["largest"], found["sets_per_batch"] / devices
-            ms = f"{1e3 * links:.3f}", f"{1e3 * step:.2f}", f"{links / (links + step):.1%}"
-            enough = math.ceil(sets * 19 * links / step)
-            rows.append(
-                [f"{named(found)} ({found['dtype']})", found["target"], f"{sets:g}", f"{size:,}", *ms, str(enough)]
-            )
-    return markdown(Table([*columns, "sets of a device for 95 %"], rows))
+    for found, step in kept():
+        if (devices := found["devices"]) == 1:
+            continue
+        size, sets = step["collectives"]["all-reduce"]["bytes"], found["sets_per_batch"] / devices
+        links = 2 * (devices - 1) / devices * size / CHIPS[found["target"].split(":")[0]].links
+        seconds = step["estimated_seconds"]["largest"]
+        row = {
+            "config": f"{config_of(found)} ({found['dtype']})",
+            "target": found["target"],
+            "sets of a device": f"{sets:g}",
+            "bytes reduced": f"{size:,}",
+            "ms of links": f"{1e3 * links:.3f}",
+            "ms of the step": f"{1e3 * seconds:.2f}",
+            "links' share": f"{links / (links + seconds):.1%}",
+            "sets of a device for 95 %": math.ceil(sets * 19 * links / seconds),
+        }
+        rows.append(row)
+    return readme.table(rows)
 
 
 def main() -> None:
@@ -283,14 +258,13 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser("compile_for", description=__doc__)
     parser.add_argument("--config", required=True, help="file of the configuration")
-    parser.add_argument("--programs", default=",".join(PROGRAMS), help="what is compiled")
     parser.add_argument("--out", help="JSON file; default: standard output only")
     options, given = parse(parser, arguments, "config.")
     jax.config.update("jax_enable_compilation_cache", False)
     result = {
         "command": " ".join(["python -m scripts.compile_for", target, *(a for a in arguments if "--out" not in a)]),
         "config": options.config,
-        **compile_for(target, load_config_file(options.config, given), options.programs.split(",")),
+        **compile_for(target, load_config_file(options.config, given)),
         **{k: v for k, v in machine().items() if k in ("cpu", "cores", "python", "jax", "commit")},
         "date": datetime.date.today().isoformat(),
     }

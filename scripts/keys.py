@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from hfsgm_jax.config import KEYS, SECTIONS, model_keys
-from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.keys import Key
 from hfsgm_jax.models import MODELS
 from scripts import readme
@@ -18,21 +17,17 @@ def page() -> str:
     parts.append(
         "## `model`\n\n`model.name` is one of the models below; the other keys are its constructor's keywords.\n"
     )
-    parts += [
-        _table(f"`{name}`", model_keys(name).items(), "###")
-        for name in MODELS
-        if MODELS[name].__module__[:9] == "hfsgm_jax"
-    ]
+    parts += [_table(f"`{name}`", model_keys(name).items(), "###") for name in MODELS]
     return "\n".join(parts)
 
 
-def _table(title: str, rows: Iterable[tuple[str, Key]], level: str = "##") -> str:
-    cells = []
-    for name, key in rows:
+def _table(title: str, keys: Iterable[tuple[str, Key]], level: str = "##") -> str:
+    rows = []
+    for name, key in keys:
         choices = key.kind.choices
         values = ", ".join(f"`{choice}`" for choice in choices()) if choices else key.kind.form
-        cells.append([f"`{name}`", f"`{key.default!r}`", values, key.help])
-    return f"{level} {title}\n\n{markdown(Table(['key', 'default', 'values', 'meaning'], cells))}\n"
+        rows.append({"key": f"`{name}`", "default": f"`{key.default!r}`", "values": values, "meaning": key.help})
+    return f"{level} {title}\n\n{readme.table(rows)}\n"
 
 
 if __name__ == "__main__":

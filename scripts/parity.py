@@ -5,7 +5,6 @@ python -m scripts.parity
 Parameters, images and noise follow from names by a rule of exact arithmetic, the same bits on every machine.
 """
 
-import hashlib
 import json
 import math
 import zlib
@@ -100,18 +99,9 @@ def load(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def inputs(meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Their ``state_dict``, and the noise of every latent, ``[2, 3 or 1, (h, w,) channels]``.
-
-    Raises:
-      ValueError: the rule gives other bits here than where the golden values were made.
-    """
+    """Their ``state_dict``, and the noise of every latent, ``[2, 3 or 1, (h, w,) channels]``."""
     state = {key: parameter(key, shape) for key, shape in meta["parameters"]}
     draws = [noise(i, shape) for i, (_, shape) in enumerate(meta["latents"])]
-    digest = hashlib.sha256()
-    for array in (images(), *draws, *state.values()):  # one channel: first or last is the same bytes
-        digest.update(array.astype("<f4").tobytes())
-    if digest.hexdigest() != meta["inputs_sha256"]:
-        raise ValueError("the inputs are not those of the golden values")
     return state, [np.moveaxis(x.reshape(ROWS, -1, *x.shape[1:]), 2, -1) for x in draws]
 
 

@@ -1,7 +1,10 @@
 """The parts of README.md and docs/ that scripts write, each between two comments that name it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from hfsgm_jax.evaluation.tables import Table, markdown
 from scripts.machine import ROOT
 
 
@@ -25,3 +28,8 @@ def write(name: str, text: str) -> None:
     """Puts ``text`` in the place of the part ``name``."""
     page, (before, _, after) = _page(name)
     page.write_text(f"{before}{text}\n{after}")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows (heading -> cell, all with the same headings) as a Markdown table."""
+    return markdown(Table(list(rows[0]), [[str(cell) for cell in row.values()] for row in rows]))

@@ -1,6 +1,6 @@
 """Kills trainings at random moments, restarts them, and compares with trainings that nobody disturbed.
 
-    python -m scripts.soak runs/soak [--kills=10] [--seed=0]
+    python -m scripts.soak runs/soak [KILLS [SEED]]   # 10 of each model, 0
 
 Two tiny models on procedural characters, which between them have every part of a training state: a SCHA-VAE with
 averaged parameters and a plateau schedule, and a Homoencoder with batch statistics. Each is trained by train.py and
@@ -9,7 +9,6 @@ it saves. In the end it must have the same checkpoint to the bit, the same lines
 run without kills. Writes results/soak/results.json; exit status 1 if anything differs.
 """
 
-import argparse
 import datetime
 import os
 import random
@@ -112,21 +111,16 @@ def soak(model: str, folder: Path, kills: int, rng: random.Random) -> dict[str, 
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--kills", type=int, default=10, help="of each model")
-    parser.add_argument("--seed", type=int, default=0)
-    flags = parser.parse_args()
-    rng, began = random.Random(flags.seed), time.monotonic()
-    runs = {name: soak(name, flags.folder / name, flags.kills, rng) for name in MODELS}
+def main(folder: str, kills: str = "10", seed: str = "0") -> int:
+    rng, began = random.Random(int(seed)), time.monotonic()
+    runs = {name: soak(name, Path(folder) / name, int(kills), rng) for name in MODELS}
     identical = not any(run["differences"] for run in runs.values())
     minutes = round((time.monotonic() - began) / 60, 1)
-    command = f"python -m scripts.soak DIR --kills={flags.kills} --seed={flags.seed}"
+    command = f"python -m scripts.soak DIR {kills} {seed}"
     result = {"command": command, "identical": identical, "minutes": minutes, **machine(), "runs": runs}
     write(result | {"date": datetime.date.today().isoformat()}, ROOT / "results" / "soak" / "results.json")
     return 0 if identical else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

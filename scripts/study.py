@@ -1,9 +1,9 @@
 """The runner of studies: trains and evaluates variants side by side, keeps the numbers of each, draws, records.
 
 A study is a module with a `Study` (`recipes`, `vhe_effect`): ``python -m scripts.NAME FOLDER [--seeds=...] [--jobs=2]
-[--only=NAME,...] [--config.SECTION.KEY=VALUE ...]``. FOLDER holds a run per variant and seed, and its log; an
-interrupted study goes on, and what is finished is not done again. Written are results/NAME/results.json (every number,
-with its commit), results/NAME/curves.png, and the table in the part NAME of docs/results.md.
+[--config.SECTION.KEY=VALUE ...]``. FOLDER holds a run per variant and seed, and its log; an interrupted study goes on,
+and what is finished is not done again. Written are results/NAME/results.json (every number, with its commit),
+results/NAME/curves.png, and the table in the part NAME of docs/results.md.
 """
 
 import argparse
@@ -57,11 +57,6 @@ class Study(NamedTuple):
         return ROOT / "results" / self.name
 
 
-def kept(study: Study) -> Runs:
-    """The numbers in results/NAME."""
-    return json.loads((study.out / "results.json").read_text())["runs"]
-
-
 def measure(study: Study, folder: Path, arguments: Sequence[str], cores: int) -> Numbers:
     """Trains with these arguments of train.py in ``folder`` and evaluates, unless that is done; the numbers."""
     file, asked = folder / "measured.json", json.loads(json.dumps([*arguments, study.evaluations]))
@@ -100,16 +95,15 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def curves(study: Study, folders: Mapping[str, Sequence[Path]], path: Path) -> None:
-    """Curves against images seen: a colour (or its dashes) per variant, a panel per metric."""
+    """Curves against images seen: a colour per variant, a panel per metric."""
     page, axes = plots.figure(len(study.panels))
     for axis, (key, (label, settings)) in zip(axes, study.panels.items(), strict=True):
         for number, (name, runs) in enumerate(folders.items()):
-            style = dict(color=f"C{number % 10}", linestyle=("-", "--", ":")[number // 10 % 3], lw=1)
             for first, folder in enumerate(runs):
                 lines = [line for line in read_metrics(folder) if key in line]
                 x = [line["images"] / 1000 for line in lines]
                 y = [study.factor(name, key) * line[key] for line in lines]
-                axis.plot(x, y, label=None if first else name, **style)
+                axis.plot(x, y, label=None if first else name, color=f"C{number}", lw=1)
         axis.set(xlabel="images seen, thousands", ylabel=label, **settings)
     page.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside right upper")
     plots.save(page, path)
@@ -121,24 +115,18 @@ def main(study: Study) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=study.seeds)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
-    parser.add_argument("--only", default=",".join(study.variants), help="names of variants, with commas between them")
     flags, changes = parser.parse_known_args()
-    names = flags.only.split(",")
-    if unknown := sorted(set(names) - set(study.variants)):
-        parser.error(f"no variants {unknown}; there are {list(study.variants)}")
-    if wrong := [change for change in changes if not change.startswith("--config.")]:
-        parser.error(f"unknown arguments {' '.join(wrong)}; those for all variants are --config.SECTION.KEY=VALUE")
+    variants = {name: [*arguments, *changes] for name, arguments in study.variants.items()}
     cores, seeds = max(1, len(os.sched_getaffinity(0)) // flags.jobs), range(flags.seeds)
-    folders = {name: [flags.folder / f"{name.replace(' ', '_')}_{seed}" for seed in seeds] for name in names}
+    folders = {name: [flags.folder / f"{name.replace(' ', '_')}_{seed}" for seed in seeds] for name in variants}
 
     def one(name: str, seed: int) -> Numbers:
-        return measure(study, folders[name][seed], [*study.variants[name], *changes, f"--config.seed={seed}"], cores)
+        return measure(study, folders[name][seed], [*variants[name], f"--config.seed={seed}"], cores)
 
     with ThreadPoolExecutor(flags.jobs) as pool:
-        found = {(name, seed): pool.submit(one, name, seed) for seed in seeds for name in names}
-    runs = {name: [found[name, seed].result() for seed in seeds] for name in names}
+        found = {(name, seed): pool.submit(one, name, seed) for seed in seeds for name in variants}
+    runs = {name: [found[name, seed].result() for seed in seeds] for name in variants}
     study.out.mkdir(parents=True, exist_ok=True)
-    variants = {name: [*study.variants[name], *changes] for name in names}
     content = {"machine": machine(), "evaluations": study.evaluations, "variants": variants, "runs": runs}
     (study.out / "results.json").write_text(json.dumps(content) + "\n")
     table = study.table(runs)

@@ -41,7 +41,6 @@ ENTRY %main (x: f32[8]) -> f32[8] {
 
 
 def test_kernels_are_counted_once_and_collectives_apart():
-    kinds, origins, collectives = compile_for.instructions(MODULE)
-    assert kinds == {"fusion": 2, "__cudnn$convForward": 1, "copy": 1}
-    assert origins == {"forward": 1, "backward": 1, "update and others": 2}
+    kernels, collectives = compile_for.instructions(MODULE)
+    assert kernels == 4
     assert collectives == {"all-reduce": (1, 8 * 4 + 8 * 2)}

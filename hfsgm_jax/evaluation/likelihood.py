@@ -38,7 +38,7 @@ def set_nelbo(
     sets = as_batch(row)
     features = encode(sets) if features is None else features
     trace = apply(sets, Plan(), key, given=given, features=features)
-    return {name: x[0] for name, x in objectives.terms(trace, sets).of_sets().items()}
+    return {name: x[0] for name, x in objectives.set_terms(trace, sets).items()}
 
 
 def set_likelihood(

@@ -133,13 +133,6 @@ class SetModel(nn.Module):
         parts = [self.encoder(*part, True) for part in zip(images, observed)]
         return jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts)
 
-    def _decode(self, decoder_input: Any, observed: jax.Array, train: bool) -> Any:
-        """p(x | latents) of M slots, batch shape ``[B, M]``; ``observed`` ones hold an image, for batch statistics."""
-        params = self.decoder(decoder_input, observed, train)
-        if self.head is not None:
-            return self.head(params)
-        return LIKELIHOODS[self.likelihood].make(params, self.image_shape[-1])
-
     def __call__(
         self,
         sets: Sets,
@@ -167,7 +160,8 @@ class SetModel(nn.Module):
             latents.append(latent)
         index = _decoded_slots(sets, plan)
         decoder_input = jax.tree.map(lambda x: take_slots(x, index), state)
-        px = self._decode(decoder_input, take_slots(sets.observed, index), plan.train)
+        params = self.decoder(decoder_input, take_slots(sets.observed, index), plan.train)
+        px = self.head(params) if self.head else LIKELIHOODS[self.likelihood].make(params, self.image_shape[-1])
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
 
 

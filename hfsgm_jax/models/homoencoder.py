@@ -53,7 +53,7 @@ class MapNode(Node):
             return super().prior(state, sets, train)
         if self.is_initializing():
             self.net(jnp.zeros((1, 1, *self.event_shape)))
-        return AutoregressiveNormal(self.net.variables, self.net.clone(parent=None), self.event_shape), None
+        return AutoregressiveNormal(self.net.variables, self.net.clone(parent=None)), None
 
     def posterior(self, state, features, sets, train):
         return softplus_normal(self.to_moments(masked_mean(features["aligned"], self.context(sets)))), None

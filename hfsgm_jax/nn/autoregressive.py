@@ -58,12 +58,10 @@ class AutoregressiveNormal:
 
     Attributes:
       variables: of ``net``, an unbound PixelCNN with means and raw scales as outputs.
-      shape: (H, W, C).
     """
 
     variables: Any
     net: PixelCNN = flax.struct.field(pytree_node=False)
-    shape: tuple[int, int, int] = flax.struct.field(pytree_node=False)
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Elementwise log density, nats: of every position given the positions of ``x`` before it."""
@@ -73,9 +71,8 @@ class AutoregressiveNormal:
         self, noise: jax.Array, temperature: jax.Array | float | None = None, wanted: jax.Array | None = None
     ) -> jax.Array:
         """The map that standard normal noise gives; zeros, at no cost, unless ``wanted`` (a traced bool)."""
-        factor = 1.0 if temperature is None else temperature
-        draw = lambda params, eps: (softplus_normal(params).at(eps, factor), ())
-        rows = None if wanted is None else jnp.where(wanted, self.shape[0], 0)
+        draw = lambda params, eps: (softplus_normal(params).at(eps, temperature), ())
+        rows = None if wanted is None else jnp.where(wanted, noise.shape[-3], 0)
         return draw_map(self.net, self.variables, None, noise, draw, rows)[0]
 
 

@@ -40,9 +40,9 @@ class Linear(nn.Module):
 
 
 class ConvStack(nn.Module):
-    """Convolution 3x3, batch norm, ELU, one after another: (features, stride or padding) each."""
+    """Convolution 3x3, batch norm, ELU, one after another: (features, stride, padding) each."""
 
-    layers: tuple[tuple[int, int, Any], ...]  # features, stride, padding
+    layers: tuple[tuple[int, int, int], ...]
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -111,7 +111,7 @@ class ConvDecoder(nn.Module):
         most, side = 4 * self.features, grid_side(self.image_size)
         x = Dense(most if self.spatial else side * side * most, dtype=self.dtype, name="grid")(x)
         x = x if self.spatial else x.reshape(*x.shape[:2], side, side, most)
-        last = "VALID" if self.image_size == 28 else 1
+        last = 0 if self.image_size == 28 else 1
         for features, padding in ((most, 1), (most // 2, 1), (self.features, last)):
             x = ConvStack(((features, 1, 1), (features, 1, padding)), self.dtype)(x, observed, train)
             x = Upsample2(features, self.dtype)(x, observed, train)

@@ -76,18 +76,16 @@ def _convolution(x, kernel, strides, padding, *, precision=None, **others):
     """The convolution that `flax.linen.Conv` calls."""
     if jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, precision=precision, **others)
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     return convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))
 
 
 class Conv(nn.Module):
-    """Square convolution over the axes -3, -2; ``padding``: pixels on every side, pairs of them, SAME or VALID."""
+    """Square convolution over the axes -3, -2; ``padding``: pixels on every side, or pairs of them."""
 
     features: int
     size: int = 3
     stride: int = 1
-    padding: str | int | Pads = 1
+    padding: int | Pads = 1
     use_bias: bool = True
     dtype: Any = jnp.float32
 

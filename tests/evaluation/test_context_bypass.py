@@ -36,7 +36,7 @@ def test_a_traced_choice_is_the_static_plan(tiny_run, results, index):
     apply, _ = sampling.bind(tiny_run.model, tiny_run.variables)
     sets = jax.tree.map(lambda x: jnp.asarray(x[:1]), tiny_run.sets)
     key = jax.random.fold_in(jax.random.key(0), 0)
-    terms = jax.jit(lambda key: objectives.terms(apply(sets, plan, key), sets).of_sets())(key)
+    terms = jax.jit(lambda key: objectives.set_terms(apply(sets, plan, key), sets))(key)
     for name, value in terms.items():
         np.testing.assert_allclose(results[name][0, index], value[0], rtol=1e-4)
 
