@@ -81,8 +81,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     """
     config = _with_own(config, dataset, model)
     config_lib.check_config(config)
-    objective, targets = OBJECTIVES[config.objective.name], config_lib.num_targets(config)
-    data.check_data(config.data, targets)
+    data.check_data(config.data)
     shape = data.image_shape(config.data)
     shape = shape if dataset is None else (*dataset.image_shape[:2], shape[-1])
     model = build_model(config.model, shape) if model is None else model
@@ -91,6 +90,7 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     mesh = devices.make_mesh(config.train.devices)
     _check_together(config, model, shape, mesh)
 
+    objective = OBJECTIVES[config.objective.name]
     load = lambda: _load(config, model, objective.replace, dataset)
     spec, train_data, fixed, drawn = processes.writer_first(load, "data")
     config = _resolved(config, spec, train_data)

@@ -54,7 +54,7 @@ def test_pixels_of_all_kinds():
         (dict(images=np.zeros((59, 28, 28))), "do not fit"),
         (dict(images=np.zeros((60, 28))), "do not fit"),
         (dict(images=np.zeros((0, 28, 28)), labels=[]), "no images"),
-        (dict(groups=np.zeros(3)), "groups"),
+        (dict(groups=np.zeros(3)), "one for every image"),
         (dict(groups=np.arange(60)), "several groups"),
         (dict(parts=np.arange(60)), "parts are 0"),
         (dict(parts=np.arange(60) % 3), "several parts"),

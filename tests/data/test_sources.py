@@ -110,10 +110,10 @@ def test_a_folder_is_looked_at(tmp_path):
             for i, image in enumerate(images[: 4 - k]):
                 Image.fromarray(np.rint(image).astype(np.uint8)).save(tmp_path / name / str(k) / f"{i}.png")
     seen = {name: folder.look(str(tmp_path / name)) for name in kinds}
-    assert seen["light"] == folder.Look(3, 9, 2, 60, drawn=True, dark=False, colored=False)
-    assert seen["dark"] == folder.Look(3, 9, 2, 60, drawn=True, dark=True, colored=False)
-    assert seen["grey"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=False)
-    assert seen["color"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=True)
+    assert seen["light"] == folder.Look(3, 9, 2, 60, drawn=True, colored=False)
+    assert seen["dark"] == folder.Look(3, 9, 2, 60, drawn=True, colored=False)
+    assert seen["grey"] == folder.Look(3, 9, 2, 50, drawn=False, colored=False)
+    assert seen["color"] == folder.Look(3, 9, 2, 50, drawn=False, colored=True)
     large = tmp_path / "color" / "0" / "large.jpg"  # decoded at a fraction of its size
     for k in range(3):
         for path in (tmp_path / "color" / str(k)).iterdir():
