@@ -14,7 +14,7 @@ from hfsgm_jax.config import default_config
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import ConfigError, UserError
 from hfsgm_jax.run_folder import load_variables
-from hfsgm_jax.training.dry_run import dry_run
+from hfsgm_jax.training.setup import dry_run
 from hfsgm_jax.training.state import start_from
 
 
