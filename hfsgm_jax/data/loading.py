@@ -22,16 +22,6 @@ def image_shape(config: Any) -> tuple[int, int, int]:
     return config.image_size, config.image_size, config.channels
 
 
-def check_data(config: Any) -> None:
-    """Checks that the source goes with the other keys of the config's section `data`, before anything is read.
-
-    Raises:
-      DataError: names the keys, their values and what would do.
-    """
-    if config.source != ARRAYS:
-        source_config(config, config.source)
-
-
 def source_config(config: Any, name: str) -> tuple[Any, Source]:
     """The section `data` as it is for a source, and the source.
 
@@ -40,7 +30,7 @@ def source_config(config: Any, name: str) -> tuple[Any, Source]:
     in memory where they cannot be streamed.
 
     Raises:
-      DataError: the source does not go with the other keys.
+      DataError: the source does not go with the other keys; before anything is read.
     """
     check_choice("data.source", name, SOURCES, DataError)
     source, transfer = find_source(name), name != config.source

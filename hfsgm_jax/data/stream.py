@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ _AHEAD = 4  # batches
 
 
 def streamed_sets(
-    dataset: Dataset, spec: SetSpec, key_of: Callable, start: int, stop: int, rows: tuple[int, ...] | None = None
+    dataset: Dataset, spec: SetSpec, key_of: Callable, start: int, stop: int, rows: Sequence[int]
 ) -> Iterator[Sets]:
     """The sets of the steps ``start`` to ``stop``, images uint8: `finish_sets` completes them on the device.
 
@@ -26,13 +26,12 @@ def streamed_sets(
 
     Args:
       key_of: step -> the key of its batch; is traced.
-      rows: which rows of the global batch, for a process's share; default: all.
+      rows: those of the global batch that this process reads.
 
     Returns:
       An iterator of sets of host arrays with a method `close`, which ends the reading.
     """
     grain = import_optional("grain")
-    rows = tuple(range(spec.rows)) if rows is None else rows
     draws = _draws(dataset, spec, key_of)
 
     def read(number: int) -> Sets:

@@ -50,7 +50,6 @@ class Setup:
         """See `setup`."""
         config = _with_own(config, dataset, model)
         config_lib.check_config(config)
-        data.check_data(config.data)
         shape = data.image_shape(config.data)
         shape = shape if dataset is None else (*dataset.image_shape[:2], shape[-1])
         self.model = model = build_model(config.model, shape) if model is None else model

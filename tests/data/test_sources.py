@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfsgm_jax.data import check_data, folder, image_shape, load_dataset, strokes
+from hfsgm_jax.data import folder, image_shape, load_dataset, strokes
 from hfsgm_jax.errors import DataError
 
 
@@ -190,11 +190,9 @@ def test_user_errors(config, keys, message):
 
 def test_keys_are_checked_before_anything_is_read(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    config.update(source="omniglot", split="official", resize="gmn", image_size=28)
-    check_data(config)
-    config.image_size = 32
+    config.update(source="omniglot", split="official", resize="gmn", image_size=32)
     with pytest.raises(DataError, match="28x28"):
-        check_data(config)
+        load_dataset(config, "train")
     with pytest.raises(DataError, match="'omniglott' is not one of .*did you mean 'omniglot'"):
         load_dataset(config, "test", source="omniglott")
     with pytest.raises(DataError, match="split='tset' is not one of .*did you mean 'test'"):
