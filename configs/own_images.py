@@ -62,9 +62,8 @@ def _say(config, path, seen):
     """What was seen, what was chosen, and how to choose otherwise."""
     data, train = config.data, config.train
     photographs = f"{'colour' if seen.colored else 'grey'} photographs"
-    drawings = f"drawings, {'dark on light' if seen.dark else 'light on dark'}"
     print(f"{path}: {seen.images} images of {seen.classes} classes, {seen.smallest} in the smallest, ", end="")
-    print(f"{seen.side} pixels: {drawings if seen.drawn else photographs}")
+    print(f"{seen.side} pixels: {'drawings' if seen.drawn else photographs}")
     if seen.classes < FEW:
         print(f"{seen.classes} classes are few: the model may learn them, and not what a new one can be like")
     print(f"chosen: {data.image_size} pixels, {'RGB' if data.channels == 3 else 'one channel'}, ", end="")

@@ -292,5 +292,9 @@ def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:
             yield f"data.{key}={data[key]}: model.name={model.name!r} has no latents that these images inform; use 0"
     if data.ink and data.channels != 1:
         yield f"data.ink=True makes drawings of one channel: use data.channels=1, not {data.channels}"
-    if data.styles and likelihood and likelihood.levels != 256:
-        yield f"data.styles={data.styles} makes images of 256 levels: use model.likelihood='discretized_logistics'"
+    if (data.styles or data.style_size) and not (data.styles > 1 and data.style_size and data.channels == 3):
+        both = f"data.styles={data.styles}, data.style_size={data.style_size}"
+        yield f"{both}: use both (at least 2 and 1) with data.channels=3, or neither (0)"
+    if data.styles and (num_targets(config) != 1 or likelihood and likelihood.levels != 256):
+        need = "model.likelihood='discretized_logistics', objective.name='vhe', objective.targets=1"
+        yield f"data.styles={data.styles} makes images of 256 levels, one target per set: use {need}"

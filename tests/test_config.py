@@ -26,6 +26,7 @@ def changed(model="scha_vae", **changes):
 def test_defaults_are_valid_but_for_images_of_groups_and_styles(name):
     more = {"hierarchical_vhe": dict(data__group_size=5)}
     more["factorial_vhe"] = dict(data__style_size=5, data__styles=9, data__channels=3, data__binarize="none")
+    more["factorial_vhe"] |= dict(objective__name="vhe", objective__targets=1)
     more["one_dim"] = dict(data__source="arrays", data__image_size=1)
     check_config(changed(name, **more.get(name, {})))
 
@@ -64,6 +65,11 @@ def test_few_odd_values_pass():
         (dict(model__likelihood="discretized_normal"), "256 grey levels"),
         (dict(data__group_size=5), "no latents that these images inform"),
         (dict(data__styles=5), "256 levels"),
+        (dict(data__styles=5), "one target per set: use .*objective.name='vhe', objective.targets=1"),
+        (dict(data__styles=5, data__channels=3), "use both .*, or neither"),
+        (dict(data__style_size=5, data__channels=3), "use both .*, or neither"),
+        (dict(data__styles=1, data__style_size=5, data__channels=3), "at least 2"),
+        (dict(data__styles=5, data__style_size=5), "data.channels=3"),
         (dict(model__width=30), "model.width=30 is no multiple of 4"),
         (dict(data__image_size=30), "28, 32, 40, 64"),
         (

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from examples.one_dim.laws import CLASSES, numbers
 from hfsgm_jax import classification, data, default_config, objectives, sampling, setup
 from hfsgm_jax.trace import SET, Plan, Sets
-from hfsgm_jax.training.optimizer import make_optimizer
+from hfsgm_jax.training.optimizer import Optimizer
 from hfsgm_jax.training.state import TrainState, init_state
 from hfsgm_jax.training.step import Batch, make_step, training_plan
 
@@ -79,13 +79,13 @@ class Runs:
     def start(self, seed: int | jax.Array) -> TrainState:
         """The state of a run at step 0."""
         example = jax.eval_shape(self.ready.sample, *next(self.ready.batches(0)))
-        optimizer = make_optimizer(self.config.optimizer, self.config.train.steps)
+        optimizer = Optimizer(self.config.optimizer, self.config.train.steps)
         return init_state(jax.random.key(seed), self.model, optimizer, 0.0, example)
 
     def train(self) -> tuple[Any, np.ndarray]:
         """The parameters of all runs, and their training errors ``[len(sizes), restarts]``."""
         config, classes = self.config, self.ready.dataset.table()
-        optimizer = make_optimizer(config.optimizer, config.train.steps)
+        optimizer = Optimizer(config.optimizer, config.train.steps)
         measure = objectives.OBJECTIVES[config.objective.name].sums
 
         def step(state, batch, annealed):

@@ -3,14 +3,14 @@
 from hfsgm_jax.data.dataset import Dataset, StreamedImages, Table
 from hfsgm_jax.data.fixed_sets import drawn_sets, fixed_sets, independent_pixel_nll, lake_runs, pixels_of
 from hfsgm_jax.data.folder import CORRUPT
-from hfsgm_jax.data.loading import check_data, image_shape, load_dataset
+from hfsgm_jax.data.loading import image_shape, load_dataset
 from hfsgm_jax.data.resize import RESIZES
 from hfsgm_jax.data.sets import BINARIZE, SetSpec, draw_sets, finish_sets, sample_sets
 from hfsgm_jax.data.sources import ARRAYS, SOURCES, Source
 from hfsgm_jax.data.splits import SCHEMES, SPLITS
 from hfsgm_jax.data.stream import streamed_sets
 
-__all__ = ["Dataset", "StreamedImages", "Table", "check_data", "image_shape", "load_dataset"]
+__all__ = ["Dataset", "StreamedImages", "Table", "image_shape", "load_dataset"]
 __all__ += ["ARRAYS", "BINARIZE", "CORRUPT", "RESIZES", "SCHEMES", "SOURCES", "SPLITS", "Source"]
 __all__ += ["SetSpec", "draw_sets", "drawn_sets", "finish_sets", "fixed_sets", "sample_sets", "streamed_sets"]
 __all__ += ["independent_pixel_nll", "lake_runs", "pixels_of"]

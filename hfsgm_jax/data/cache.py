@@ -35,7 +35,7 @@ def load(config: Any, name: str, source: Source, *part: int) -> Dataset:
       part: the official part to read, of a source that is read by parts.
     """
     path = find(config, name, source, *part)
-    if path and (dataset := _read(path, config, source)):
+    if path and os.path.exists(path) and (dataset := _read(path, config, source)):
         return dataset
     dataset = source.read(config, *part)
     if isinstance(dataset.images, StreamedImages) and not config.stream:
@@ -73,9 +73,7 @@ def write(path: str, dataset: Dataset, save: Callable = np.savez) -> None:
 
 
 def _read(path: str, config: Any, source: Source) -> Dataset | None:
-    """None where there is no such file, or none that can be read."""
-    if not os.path.exists(path):
-        return None
+    """None where the file cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("position" if config.stream else "images", *_COLUMNS)}

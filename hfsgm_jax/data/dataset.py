@@ -44,10 +44,6 @@ class StreamedImages:
         images = self.read(position.ravel()) if position.size else np.zeros(0, self.dtype)
         return images.reshape(*position.shape, *self.image_shape)
 
-    def subset(self, index: np.ndarray) -> "StreamedImages":
-        """Those at ``index`` (integers, or bools over all), in this order; reads nothing."""
-        return dataclasses.replace(self, position=self.position[index])
-
     def to_memory(self) -> np.ndarray:
         """All of them."""
         images = np.empty(self.shape, self.dtype)
@@ -126,14 +122,12 @@ class Dataset:
         """
         labels = np.asarray(labels)
         images = images if isinstance(images, StreamedImages) else _pixels(np.asarray(images), labels.shape)
-        names, ids = _numbered("labels", labels, labels.shape)
-        zeros = np.zeros(labels.shape, int)
-        groups = _numbered("groups", zeros if groups is None else np.asarray(groups), labels.shape)[1]
-        parts = zeros if parts is None else np.asarray(parts)
-        if parts.shape != labels.shape or not np.isin(parts, (0, 1, 2)).all():
-            raise DataError("parts are 0 (training), 1 (validation) or 2 (test), one for every image.")
+        names, ids = np.unique(labels.ravel(), return_inverse=True)
+        groups, parts = (np.zeros(labels.shape, int) if x is None else np.asarray(x) for x in (groups, parts))
+        if not labels.shape == groups.shape == parts.shape or not np.isin(parts, (0, 1, 2)).all():
+            raise DataError("groups and parts are one for every image; parts are 0 (training), 1 (validation) or 2.")
         info = {**(info or {}), "class_names": [str(name) for name in names]}
-        return group_by_class(images, ids, groups, parts.ravel(), info)
+        return group_by_class(images, ids, np.unique(groups.ravel(), return_inverse=True)[1], parts.ravel(), info)
 
     @property
     def num_classes(self) -> int:
@@ -200,15 +194,8 @@ def group_by_class(
 def take_images(images: Images, index: np.ndarray) -> Images:
     """``images[index]``, without reading what is streamed or copying where that is all of them."""
     if isinstance(images, StreamedImages):
-        return images.subset(index)
+        return dataclasses.replace(images, position=images.position[index])
     return images if np.array_equal(index, np.arange(len(images))) else images[index]
-
-
-def _numbered(name: str, values: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values in ascending order, and of every image the index of its value."""
-    if values.shape != shape:
-        raise DataError(f"{name} {values.shape} and labels {shape} differ in shape.")
-    return np.unique(values.ravel(), return_inverse=True)
 
 
 def _pixels(images: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:

@@ -30,7 +30,6 @@ class Look(NamedTuple):
       smallest: images of the smallest class.
       side: median of the shorter sides, pixels.
       drawn: drawings or silhouettes, two levels and few pixels between them.
-      dark: the drawings are dark on a light ground.
       colored: not grey.
     """
 
@@ -39,7 +38,6 @@ class Look(NamedTuple):
     smallest: int
     side: int
     drawn: bool
-    dark: bool
     colored: bool
 
 
@@ -55,15 +53,13 @@ def look(folder: str) -> Look:
         found = [seen for seen in threads.map(_look_at, some) if seen]  # `read` names those that are unreadable
     if not found:
         raise DataError(f"{len(some)} images in {folder!r} were tried, and none can be read: {_some(some)}.")
-    sides, between, light, color = np.array(found).T
+    side, between, color = np.median(found, axis=0)
     sizes = collections.Counter(name for name, _ in files).values()
-    drawn, dark = np.median(between) < _BETWEEN, np.median(light) > 0.5
-    colored = np.median(color) > _COLORED
-    return Look(len(sizes), len(files), min(sizes), int(np.median(sides)), bool(drawn), bool(dark), bool(colored))
+    return Look(len(sizes), len(files), min(sizes), int(side), bool(between < _BETWEEN), bool(color > _COLORED))
 
 
-def _look_at(file: str) -> tuple[float, float, float, float] | None:
-    """Shorter side, share of pixels between the two ends of the levels, lightness of the border (0 to 1), colour."""
+def _look_at(file: str) -> tuple[float, float, float] | None:
+    """Shorter side, share of pixels between the two ends of the levels, colour."""
     try:
         image = open_image(file, 3, 64)
     except DataError:
@@ -74,9 +70,7 @@ def _look_at(file: str) -> tuple[float, float, float, float] | None:
     grey = levels.mean(-1)
     low, high = grey.min(), grey.max()
     scaled = (grey - low) / max(1.0, high - low)
-    border = np.concatenate([scaled[0], scaled[-1], scaled[:, 0], scaled[:, -1]])
-    between = ((scaled > 0.2) & (scaled < 0.8)).mean()
-    return side, between, float(np.median(border)), float(np.ptp(levels, axis=-1).mean())
+    return side, ((scaled > 0.2) & (scaled < 0.8)).mean(), np.ptp(levels, axis=-1).mean()
 
 
 def read(config: Any) -> Dataset:

@@ -14,27 +14,12 @@ from hfsgm_jax.data.sources import ARRAYS, SOURCES, Source, find_source
 from hfsgm_jax.data.splits import RANDOM, SPLITS, split_classes
 from hfsgm_jax.errors import DataError, check_choice
 
-LOOK = 256  # images looked at for colours
 _RAW = ("omniglot", "npz")  # sources that may hold Omniglot's own drawings
 
 
 def image_shape(config: Any) -> tuple[int, int, int]:
     """``(H, W, C)`` of every source's images, from the config's section `data` alone."""
     return config.image_size, config.image_size, config.channels
-
-
-def check_data(config: Any, targets: int = 0) -> None:
-    """Checks which values of the config's section `data` go together, before anything is read.
-
-    Args:
-      targets: images of a set that are drawn apart from its context, as the objective asks for.
-
-    Raises:
-      DataError: names the keys, their values and what would do.
-    """
-    if config.source != ARRAYS:
-        source_config(config, config.source)
-    styles.check_styles(config, targets)
 
 
 def source_config(config: Any, name: str) -> tuple[Any, Source]:
@@ -45,7 +30,7 @@ def source_config(config: Any, name: str) -> tuple[Any, Source]:
     in memory where they cannot be streamed.
 
     Raises:
-      DataError: the source does not go with the other keys.
+      DataError: the source does not go with the other keys; before anything is read.
     """
     check_choice("data.source", name, SOURCES, DataError)
     source, transfer = find_source(name), name != config.source
@@ -98,10 +83,6 @@ def load_dataset(config: Any, split: str, source: str | None = None, dataset: Da
     if classes == "train" and config.heldout:
         found = found.hold_out(config.heldout)[split == "heldout"]
     if config.styles:
-        if (found.images[:LOOK] != found.images[:LOOK, ..., :1]).any():
-            raise DataError(
-                f"data.styles colours grey drawings, and the images of {name!r} are coloured: use styles=0."
-            )
         found.images = convert_channels(found.images, 3) if found.image_shape[-1] == 1 else found.images
         found.style = styles.assign(len(found.images), config.styles)
     found.info = _info(config, found, name, split, scheme, entry)
@@ -117,8 +98,6 @@ def _check_sizes(dataset: Dataset, config: Any) -> None:
     if low > smallest or high > largest:
         have = f"training classes have {smallest} to {largest} images"
         raise DataError(f"data.set_size={config.set_size}: {have}; a range may go up to ({smallest}, {largest}).")
-    if config.dihedral and dataset.image_shape[0] != dataset.image_shape[1]:
-        raise DataError(f"data.dihedral=True needs square images, these are {dataset.image_shape}: use False.")
     if config.group_size and len(np.unique(dataset.group)) == 1:
         raise DataError(f"data.group_size={config.group_size}: all classes are of one group: use 0.")
 

@@ -27,10 +27,8 @@ def resize_images(images: Sequence[np.ndarray], resize: str, image_size: int, ch
     out = np.empty((len(images), image_size, image_size, channels), np.uint8)
     for i, image in enumerate(images):
         image = convert_channels(image, channels)
-        if image.shape[:2] != (image_size, image_size):
-            pil = Image.fromarray(image[..., 0] if channels == 1 else image)
-            image = np.asarray(square(pil, image_size)).reshape(out.shape[1:])
-        out[i] = image
+        pil = Image.fromarray(image[..., 0] if channels == 1 else image)
+        out[i] = np.asarray(square(pil, image_size)).reshape(out.shape[1:])
     return out
 
 

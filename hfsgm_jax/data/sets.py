@@ -13,7 +13,6 @@ from hfsgm_jax.trace import GROUP, SET, STYLE, Sets
 
 BINARIZE = ("none", "dynamic")
 _SHUFFLE = 2**32 - 1  # no row has this index
-_AS_CONFIG = "binarize flip rotate affine augmented dihedral group_size styles style_size copies".split()
 
 
 def set_size_range(set_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -58,8 +57,9 @@ class SetSpec:
     @classmethod
     def from_config(cls, config: Any, targets: int = 0, replace: bool = False, binary: bool = False) -> "SetSpec":
         """The spec of ``config``, the config's section `data`, with as many targets as the objective asks for."""
-        same = {key: config[key] for key in _AS_CONFIG} | dict(targets=targets, replace=replace, binary=binary)
-        return cls(config.sets_per_batch, *set_size_range(config.set_size), **same)
+        same = {key: value for key, value in config.items() if key in cls.__dataclass_fields__}
+        low, high = set_size_range(config.set_size)
+        return cls(config.sets_per_batch, low, high, **same, targets=targets, replace=replace, binary=binary)
 
 
 def sample_sets(table: Table, key: jax.Array, spec: SetSpec) -> Sets:

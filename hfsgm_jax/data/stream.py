@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ _AHEAD = 4  # batches
 
 
 def streamed_sets(
-    dataset: Dataset, spec: SetSpec, key_of: Callable, start: int, stop: int, rows: tuple[int, ...] | None = None
+    dataset: Dataset, spec: SetSpec, key_of: Callable, start: int, stop: int, rows: Sequence[int]
 ) -> Iterator[Sets]:
     """The sets of the steps ``start`` to ``stop``, images uint8: `finish_sets` completes them on the device.
 
@@ -26,28 +26,12 @@ def streamed_sets(
 
     Args:
       key_of: step -> the key of its batch; is traced.
-      rows: which rows of the global batch, for a process's share; default: all.
+      rows: those of the global batch that this process reads.
 
     Returns:
       An iterator of sets of host arrays with a method `close`, which ends the reading.
     """
     grain = import_optional("grain")
-    rows = tuple(range(spec.rows)) if rows is None else rows
-    draws = _draws(dataset, spec, key_of)
-
-    def read(number: int) -> Sets:
-        step, row = start + number // len(rows), rows[number % len(rows)]
-        sets = jax.tree.map(lambda x: x[row], draws(step))
-        return sets.replace(images=dataset.images[sets.images])
-
-    threads, ahead = max(_THREADS, os.cpu_count() or 1), max(_AHEAD * len(rows), 16)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    numbers = grain.MapDataset.range((stop - start) * len(rows))
-    return iter(numbers.map(read).to_iter_dataset(options).batch(len(rows)))
-
-
-def _draws(dataset: Dataset, spec: SetSpec, key_of: Callable) -> Callable[[int], Sets]:
-    """step -> the global batch's choice of images, on the host; the rows of a step share it."""
     try:  # the accelerator is busy with a step
         device = jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -56,7 +40,16 @@ def _draws(dataset: Dataset, spec: SetSpec, key_of: Callable) -> Callable[[int],
     draw = jax.jit(lambda table, step: draw_sets(table, key_of(step), spec))
 
     @functools.lru_cache(maxsize=4 * _AHEAD)
-    def at(step: int) -> Sets:
+    def drawn(step: int) -> Sets:
+        """The global batch's choice of images, which the rows of a step share."""
         return jax.tree.map(np.asarray, draw(table, np.int32(step)))
 
-    return at
+    def read(number: int) -> Sets:
+        step, row = start + number // len(rows), rows[number % len(rows)]
+        sets = jax.tree.map(lambda x: x[row], drawn(step))
+        return sets.replace(images=dataset.images[sets.images])
+
+    threads, ahead = max(_THREADS, os.cpu_count() or 1), max(_AHEAD * len(rows), 16)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    numbers = grain.MapDataset.range((stop - start) * len(rows))
+    return iter(numbers.map(read).to_iter_dataset(options).batch(len(rows)))

@@ -6,35 +6,24 @@ spatial transformers and absent images have too.
 """
 
 import functools
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfsgm_jax.errors import DataError
-
 _SEED = 30  # of the palette and of who has which style: the same in every run
 _SIDE = 28  # pixels, of the images that widths are meant for
 
 
-class Pens(NamedTuple):
-    """The styles, float32.
-
-    Attributes:
-      colour: ``[S, 3]`` RGB in [0, 1].
-      width: ``[S]`` pixels at 28x28: the standard deviation of the blur that widens a stroke.
-      gain: ``[S]`` contrast after the blur: 1 leaves a soft stroke, more a wide and hard one.
-    """
-
-    colour: np.ndarray
-    width: np.ndarray
-    gain: np.ndarray
-
-
 @functools.cache
-def palette(num: int) -> Pens:
-    """``num`` random styles: hues all around the circle, saturated and bright; thin to thick, soft to hard."""
+def palette(num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``num`` random styles: hues all around the circle, saturated and bright; thin to thick, soft to hard.
+
+    Returns, float32:
+      colour: ``[num, 3]`` RGB in [0, 1].
+      width: ``[num]`` pixels at 28x28: the standard deviation of the blur that widens a stroke.
+      gain: ``[num]`` contrast after the blur: 1 leaves a soft stroke, more a wide and hard one.
+    """
     rng = np.random.default_rng([_SEED, num])
     hue = (rng.permutation(num) + rng.random(num)) / num
     saturation, value = rng.uniform(0.5, 1.0, num), rng.uniform(0.7, 1.0, num)
@@ -43,7 +32,7 @@ def palette(num: int) -> Pens:
     width = rng.uniform(0.25, 0.9, num)
     # The middle of a stroke one pixel wide stays at full ink: a blurred line is 1 / (sqrt(2 pi) width) high.
     gain = np.maximum(1.0, np.sqrt(2 * np.pi) * width) * rng.uniform(1.0, 2.5, num)
-    return Pens(*(x.astype(np.float32) for x in (colour, width, gain)))
+    return tuple(x.astype(np.float32) for x in (colour, width, gain))
 
 
 def assign(num_images: int, num_styles: int) -> np.ndarray:
@@ -62,11 +51,11 @@ def render(images: jax.Array, style: jax.Array, num: int) -> jax.Array:
     Returns:
       ``[..., H, W, 3]`` on the 256 levels of [0, 1]: colour times ink, on black.
     """
-    pens = jax.tree.map(jnp.asarray, palette(num))
-    rows, columns = (_blur(pens.width, n)[style] for n in images.shape[-3:-1])
+    colour, width, gain = map(jnp.asarray, palette(num))
+    rows, columns = (_blur(width, n)[style] for n in images.shape[-3:-1])
     ink = jnp.einsum("...ij,...jk,...lk->...il", rows, images[..., 0], columns)
-    ink = jnp.clip(pens.gain[style][..., None, None] * ink, 0, 1)
-    return jnp.round(255 * ink[..., None] * pens.colour[style][..., None, None, :]) / 255
+    ink = jnp.clip(gain[style][..., None, None] * ink, 0, 1)
+    return jnp.round(255 * ink[..., None] * colour[style][..., None, None, :]) / 255
 
 
 def _blur(width: jax.Array, side: int) -> jax.Array:
@@ -76,18 +65,3 @@ def _blur(width: jax.Array, side: int) -> jax.Array:
     kernel = weight / weight.sum(1, keepdims=True)
     pixel = jnp.arange(side)
     return kernel[:, pixel[:, None] - pixel + side]
-
-
-def check_styles(config: Any, targets: int) -> None:
-    """Checks that ``data.styles`` goes with the other keys of the section and with the ``targets`` per set.
-
-    Raises:
-      DataError: names both keys.
-    """
-    num, size = config.styles, config.style_size
-    fits = num > 1 and size and config.channels == 3 and config.binarize == "none" and targets == 1
-    if (num or size) and not fits:
-        need = (
-            "(at least 2 and 1) with data.channels=3, data.binarize='none', objective.name='vhe', objective.targets=1"
-        )
-        raise DataError(f"data.styles={num}, data.style_size={size}: use both {need}, or neither (0).")

@@ -18,7 +18,7 @@ from hfsgm_jax.config import set_overrides
 from hfsgm_jax.errors import ConfigError, UserError
 from hfsgm_jax.programs import make_parser, parse
 from hfsgm_jax.training import NonFiniteError, StorageError, setup, train
-from hfsgm_jax.training.dry_run import dry_run
+from hfsgm_jax.training.setup import dry_run
 
 HELP = """file with a function get_config() -> ConfigDict, e.g. configs/quickstart.py; FILE:TEXT calls get_config(TEXT);
 a keyword of it that is named like a key (data_path) gets that key's value (--config.data.path)"""

@@ -22,7 +22,7 @@ class Ending:
     """
 
     def __init__(self, config: ConfigDict, mesh: Mesh):
-        self._config, self._mesh, self._signalled, self._sent = config, mesh, False, None
+        self._config, self._mesh, self._signalled, self._sent = config, mesh, threading.Event(), None
         self._largest = jax.jit(jnp.max, out_shardings=devices.replicated(mesh))
 
     def reason(self, step: int, seconds: float) -> str | None:
@@ -32,7 +32,7 @@ class Ending:
         # The first process's clock alone: the others' run on while it writes and draws.
         limit = 60 * self._config.minutes if processes.is_writer() else 0
         time_is_up = bool(limit) and seconds >= limit
-        mine = REASONS.index("signal" if self._signalled else "minutes" if time_is_up else None)
+        mine = REASONS.index("signal" if self._signalled.is_set() else "minutes" if time_is_up else None)
         if processes.alone():
             return REASONS[mine]
         everyones = devices.place(np.full(self._mesh.size, mine, np.int32), devices.by_rows(self._mesh))
@@ -43,11 +43,8 @@ class Ending:
         # Python takes handlers in the main thread only; elsewhere SIGTERM does what it did.
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._old = signal.signal(signal.SIGTERM, self._request)
+            self._old = signal.signal(signal.SIGTERM, lambda *_: self._signalled.set())
         return self
-
-    def _request(self, *_) -> None:
-        self._signalled = True
 
     def __exit__(self, *_) -> None:
         if self._main:

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class Log(contextlib.AbstractContextManager):
         self._mark, self._budget = (step, seconds), 60 * minutes or math.inf
         if self._writes:
             drop_metrics_beyond(workdir, step)
-            self._events = _Events(workdir / "tb")
+            self._write_event = _event_writer(workdir / "tb")
         disable = None if self._writes else True  # None: where there is no terminal
         self._bar = tqdm.tqdm(total=total_steps, initial=step, unit="step", disable=disable)
 
@@ -128,7 +128,7 @@ class Log(contextlib.AbstractContextManager):
         safe = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
         with self._path.open("a") as file:
             file.write(json.dumps(safe) + "\n")
-        self._events.write(line)
+        self._write_event(line)
         values = "  ".join(f"{SHOWN[key]} {line[key]:.4g}" for key in SHOWN if line.get(key, 0))
         self._bar.set_postfix_str(values)
         if self._bar.disable or SCORE in line:
@@ -147,31 +147,26 @@ class Log(contextlib.AbstractContextManager):
         self._bar.close()
 
 
-class _Events:
-    """TensorBoard events; none, after a line that says so, where tensorboardX is not installed.
+def _event_writer(folder: Path) -> Callable[[dict[str, Any]], None]:
+    """A function that writes the finite numbers of a line of metrics as TensorBoard events, on disk when it returns.
 
-    tensorboardX's own SummaryWriter leaves writing to a thread, which a full disk ends: then training would wait for
-    room in its queue for ever. A run that continues writes the steps after its checkpoint again, the same values.
+    Without tensorboardX there are none, after a line that says so. Its own SummaryWriter leaves writing to a thread,
+    which a full disk ends: then training would wait for room in its queue for ever. A run that continues writes the
+    steps after its checkpoint again, the same values.
     """
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+    except ImportError:
+        print("no TensorBoard events: tensorboardX is not installed (metrics.jsonl has it all)", file=sys.stderr)
+        return lambda line: None
+    os.makedirs(folder, exist_ok=True)
+    writer, summary = EventsWriter(str(folder / "events")), summary_pb2.Summary
 
-    def __init__(self, folder: Path):
-        self._writer = None
-        try:
-            from tensorboardX.event_file_writer import EventsWriter
-            from tensorboardX.proto import event_pb2, summary_pb2
-        except ImportError:
-            print("no TensorBoard events: tensorboardX is not installed (metrics.jsonl has it all)", file=sys.stderr)
-            return
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        os.makedirs(folder, exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"))
-
-    def write(self, line: dict[str, Any]) -> None:
-        """The finite numbers of a line of metrics, on disk when it returns."""
-        if self._writer is None:
-            return
+    def write(line: dict[str, Any]) -> None:
         numbers = {name: x for name, x in line.items() if isinstance(x, int | float) and math.isfinite(x)}
-        values = [self._summary.Value(tag=name, simple_value=x) for name, x in numbers.items() if name != "step"]
-        event = self._event(wall_time=time.time(), step=line["step"], summary=self._summary(value=values))
-        self._writer.write_event(event)
-        self._writer.flush()
+        values = [summary.Value(tag=name, simple_value=x) for name, x in numbers.items() if name != "step"]
+        writer.write_event(event_pb2.Event(wall_time=time.time(), step=line["step"], summary=summary(value=values)))
+        writer.flush()
+
+    return write

@@ -22,12 +22,27 @@ class OptimizerState(NamedTuple):
     plateau: Any
 
 
-class Optimizer(NamedTuple):
-    """An optax rule whose learning rate depends on the step (not on its own count) and the plateau."""
+class Optimizer:
+    """An optax rule whose learning rate depends on the step (not on its own count) and the plateau.
 
-    rule: optax.GradientTransformation
-    schedule: Callable[[jax.Array], jax.Array]
-    plateau: optax.GradientTransformationExtraArgs | None = None
+    Args:
+      config: the config's section `optimizer`.
+      total_steps: the length of a cosine.
+    """
+
+    def __init__(self, config: ConfigDict, total_steps: int):
+        clips = {"norm": optax.clip_by_global_norm, "value": optax.clip, "none": lambda _: optax.identity()}
+        clip = clips[config.clip](config.clip_at)
+        decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
+        moments = optax.scale_by_adamax() if config.name == "adamax" else optax.scale_by_adam()
+        # Coupled but for adamw: the penalty is part of the gradient and passes through the moments, as in the papers.
+        direction = (moments, decay) if config.name == "adamw" else (decay, moments)
+        self.rule = optax.chain(clip, *direction)
+        self.schedule = _schedule(config, total_steps)
+        self.plateau = None
+        if config.schedule == "plateau":
+            # Of optax, the evaluation that decays is one of the patience; of PyTorch, the one after.
+            self.plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience + 1)
 
     def init(self, params: Any) -> OptimizerState:
         return OptimizerState(self.rule.init(flat(params)), self.plateau.init(jnp.zeros(())) if self.plateau else ())
@@ -53,21 +68,6 @@ class Optimizer(NamedTuple):
         """
         _, plateau = self.plateau.update(jnp.zeros(()), state.plateau, value=value)
         return state._replace(plateau=plateau)
-
-
-def make_optimizer(config: ConfigDict, total_steps: int) -> Optimizer:
-    """The optimizer of ``config.optimizer``; ``total_steps`` is the length of a cosine."""
-    clips = {"norm": optax.clip_by_global_norm, "value": optax.clip, "none": lambda _: optax.identity()}
-    clip = clips[config.clip](config.clip_at)
-    decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
-    moments = optax.scale_by_adamax() if config.name == "adamax" else optax.scale_by_adam()
-    # Coupled but for adamw: the penalty is part of the gradient and passes through the moments, as in the papers.
-    direction = (moments, decay) if config.name == "adamw" else (decay, moments)
-    plateau = None
-    if config.schedule == "plateau":
-        # Of optax, the evaluation that decays is one of the patience; of PyTorch, the one after.
-        plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience + 1)
-    return Optimizer(optax.chain(clip, *direction), _schedule(config, total_steps), plateau)
 
 
 def _schedule(config: ConfigDict, total_steps: int) -> Callable[[jax.Array], jax.Array]:

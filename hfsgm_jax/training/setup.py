@@ -19,12 +19,11 @@ from hfsgm_jax.models import abstract_variables, build_model
 from hfsgm_jax.objectives import OBJECTIVES
 from hfsgm_jax.run_folder import model_section, open_run
 from hfsgm_jax.trace import Sets
-from hfsgm_jax.training.optimizer import make_optimizer
+from hfsgm_jax.training.optimizer import Optimizer
 from hfsgm_jax.training.state import TrainState, init_state, start_from
-from hfsgm_jax.training.step import BATCH_KEY, Batch, Metrics, make_step, make_validation
+from hfsgm_jax.training.step import BATCH_KEY, Batch, make_step, make_validation
 
 
-@dataclasses.dataclass(frozen=True)
 class Setup:
     """A training that is ready to begin: `train`, own loops and benchmarks use the same.
 
@@ -47,24 +46,50 @@ class Setup:
       abstract_state: shapes, dtypes and shardings of the state.
     """
 
-    config: ConfigDict
-    model: Any
-    mesh: Mesh
-    dataset: data.Dataset
-    fixed_sets: Sets
-    sample: Callable[[Any, jax.Array], Sets]
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    batches: Callable[[int], Iterator[Batch]]
-    validate: Callable[[dict[str, Any]], dict[str, float]]
-    observe: Callable[[TrainState, float], TrainState]
-    abstract_state: TrainState
-    _create: Callable[[], TrainState]
+    def __init__(self, config: ConfigDict, dataset: data.Dataset | None, model: Any):
+        """See `setup`."""
+        config = _with_own(config, dataset, model)
+        config_lib.check_config(config)
+        shape = data.image_shape(config.data)
+        shape = shape if dataset is None else (*dataset.image_shape[:2], shape[-1])
+        self.model = model = build_model(config.model, shape) if model is None else model
+        devices.use_compilation_cache()
+        devices.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate, config.train.cpu_devices)
+        self.mesh = mesh = devices.make_mesh(config.train.devices)
+        _check_together(config, model, shape, mesh)
+
+        objective = OBJECTIVES[config.objective.name]
+        load = lambda: _load(config, model, objective.replace, dataset)
+        spec, self.dataset, self.fixed_sets, drawn = processes.writer_first(load, "data")
+        self.config = config = _resolved(config, spec, self.dataset)
+        self.sample, self.batches = _sampling(self.dataset, spec, config, mesh)
+
+        own = objective.init and functools.partial(objective.init, labels=self.dataset.label, sizes=self.dataset.size)
+        optimizer = Optimizer(config.optimizer, config.train.steps)
+        example = jax.tree.map(lambda x: x[:1], self.fixed_sets)
+        init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example, own)
+        whole = devices.replicated(mesh)
+        self._create = devices.jit_once(init, out_shardings=whole)
+        # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
+        self._init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
+        abstract_state = jax.eval_shape(self._create, self._init_key)
+        self.abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), abstract_state)
+        devices.check_memory(self.abstract_state, mesh)
+
+        measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
+        # Parameters of an objective's own are those of training classes.
+        measure_others = functools.partial(measure, params=None) if objective.init else measure
+        self.step = make_step(model, measure, self.sample, optimizer, config, mesh)
+        self.validate = make_validation(model, measure_others, self.fixed_sets, drawn, config, mesh)
+        observe = lambda state, value: state.replace(opt_state=optimizer.observe(state.opt_state, value))
+        observe = jax.jit(observe, out_shardings=whole, donate_argnums=0)
+        self.observe = observe if optimizer.plateau else lambda state, _: state
 
     @property
     def state(self) -> TrainState:
         """A new state at step 0, made on the devices at every access; parameters of ``train.start``, if any."""
-        start = self.config.train.start
-        return start_from(self._create(), open_run(start, model=self.model).variables) if start else self._create()
+        state, start = self._create(self._init_key), self.config.train.start
+        return start_from(state, open_run(start, model=self.model).variables) if start else state
 
 
 def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = None) -> Setup:
@@ -79,52 +104,22 @@ def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = 
     Raises:
       ConfigError, DataError: something that the user has to change; where the config alone tells, before data are read.
     """
-    config = _with_own(config, dataset, model)
-    config_lib.check_config(config)
-    objective, targets = OBJECTIVES[config.objective.name], config_lib.num_targets(config)
-    data.check_data(config.data, targets)
-    shape = data.image_shape(config.data)
-    shape = shape if dataset is None else (*dataset.image_shape[:2], shape[-1])
-    model = build_model(config.model, shape) if model is None else model
-    devices.use_compilation_cache()
-    devices.use_cpu_cores(config.data.sets_per_batch // config.optimizer.accumulate, config.train.cpu_devices)
-    mesh = devices.make_mesh(config.train.devices)
-    _check_together(config, model, shape, mesh)
+    return Setup(config, dataset, model)
 
-    load = lambda: _load(config, model, objective.replace, dataset)
-    spec, train_data, fixed, drawn = processes.writer_first(load, "data")
-    config = _resolved(config, spec, train_data)
-    sample, batches = _sampling(train_data, spec, config, mesh)
 
-    own = objective.init and functools.partial(objective.init, labels=train_data.label, sizes=train_data.size)
-    optimizer, example = make_optimizer(config.optimizer, config.train.steps), jax.tree.map(lambda x: x[:1], fixed)
-    init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example, own)
-    whole = devices.replicated(mesh)
-    create = devices.jit_once(init, out_shardings=whole)
-    # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
-    init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
-    abstract_state = jax.tree.map(lambda x: x.update(sharding=whole), jax.eval_shape(create, init_key))
-
-    devices.check_memory(abstract_state, mesh)
-
-    measure = functools.partial(objective.sums, free_bits=config.objective.free_bits)
-    # Parameters of an objective's own are those of training classes.
-    measure_others = functools.partial(measure, params=None) if objective.init else measure
-    observe = lambda state, value: state.replace(opt_state=optimizer.observe(state.opt_state, value))
-    observe = jax.jit(observe, out_shardings=whole, donate_argnums=0)
-    return Setup(
-        config=config,
-        model=model,
-        mesh=mesh,
-        dataset=train_data,
-        fixed_sets=fixed,
-        sample=sample,
-        step=make_step(model, measure, sample, optimizer, config, mesh),
-        batches=batches,
-        validate=make_validation(model, measure_others, fixed, drawn, config, mesh),
-        observe=observe if optimizer.plateau else lambda state, _: state,
-        abstract_state=abstract_state,
-        _create=functools.partial(create, init_key),
+def dry_run(s: Setup) -> str:
+    """A line on this process's part of every step and, by the compiled step, what a device of it needs."""
+    with contextlib.closing(s.batches(0)) as batches:
+        batch = next(batches)
+    memory = s.step.lower(s.abstract_state, batch).compile().memory_analysis()
+    rows = devices.local_rows(s.mesh, s.config.data.sets_per_batch)
+    size = lambda count: f"{count / 2**30:.3g} GiB" if count > 2**30 else f"{count / 2**20:.3g} MiB"
+    mine = f"{len(s.mesh.local_devices)} of {s.mesh.size} devices ({s.mesh.local_devices[0].device_kind})"
+    images = sum(leaf.nbytes // (s.mesh.size if s.config.data.stream else 1) for leaf in jax.tree.leaves(batch.data))
+    return (
+        f"process {jax.process_index()} of {jax.process_count()}: {mine}, sets {rows[0]} to {rows[-1]} of "
+        f"{s.config.data.sets_per_batch}; a device needs {size(memory.argument_size_in_bytes)} of state and images "
+        f"(images: {size(images)}) and {size(memory.temp_size_in_bytes)} of temporaries; nothing was trained"
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hfsgm_jax.data import SOURCES, Dataset, SetSpec, check_data, fixed_sets, load_dataset, sample_sets
+from hfsgm_jax.data import SOURCES, Dataset, SetSpec, fixed_sets, load_dataset, sample_sets
 from hfsgm_jax.errors import DataError
 
 
@@ -54,7 +54,7 @@ def test_pixels_of_all_kinds():
         (dict(images=np.zeros((59, 28, 28))), "do not fit"),
         (dict(images=np.zeros((60, 28))), "do not fit"),
         (dict(images=np.zeros((0, 28, 28)), labels=[]), "no images"),
-        (dict(groups=np.zeros(3)), "groups"),
+        (dict(groups=np.zeros(3)), "one for every image"),
         (dict(groups=np.arange(60)), "several groups"),
         (dict(parts=np.arange(60)), "parts are 0"),
         (dict(parts=np.arange(60) % 3), "several parts"),
@@ -70,7 +70,6 @@ def test_own_data_take_the_place_of_a_source(config):
     images, labels = arrays()
     config.update(source="arrays", binarize="none", set_size=3)
     own = Dataset.from_arrays(images, labels)
-    check_data(config)
     parts = {split: load_dataset(config, split, dataset=own) for split in ("train", "val", "test")}
     assert [part.num_classes for part in parts.values()] == [7, 1, 2]  # at random, whatever data.split is
     assert parts["train"].info["source"] == "arrays" and parts["train"].info["scheme"] == "random"
@@ -87,7 +86,6 @@ def test_own_data_take_the_place_of_a_source(config):
 def test_a_function_is_a_source(config, monkeypatch):
     monkeypatch.setitem(SOURCES, "mine", lambda config: Dataset.from_arrays(*arrays(), info={"seed": config.seed}))
     config.update(source="mine", seed=4, set_size=3)
-    check_data(config)
     train = load_dataset(config, "train")
     assert train.num_classes == 7 and train.info["seed"] == 4 and train.info["source"] == "mine"
     config.update(source="strokes", split="back_eval")

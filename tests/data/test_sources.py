@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfsgm_jax.data import check_data, folder, image_shape, load_dataset, strokes
+from hfsgm_jax.data import folder, image_shape, load_dataset, strokes
 from hfsgm_jax.errors import DataError
 
 
@@ -110,10 +110,10 @@ def test_a_folder_is_looked_at(tmp_path):
             for i, image in enumerate(images[: 4 - k]):
                 Image.fromarray(np.rint(image).astype(np.uint8)).save(tmp_path / name / str(k) / f"{i}.png")
     seen = {name: folder.look(str(tmp_path / name)) for name in kinds}
-    assert seen["light"] == folder.Look(3, 9, 2, 60, drawn=True, dark=False, colored=False)
-    assert seen["dark"] == folder.Look(3, 9, 2, 60, drawn=True, dark=True, colored=False)
-    assert seen["grey"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=False)
-    assert seen["color"]._replace(dark=False) == folder.Look(3, 9, 2, 50, drawn=False, dark=False, colored=True)
+    assert seen["light"] == folder.Look(3, 9, 2, 60, drawn=True, colored=False)
+    assert seen["dark"] == folder.Look(3, 9, 2, 60, drawn=True, colored=False)
+    assert seen["grey"] == folder.Look(3, 9, 2, 50, drawn=False, colored=False)
+    assert seen["color"] == folder.Look(3, 9, 2, 50, drawn=False, colored=True)
     large = tmp_path / "color" / "0" / "large.jpg"  # decoded at a fraction of its size
     for k in range(3):
         for path in (tmp_path / "color" / str(k)).iterdir():
@@ -190,11 +190,9 @@ def test_user_errors(config, keys, message):
 
 def test_keys_are_checked_before_anything_is_read(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    config.update(source="omniglot", split="official", resize="gmn", image_size=28)
-    check_data(config)
-    config.image_size = 32
+    config.update(source="omniglot", split="official", resize="gmn", image_size=32)
     with pytest.raises(DataError, match="28x28"):
-        check_data(config)
+        load_dataset(config, "train")
     with pytest.raises(DataError, match="'omniglott' is not one of .*did you mean 'omniglot'"):
         load_dataset(config, "test", source="omniglott")
     with pytest.raises(DataError, match="split='tset' is not one of .*did you mean 'test'"):

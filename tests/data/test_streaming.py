@@ -27,6 +27,7 @@ def load(config, split="train", stream=True):
 
 
 def batches(dataset, spec, start, stop=LAST, rows=None):
+    rows = rows or range(spec.rows)
     with contextlib.closing(data.streamed_sets(dataset, spec, key_of, start, stop, rows)) as reading:
         return list(reading)
 
@@ -105,7 +106,7 @@ def test_a_second_start_decodes_nothing_before_it_is_needed(faces, decoded, own_
     assert not decoded and dataset.images.shape[1:] == (8, 8, 3)
     (cached,) = os.listdir(own_cache)
     assert "index" in cached and os.path.getsize(own_cache / cached) < 10_000  # where images are, not their pixels
-    reading = data.streamed_sets(dataset, SetSpec.from_config(faces), key_of, 0, 10**9)
+    reading = data.streamed_sets(dataset, SetSpec.from_config(faces), key_of, 0, 10**9, range(8))
     next(reading)
     reading.close()
     assert 3 * 8 <= len(decoded) < 300
@@ -122,7 +123,6 @@ def test_streamed_images_are_indexed_like_an_array(faces):
     for index in (7, -1, np.int32(3), slice(2, 9, 3), [5, 1], np.array([[0, 99], [4, 4]]), mask, np.zeros(0, int)):
         np.testing.assert_array_equal(streamed[index], held[index])
         assert streamed[index].dtype == np.uint8
-    np.testing.assert_array_equal(streamed.subset(mask)[1:], held[mask][1:])
     with pytest.raises(IndexError):
         streamed[300]
 
@@ -134,7 +134,7 @@ def test_evaluations_take_streamed_data(faces):
     first, alone = ({(c, m[0]): x[0] for c, m, x in zip(s.ids["set"], s.member, s.images)} for s in sets)
     for name in first.keys() & alone.keys():  # the binarisation is the image's own
         np.testing.assert_array_equal(first[name], alone[name])
-    nll = [data.independent_pixel_nll(train, held.images) for train in (streamed, held)]
+    nll = [data.independent_pixel_nll(train, held.images / 255) for train in (streamed, held)]
     assert nll[0] == pytest.approx(nll[1])
     assert streamed.info["sha256"] != load(faces, "test").info["sha256"]
     faces.update(heldout=1, set_size=2)

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from hfsgm_jax.data import SetSpec, check_data, draw_sets, fixed_sets, load_dataset, pixels_of, sample_sets, styles
-from hfsgm_jax.errors import DataError
+from hfsgm_jax.data import SetSpec, draw_sets, fixed_sets, load_dataset, pixels_of, sample_sets, styles
 
 STYLES = 4
 
@@ -35,14 +34,14 @@ def test_every_pen_draws_its_colour_on_black():
     image[14, 4:24] = 1
     drawn = np.asarray(styles.render(np.broadcast_to(image, (num, *image.shape)), np.arange(num), num))
     chex.assert_shape(drawn, (num, 28, 28, 3))
-    pens = styles.palette(num)
-    np.testing.assert_allclose(drawn[:, 14, 14], pens.colour, atol=0.5 / 255)  # the middle of a stroke is full ink
+    colour, width, _ = styles.palette(num)
+    np.testing.assert_allclose(drawn[:, 14, 14], colour, atol=0.5 / 255)  # the middle of a stroke is full ink
     assert (drawn[:, 0] == 0).all() and drawn.min() == 0 and drawn.max() <= 1
     np.testing.assert_allclose(255 * drawn, np.rint(255 * drawn), atol=1e-4)
-    wide = (drawn.max(-1)[:, :, 14] > 0.3 * pens.colour.max(1)[:, None]).sum(1)
+    wide = (drawn.max(-1)[:, :, 14] > 0.3 * colour.max(1)[:, None]).sum(1)
     assert set(wide) >= {1, 3} and wide.max() <= 5
-    apart = np.abs(pens.colour[:, None] - pens.colour).max(-1) + np.eye(num)
-    assert apart.min() > 0.02 and len(np.unique(pens.width)) == num
+    apart = np.abs(colour[:, None] - colour).max(-1) + np.eye(num)
+    assert apart.min() > 0.02 and len(np.unique(width)) == num
     np.testing.assert_allclose(np.bincount(styles.assign(9000, 30)) / 300, 1, atol=0.25)
 
 
@@ -92,21 +91,3 @@ def test_fixed_sets_have_one_style_each(styled):
     assert (style != dataset.style[index]).any()
     np.testing.assert_array_equal(sets.sizes["style"], np.bincount(dataset.style)[sets.ids["style"]])
     assert sets.observed.all() and set(sets.context) == {"set"}
-
-
-@pytest.mark.parametrize(
-    "change,targets,message",
-    [
-        (dict(styles=1), 1, "at least 2"),
-        (dict(style_size=0), 1, "use both"),
-        (dict(styles=0), 1, "or neither"),
-        (dict(channels=1), 1, "data.channels=3"),
-        (dict(binarize="dynamic"), 1, "data.binarize='none'"),
-        (dict(), 5, "objective.targets=1"),
-        (dict(), 0, "objective.name='vhe'"),
-    ],
-)
-def test_keys_that_do_not_fit_are_refused(styled, change, targets, message):
-    styled.update(change)
-    with pytest.raises(DataError, match=message):
-        check_data(styled, targets)

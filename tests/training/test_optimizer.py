@@ -7,12 +7,12 @@ import optax
 import pytest
 from tiny_training import tiny_config
 
-from hfsgm_jax.training.optimizer import flat, make_optimizer
+from hfsgm_jax.training.optimizer import Optimizer, flat
 
 
 def optimizer_of(**changes):
     config = tiny_config(**{"optimizer__learning_rate": 1.0} | {f"optimizer__{k}": v for k, v in changes.items()})
-    return make_optimizer(config.optimizer, 100)
+    return Optimizer(config.optimizer, 100)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from tiny_training import TinyModel, setup_tiny, tiny_config, tiny_dataset, train_tiny
 
-from hfsgm_jax import data, models, objectives, training
+from hfsgm_jax import models, objectives, training
 from hfsgm_jax.config import default_config
-from hfsgm_jax.data import Dataset
+from hfsgm_jax.data import Dataset, cache
 from hfsgm_jax.errors import ConfigError, UserError
 from hfsgm_jax.run_folder import load_variables
-from hfsgm_jax.training.dry_run import dry_run
+from hfsgm_jax.training.setup import dry_run
 from hfsgm_jax.training.state import start_from
 
 
@@ -35,7 +35,7 @@ def test_refused_before_data_are_read(model, changes, message):
     for key, value in changes.items():
         section, name = key.split("__")
         config[section][name] = value
-    with mock.patch.object(data, "load_dataset", side_effect=AssertionError("read")):
+    with mock.patch.object(cache, "load", side_effect=AssertionError("read")):
         with pytest.raises(UserError, match=message):
             training.setup(config)
 

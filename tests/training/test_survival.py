@@ -175,12 +175,12 @@ def test_a_disk_that_is_full_for_a_checkpoint_leaves_the_one_before(finished, tm
 
 
 def test_a_disk_that_is_full_for_metrics_is_told(finished, tmp_path, monkeypatch):
-    def full(self, line):
+    def full(line):
         if line["step"] == 15:
             raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "tb" / "events"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(log._Events, "write", full)
+        patch.setattr(log, "_event_writer", lambda folder: full)
         with pytest.raises(StorageError, match="No space left on device, writing .*/tb/events: .*checkpoint 10, wh"):
             train_again(tmp_path)
     assert_same(finished, train_again(tmp_path), tmp_path)
@@ -190,7 +190,7 @@ def test_errors_that_are_no_full_disk_are_left_alone(tmp_path, monkeypatch):
     def refused(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(log._Events, "write", refused)
+    monkeypatch.setattr(log, "_event_writer", lambda folder: refused)
     with pytest.raises(PermissionError):
         train_again(tmp_path)
 
