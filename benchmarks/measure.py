@@ -137,7 +137,7 @@ def sampling(
     yield {**rates, "milliseconds_per_image": 1e3 * per_image, **facts, "num": num}
 
 
-def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int) -> jax.Array:
+def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int = 16) -> jax.Array:
     if model.shared_nodes:
         return hfsgm_jax.sampling.conditional(apply, contexts, num, key, encode=encode)[1]
     return hfsgm_jax.sampling.unconditional(apply, contexts.num_rows, num, model.image_shape, key)[1]
@@ -161,8 +161,11 @@ def importance_sampling(
     yield {**rates, **facts, "samples": samples, "chunk": objectives.CHUNK}
 
 
-def _bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array, samples: int) -> jax.Array:
+def _bound(model: Any, apply: Any, encode: Any, rows: Sets, key: jax.Array, samples: int = 10) -> jax.Array:
     return objectives.joint_bounds(apply, rows, key, (samples,), features=encode(rows))[0]
+
+
+FUNCTIONS = {"sampling": _draw, "importance_sampling": _bound}
 
 
 def time_on_sets(
@@ -175,6 +178,27 @@ def time_on_sets(
     """
     check_config(config)
     devices.use_cpu_cores(sets)
+    lowered, arguments = on_sets(config, function, sets, set_size)
+    start = time.monotonic()
+    compiled = lowered.compile()
+    compile_seconds = time.monotonic() - start
+    if not np.isfinite(compiled(*arguments)).all():
+        raise FloatingPointError("the results are not finite: their time would mean nothing")
+    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
+    return times, {
+        "compile_seconds": compile_seconds,
+        **timing.peak_memory(),
+        "program_memory_gib": timing.program_memory(compiled),
+        "parameters": optax.tree.size(arguments[0]["params"]),
+        "sets": sets,
+        "set_size": set_size,
+        "dtype": config.model.dtype,
+        "devices": devices.make_mesh(config.train.devices).size,
+    }
+
+
+def on_sets(config: ConfigDict, function: Callable[..., jax.Array], sets: int, set_size: int) -> tuple[Any, tuple]:
+    """``function(model, apply, encode, sets, key)`` lowered for random variables and sets; and its arguments."""
     mesh, shape = devices.make_mesh(config.train.devices), hfsgm_jax.data.image_shape(config.data)
     images = np.random.default_rng(0).uniform(size=(sets, set_size, *shape)) < 0.1  # a tenth of the pixels is ink
     rows = jax.tree.map(np.asarray, Sets.of(images.astype(np.float32)))
@@ -188,23 +212,7 @@ def time_on_sets(
     def program(variables: Any, key: jax.Array, rows: Sets) -> jax.Array:
         return function(model, *hfsgm_jax.sampling.bind(model, variables), rows, key)
 
-    lowered = program.lower(*arguments)
-    start = time.monotonic()
-    compiled = lowered.compile()
-    compile_seconds = time.monotonic() - start
-    if not np.isfinite(compiled(*arguments)).all():
-        raise FloatingPointError("the results are not finite: their time would mean nothing")
-    times = timing.seconds_per_call(lambda: compiled(*arguments), repeat, seconds)
-    return times, {
-        "compile_seconds": compile_seconds,
-        **timing.peak_memory(),
-        "program_memory_gib": timing.program_memory(compiled),
-        "parameters": optax.tree.size(variables["params"]),
-        "sets": sets,
-        "set_size": set_size,
-        "dtype": config.model.dtype,
-        "devices": mesh.size,
-    }
+    return program.lower(*arguments), arguments
 
 
 def probe(config: ConfigDict) -> Iterator[Record]:

@@ -1,6 +1,7 @@
-"""A config's training step as the compilers of accelerators make it, without the accelerators: compiled, not run.
+"""Programs of a config as the compilers of accelerators make them, without the accelerators: compiled, not run.
 
-    python -m scripts.compile_for TARGET --config=configs/NAME.py [--config.SECTION.KEY=VALUE ...] [--out=FILE]
+    python -m scripts.compile_for TARGET --config=configs/NAME.py [--config.SECTION.KEY=VALUE ...]
+        [--programs=train_step,importance_sampling,sampling] [--out=FILE]
 
 TARGET is h100, h200 or b200, with ``:N`` for N of one machine (extra `cuda`), or a TPU slice such as v5e:2x4, v6e:4x4
 or v5p:2x2x1 (extra `tpu`). Prints a JSON object and keeps it in FILE; ``python -m scripts.compile_for --page`` renders
@@ -14,7 +15,6 @@ import datetime
 import json
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -31,15 +31,18 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
+from benchmarks import measure
 from hfsgm_jax import devices
 from hfsgm_jax.programs import parse
 from hfsgm_jax.programs.train import load_config_file
 from hfsgm_jax.training import setup
 from scripts import readme
 from scripts.benchmarks_page import config_of
+from scripts.compiled_module import instructions
 from scripts.machine import ROOT, machine, write
 
 RESULTS = ROOT / "benchmarks" / "compiled"
+PROGRAMS = ("train_step", "importance_sampling", "sampling")
 GIB = 2.0**30
 
 
@@ -124,21 +127,33 @@ def compiled_for(found: list[Any], platform: str) -> Iterator[None]:
         yield
 
 
+def lowered(config: ConfigDict, program: str) -> Any:
+    """One of `PROGRAMS`, ready to be compiled; inside `compiled_for`."""
+    if program == "train_step":
+        run = setup(config)
+        return run.step.lower(run.abstract_state, next(run.batches(0)))
+    sets = -(-4 // devices.make_mesh().size) * devices.make_mesh().size
+    return measure.on_sets(config, measure.FUNCTIONS[program], sets, 5)[0]
+
+
 def facts(config: ConfigDict, chip: Chip, compiled: Any) -> dict[str, Any]:
     """Of one device and call: memory, kernels, collectives, FLOP and bytes as the compiler counts them; estimates."""
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis() or {}, compiled.as_text()
-    kernels, collectives = instructions(text)
+    kinds, origins, collectives, launches = instructions(text)
     flops, moved = cost.get("flops"), cost.get("bytes accessed")
     seconds = {
         "arithmetic": flops and flops / getattr(chip, config.model.dtype),  # CUDA's compiler may count nothing: None
         "memory": moved and moved / chip.bandwidth,
-        "launches": kernels * LAUNCH if chip.cores else 0.0,
+        "launches": launches * LAUNCH if chip.cores else 0.0,
     }
     fixed, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     return {
         "arguments_gib": fixed / GIB,
         "temporaries_gib": temporary / GIB,
-        "kernels": kernels,
+        "kernels": sum(kinds.values()),
+        "launches": launches,
+        "kernels_by_kind": dict(kinds.most_common()),
+        "kernels_by_origin": dict(origins.most_common()),
         "collectives": {name: {"count": n, "bytes": b} for name, (n, b) in collectives.items()},
         "flop": flops,
         "bytes": moved,
@@ -147,71 +162,40 @@ def facts(config: ConfigDict, chip: Chip, compiled: Any) -> dict[str, Any]:
     }
 
 
-KERNEL = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*)$")
-PART = re.compile(r" (?:fusion|reduce|reduce-window|sort|scatter|select-and-scatter|map|custom-call|all-reduce\S*)\(")
-CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.-]+)")
-NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call"}
-NO_KERNEL |= {"after-all", "partition-id", "replica-id", "opt-barrier"}
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
-
-
-def instructions(text: str) -> tuple[int, dict[str, tuple[int, int]]]:
-    """Number of kernels, and collectives with their bytes: of a compiled module, each loop's body once."""
-    kernels, collectives, inside = 0, {}, False
-    parts = {name for line in text.splitlines() if PART.search(line) for name in CALLED.findall(line)}
-    for line in text.splitlines():
-        if line.endswith("{") and not line.startswith(" "):  # a computation: a part of a kernel, or a sequence of them
-            inside = line.removeprefix("ENTRY ").split()[0].lstrip("%") not in parts
-            continue
-        match = KERNEL.match(line) if inside else None
-        if not match or match[3] in NO_KERNEL or match[3].endswith("-done"):
-            continue
-        if re.fullmatch(r"\w+\[\]\S*", match[2]) and match[3] != "fusion":  # one number, of a TPU's scalar unit
-            continue
-        kind = match[3].removesuffix("-start")
-        if kind in COLLECTIVES:
-            arrays = re.findall(r"(\w+)\[([\d,]*)\]", match[2])
-            size = sum(BYTES.get(t, 4) * int(np.prod([int(d) for d in s.split(",") if d])) for t, s in arrays)
-            n, total = collectives.get(kind, (0, 0))
-            collectives[kind] = n + 1, total + size
-            continue
-        kernels += 1
-    return kernels, collectives
-
-
-def compile_for(target: str, config: ConfigDict) -> dict[str, Any]:
-    """The record of a target and config."""
+def compile_for(target: str, config: ConfigDict, programs: list[str]) -> dict[str, Any]:
+    """The record of a target and config: a part per program."""
     chip, found = described(target)
+    records = {}
     with compiled_for(found, "gpu" if CHIPS[chip].cores else "tpu"):
-        start = time.monotonic()
-        run = setup(config)
-        lowered = run.step.lower(run.abstract_state, next(run.batches(0)))
-        traced, start = time.monotonic() - start, time.monotonic()
-        compiled = lowered.compile()
-        seconds = {"trace_seconds": traced, "compile_seconds": time.monotonic() - start}
+        for program in programs:
+            start = time.monotonic()
+            low = lowered(config, program)
+            traced, start = time.monotonic() - start, time.monotonic()
+            compiled = low.compile()
+            seconds = {"trace_seconds": traced, "compile_seconds": time.monotonic() - start}
+            records[program] = {**seconds, **facts(config, CHIPS[chip], compiled)}
     sizes = {"sets_per_batch": config.data.sets_per_batch, "dtype": config.model.dtype, "devices": len(found)}
-    step = {**seconds, **facts(config, CHIPS[chip], compiled)}
-    return {"target": target, **sizes, "compiled, not run": {"train_step": step}}
+    return {"target": target, **sizes, "compiled, not run": records}
 
 
-def kept() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The records in `RESULTS`, and of each the part of the training step."""
+def kept() -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """The records in `RESULTS`, and of each its programs."""
     for file in sorted(RESULTS.glob("*.json")):
         found = json.loads(file.read_text())
-        yield found, found["compiled, not run"]["train_step"]
+        for program, facts in found["compiled, not run"].items():
+            yield found, program, facts
 
 
 def page() -> str:
     """The table of docs/accelerators.md."""
     number = lambda x, unit: "?" if x is None else f"{x / unit:.3g}"
     rows = []
-    for found, step in kept():
+    for found, program, step in kept():
         parts = [number(step["estimated_seconds"][k], 1e-3) for k in ("arithmetic", "memory", "launches")]
         row = {
             "config": config_of(found),
             "target": found["target"],
-            "program": "train_step",
+            "program": program,
             "sets × devices": f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})",
             "compile s": f"{step['compile_seconds']:.0f}",
             "arguments GiB": f"{step['arguments_gib']:.2f}",
@@ -230,8 +214,8 @@ def page() -> str:
 def scaling() -> str:
     """The table of docs/scaling.md: what the all-reduces of a step take of it."""
     rows = []
-    for found, step in kept():
-        if (devices := found["devices"]) == 1:
+    for found, program, step in kept():
+        if (devices := found["devices"]) == 1 or program != "train_step":
             continue
         size, sets = step["collectives"]["all-reduce"]["bytes"], found["sets_per_batch"] / devices
         links = 2 * (devices - 1) / devices * size / CHIPS[found["target"].split(":")[0]].links
@@ -258,13 +242,14 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser("compile_for", description=__doc__)
     parser.add_argument("--config", required=True, help="file of the configuration")
+    parser.add_argument("--programs", default=",".join(PROGRAMS), help="what is compiled")
     parser.add_argument("--out", help="JSON file; default: standard output only")
     options, given = parse(parser, arguments, "config.")
     jax.config.update("jax_enable_compilation_cache", False)
     result = {
         "command": " ".join(["python -m scripts.compile_for", target, *(a for a in arguments if "--out" not in a)]),
         "config": options.config,
-        **compile_for(target, load_config_file(options.config, given)),
+        **compile_for(target, load_config_file(options.config, given), options.programs.split(",")),
         **{k: v for k, v in machine().items() if k in ("cpu", "cores", "python", "jax", "commit")},
         "date": datetime.date.today().isoformat(),
     }

@@ -1,6 +1,6 @@
 """Kernels, collectives and their bytes, read from a compiled module."""
 
-from scripts import compile_for
+from scripts.compiled_module import instructions
 
 MODULE = """HloModule jit_step
 
@@ -30,7 +30,7 @@ ENTRY %main (x: f32[8]) -> f32[8] {
   %all-reduce-start.1 = (f32[8]{0}, bf16[2,4]{1,0}) all-reduce-start(%fusion.1, %y), to_apply=%region_0
   %all-reduce-done.1 = (f32[8]{0}, bf16[2,4]{1,0}) all-reduce-done(%all-reduce-start.1)
   %fusion.2 = f32[8]{0} fusion(%x.1), kind=kLoop, calls=%fused_computation.2
-  ROOT %while.1 = (s32[], f32[8]{0}) while(%init), condition=%cond, body=%body
+  ROOT %while.1 = (s32[], f32[8]{0}) while(%init), body=%body, backend_config={"known_trip_count":{"n":"6"}}
 }
 
 %fused_computation.2 (q: f32[8]) -> f32[8] {
@@ -41,6 +41,8 @@ ENTRY %main (x: f32[8]) -> f32[8] {
 
 
 def test_kernels_are_counted_once_and_collectives_apart():
-    kernels, collectives = compile_for.instructions(MODULE)
-    assert kernels == 4
+    kinds, origins, collectives, launches = instructions(MODULE)
+    assert kinds == {"fusion": 2, "__cudnn$convForward": 1, "copy": 1}
+    assert origins == {"forward": 1, "backward": 1, "update and others": 2}
+    assert launches == 3 + 6
     assert collectives == {"all-reduce": (1, 8 * 4 + 8 * 2)}

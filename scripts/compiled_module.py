@@ -1,0 +1,66 @@
+"""What a compiled module consists of, read from its text: kernels, launches, collectives."""
+
+import collections
+import math
+import re
+
+KERNEL = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*)$")
+PART = re.compile(r" (?:fusion|reduce|reduce-window|sort|scatter|select-and-scatter|map|custom-call|all-reduce\S*)\(")
+LOOP = re.compile(r'body=%?([\w.-]+).*"known_trip_count":\{"n":"(\d+)"')
+CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.-]+)")
+NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call"}
+NO_KERNEL |= {"after-all", "partition-id", "replica-id", "opt-barrier"}
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
+
+
+def _is_head(line: str) -> bool:
+    """Of a computation: a part of a kernel, or a sequence of them."""
+    return line.endswith("{") and not line.startswith(" ")
+
+
+def _name(head: str) -> str:
+    return head.removeprefix("ENTRY ").split()[0].lstrip("%")
+
+
+def _turns(lines: list[str]) -> dict[str, int]:
+    """How often a computation of a compiled module runs, by the loops it is the body of (callers come after it)."""
+    turns, loops = collections.defaultdict(lambda: 1), []
+    for line in reversed(lines):
+        loops += LOOP.findall(line)
+        if _is_head(line):
+            turns.update({body: turns[_name(line)] * int(n) for body, n in loops})
+            loops = []
+    return turns
+
+
+def instructions(text: str) -> tuple[collections.Counter, collections.Counter, dict[str, tuple[int, int]], int]:
+    """Kernels by kind and by origin, collectives with their bytes: of a compiled module, each loop's body once; and
+    the launches of kernels, with its turns."""
+    kinds, origins, collectives, inside, launches = collections.Counter(), collections.Counter(), {}, False, 0
+    parts = {name for line in text.splitlines() if PART.search(line) for name in CALLED.findall(line)}
+    turns = _turns(text.splitlines())
+    for line in text.splitlines():
+        if _is_head(line):
+            name = _name(line)
+            inside = name not in parts
+            continue
+        match = KERNEL.match(line) if inside else None
+        if not match or match[3] in NO_KERNEL or match[3].endswith("-done"):
+            continue
+        if re.fullmatch(r"\w+\[\]\S*", match[2]) and match[3] != "fusion":  # one number, of a TPU's scalar unit
+            continue
+        kind = match[3].removesuffix("-start")
+        if kind in COLLECTIVES:
+            arrays = re.findall(r"(\w+)\[([\d,]*)\]", match[2])
+            size = sum(BYTES.get(t, 4) * math.prod(int(d) for d in s.split(",") if d) for t, s in arrays)
+            n, total = collectives.get(kind, (0, 0))
+            collectives[kind] = n + 1, total + size
+            continue
+        called = re.search(r'custom_call_target="([^"]+)"', line)
+        kinds[called[1] if called else kind] += 1
+        launches += turns[name]
+        origin = re.search(r'op_name="([^"]*)"', line)
+        origin = origin[1] if origin else ""
+        origins["backward" if "transpose(" in origin else "forward" if "jvp(" in origin else "update and others"] += 1
+    return kinds, origins, collectives, launches
