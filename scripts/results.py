@@ -141,6 +141,19 @@ def curves(folders: list[Path]) -> None:
     plots.save(figure, CURVES)
 
 
+def redrawn() -> str:
+    """How the page's pen compares with the data's own images, as Markdown."""
+    found = json.loads((RESULTS / "redrawn" / "results.json").read_text())
+    own = "{ways}-way {shots}-shot accuracy of `{model}`".format(**found)
+    difference = "difference from the data's own"
+    rows = []
+    for parts, x in found["accuracy"].items():
+        shown, named = (part.split()[0] for part in parts.split(", "))
+        values = {own: number(x["value"], x["standard_error"]), difference: number(x["increase"], x["increase_error"])}
+        rows.append({"images shown": shown, "images named": named, **values})
+    return readme.table(rows)
+
+
 def main(runs: list[str]) -> None:
     for run in runs:
         keep(Path(run))
@@ -149,6 +162,7 @@ def main(runs: list[str]) -> None:
     readme.write("results", markdown(table([number for folder in kept for number in numbers(folder)], across="name")))
     readme.write("papers", summary())
     readme.write("papers_in_full", against_papers())
+    readme.write("redrawn", redrawn())
 
 
 if __name__ == "__main__":
