@@ -7,6 +7,7 @@ where each node's value comes from (the `Plan`, the masks of `Sets`, and ``given
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax.distributions import LIKELIHOODS, Normal, select
+from hfsgm_jax.nn import loops
 from hfsgm_jax.trace import GROUP, IMAGE, SET, STYLE, Given, Latent, Plan, Sets, Skip, Trace, take_slots
 
 LETTERS = {IMAGE: "z", SET: "c", GROUP: "a", STYLE: "s"}  # of the labels of latents
@@ -21,6 +23,7 @@ LETTERS = {IMAGE: "z", SET: "c", GROUP: "a", STYLE: "s"}  # of the labels of lat
 # plate -> those of its latents, top first.
 State = Any
 POSTERIOR = Plan()
+PLACE = dict.fromkeys(("layer", "name", "parent"))  # fields of a node that say where it is, not what it computes
 
 
 class Node(nn.Module):
@@ -103,6 +106,7 @@ class SetModel(nn.Module):
       start: (sets) -> the state before the first node; None: no values yet.
       head: decoder output -> p(x | latents), for pixels that follow one another; None: independent pixels.
       prior_sees_images: p(c_l) sees the mean of Z_{l+1} (eq. 3).
+      loop: layers alike are visited by a compiled loop, where nothing tells them apart.
       made_of: the call of the constructor: ("name", its name), (keyword, value), ...; () if put together by hand.
     """
 
@@ -114,6 +118,7 @@ class SetModel(nn.Module):
     start: nn.Module | None = None
     head: nn.Module | None = None
     prior_sees_images: bool = False
+    loop: bool = False
     made_of: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -153,16 +158,57 @@ class SetModel(nn.Module):
         if features is None and any(plan.source(node.plate, node.layer) == "posterior" for node in self.nodes):
             apart = plan.train and plan.decode == "target" and "batch_stats" in self.variables
             features = self._encode_apart(sets, plan.num_decoded) if apart else self.encode(sets, plan.train)
-        noises = standard_noise(self.make_rng("sample"), sets, self.nodes)
+        noise = standard_noise(self.make_rng("sample"), sets, self.nodes)
         state, latents = {} if self.start is None else self.start(sets), []
-        for node, noise in zip(self.nodes, noises):
-            state, latent = _visit(node, state, features, sets, plan, given or {}, noise, temperature or {})
-            latents.append(latent)
+        visit = functools.partial(
+            _visit, features=features, sets=sets, plan=plan, given=given or {}, temperature=temperature or {}
+        )
+        apart = {*(given or {}), *sets.context, *(layer for _, layer, _ in plan.sources)}
+        for run in self._runs(apart, noise):
+            if len(run) > 1:
+                state, found = self._visit_in_loop(visit, run[0][0][0].enter(state, sets), run)
+                latents += found
+                continue
+            for node, x in run[0]:
+                state, latent = visit(node, state, x)
+                latents.append(latent)
         index = _decoded_slots(sets, plan)
         decoder_input = jax.tree.map(lambda x: take_slots(x, index), state)
         params = self.decoder(decoder_input, take_slots(sets.observed, index), plan.train)
         px = self.head(params) if self.head else LIKELIHOODS[self.likelihood].make(params, self.image_shape[-1])
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
+
+    def _runs(self, apart: set[Any], noise: list[jax.Array]) -> list[list[tuple[tuple[Node, jax.Array], ...]]]:
+        """The nodes in order, each with its noise: runs of pairs (c_l, z_l) alike, which a loop can visit.
+
+        Nodes whose label or layer is in ``apart`` are like no others.
+        """
+        nodes = tuple(zip(self.nodes, noise))
+        if not self.loop or self.is_initializing():
+            return [[nodes]]
+
+        def look(pair):
+            if any(node.label in apart or node.layer in apart for node, _ in pair):
+                return pair[0][0].label
+            return [{name: getattr(node, name) for name in node.__dataclass_fields__} | PLACE for node, _ in pair]
+
+        return [list(run) for _, run in itertools.groupby(zip(nodes[::2], nodes[1::2]), look)]
+
+    def _visit_in_loop(self, visit: Callable[..., Any], state: State, run: list[Any]) -> tuple[State, list[Latent]]:
+        """The pairs of a run, from a state at their resolution."""
+        alike = [loops.unbound(node) for node, _ in run[0]]
+
+        def body(state, turn):
+            latents = []
+            for node, (params, noise) in zip(alike, turn):
+                state, latent = nn.apply(visit, node)({"params": params}, state, noise)
+                latents.append(latent)
+            return state, latents
+
+        turns = [[(loops.parameters(self, node), noise) for node, noise in pair] for pair in run]
+        state, found = loops.loop(body, state, turns)
+        steps = zip(itertools.chain(*run), itertools.chain(*found))
+        return state, [latent.replace(layer=node.layer, label=node.label) for (node, _), latent in steps]
 
 
 def abstract_variables(model: SetModel) -> dict[str, Any]:
@@ -174,11 +220,12 @@ def abstract_variables(model: SetModel) -> dict[str, Any]:
 def _visit(
     node: Node,
     state: State,
+    noise: jax.Array,
+    *,
     features: Any,
     sets: Sets,
     plan: Plan,
     given: Given,
-    noise: jax.Array,
     temperature: dict[str, jax.Array],
 ) -> tuple[State, Latent]:
     """One node of the traversal: its distributions, its value, the state after it."""

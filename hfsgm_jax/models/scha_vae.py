@@ -19,7 +19,7 @@ from hfsgm_jax.models import keywords as kw
 from hfsgm_jax.models.base import Node, SetModel
 from hfsgm_jax.models.constructor import ImageShape, check_heads, check_images, constructor, of_pixels
 from hfsgm_jax.nn.aggregate import Aggregate
-from hfsgm_jax.nn.bottleneck import Levels, PyramidDecoder, PyramidEncoder, block_type
+from hfsgm_jax.nn.bottleneck import Bottleneck, Levels, PyramidDecoder, PyramidEncoder
 from hfsgm_jax.nn.layers import Dense, padded_size, scaled_init, upsample
 from hfsgm_jax.trace import SET, Sets, masked_mean
 
@@ -55,14 +55,12 @@ class PathNode(Node):
       width: W of both paths.
       scale: 1/sqrt(L), on everything this layer adds to a path.
       std: how standard deviations are made, a name in `distributions.NORMALS`.
-      remat: blocks are computed again in the backward pass.
     """
 
     resolution: int = 1
     width: int = 128
     scale: float = 1.0
     std: str = "softplus"
-    remat: bool = False
     dtype: Any = jnp.float32
 
     @property
@@ -70,7 +68,7 @@ class PathNode(Node):
         return (self.resolution, self.resolution, self.channels)
 
     def _block(self, features: int, **kwargs) -> nn.Module:
-        return block_type(self.remat)(features, self.width, self.resolution, dtype=self.dtype, **kwargs)
+        return Bottleneck(features, self.width, self.resolution, dtype=self.dtype, **kwargs)
 
     def _inject(self) -> Dense:
         return Dense(self.width, kernel_init=scaled_init(self.scale), dtype=self.dtype)
@@ -207,7 +205,7 @@ def scha_vae(
     pixelcnn_layers: kw.PixelCNNLayers = 0,
     pixelcnn_width: kw.PixelCNNWidth = 64,
     pixelcnn_form: kw.PixelCNNForm = "stacks",
-    remat: Annotated[bool, Key(FLAG, "blocks computed again in the backward pass: less memory, more time")] = False,
+    loop: Annotated[bool, Key(FLAG, "layers of one resolution as a compiled loop: less memory, more time")] = False,
     dtype: kw.Dtype = "float32",
 ) -> SetModel:
     """SCHA-VAE (Giannone and Winther 2022, section 3.2): pairs of c_l and z_l at growing resolutions.
@@ -220,8 +218,8 @@ def scha_vae(
         raise ConfigError(f"width={width} is no multiple of 4: blocks work on a quarter of it")
     levels = _check_pyramids(padded_size(image_shape[0]), patch, encoder=encoder, latents=latents, decoder=decoder)
     fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, pixelcnn_form, dtype)
-    look = dict(width=width, remat=remat, dtype=jnp.dtype(dtype))
-    pixels = dict(patch=patch, border=border)
+    look = dict(width=width, dtype=jnp.dtype(dtype))
+    pixels = dict(patch=patch, border=border, loop=loop)
     pool = dict(aggregate=aggregate, heads=heads, prior_sees_images=prior_sees_images)
     pixels_out = dict(image_size=image_shape[0], out_channels=out_channels, context=decoder_context)
     return SetModel(
@@ -230,6 +228,7 @@ def scha_vae(
         start=Start(width, jnp.dtype(dtype)),
         decoder=PyramidDecoder(levels["decoder"][::-1], **pixels_out, **pixels, **look),
         prior_sees_images=prior_sees_images,
+        loop=loop,
         **fields,
     )
 

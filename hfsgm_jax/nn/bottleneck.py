@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.nn import layers
+from hfsgm_jax.nn import layers, loops
 from hfsgm_jax.nn.layers import Conv, Dense, gelu, scaled_init
 
 Levels = tuple[tuple[int, int], ...]  # (resolution, depth)
@@ -46,19 +46,10 @@ class Bottleneck(nn.Module):
         return x + h if self.residual else h
 
 
-# The same block, whose inner activations are computed again in the backward pass instead of being kept.
-RecomputedBottleneck = nn.remat(Bottleneck)
-
-
-def block_type(remat: bool) -> type[nn.Module]:
-    """`Bottleneck`, or its form that trades time for memory; their parameters are the same."""
-    return RecomputedBottleneck if remat else Bottleneck
-
-
-def residual_block(levels: Levels, width: int, remat: bool, dtype: Any) -> Callable[..., nn.Module]:
+def residual_block(levels: Levels, width: int, dtype: Any) -> Callable[..., nn.Module]:
     """A block of a pyramid, its resolution and name left open."""
     scale = 1 / math.sqrt(sum(depth for _, depth in levels))
-    return functools.partial(block_type(remat), width, width, scale=scale, residual=True, dtype=dtype)
+    return functools.partial(Bottleneck, width, width, scale=scale, residual=True, dtype=dtype)
 
 
 class PyramidEncoder(nn.Module):
@@ -72,7 +63,7 @@ class PyramidEncoder(nn.Module):
     width: int
     patch: int = 1
     border: str = "pad"
-    remat: bool = False
+    loop: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -82,14 +73,13 @@ class PyramidEncoder(nn.Module):
             x = Dense(self.width, dtype=self.dtype, name="stem")(layers.space_to_depth(x, self.patch))
         else:
             x = Conv(self.width, dtype=self.dtype, name="stem")(x)
-        block = residual_block(self.levels, self.width, self.remat, self.dtype)
+        block = residual_block(self.levels, self.width, self.dtype)
         features = {}
         for resolution, depth in self.levels:
-            for i in range(depth):
-                x = block(resolution=resolution, name=f"r{resolution}_{i}")(x)
-                if x.shape[-3] > resolution:
-                    x = layers.average_pool(x, x.shape[-3] // resolution)
-            features[resolution] = x
+            blocks = [block(resolution=resolution, name=f"r{resolution}_{i}") for i in range(depth)]
+            if x.shape[-3] > resolution:
+                x = layers.average_pool(blocks.pop(0)(x), x.shape[-3] // resolution)
+            features[resolution] = x = loops.one_after_another(self, blocks, x)
         return features
 
 
@@ -108,7 +98,7 @@ class PyramidDecoder(nn.Module):
     patch: int = 1
     border: str = "pad"
     context: str = "full"
-    remat: bool = False
+    loop: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -118,10 +108,12 @@ class PyramidDecoder(nn.Module):
             xc = xc[..., :1, :1, :]
         x = Conv(self.width, dtype=self.dtype, name="from_z")(xz)
         x = x + Conv(self.width, dtype=self.dtype, name="from_c")(xc)
-        block = residual_block(self.levels, self.width, self.remat, self.dtype)
+        block = residual_block(self.levels, self.width, self.dtype)
         for resolution, depth in self.levels:
-            for i in range(depth):
-                x = layers.upsample(block(resolution=resolution, name=f"r{resolution}_{i}")(x), resolution)
+            blocks = [block(resolution=resolution, name=f"r{resolution}_{i}") for i in range(depth)]
+            if x.shape[-3] < resolution:
+                x = layers.upsample(blocks.pop(0)(x), resolution)
+            x = loops.one_after_another(self, blocks, x)
         if self.patch > 1:
             logits = Dense(self.out_channels * self.patch**2, dtype=jnp.float32, name="pixels")(gelu(x))
             return layers.remove_border(layers.depth_to_space(logits, self.patch), self.image_size, self.border)
