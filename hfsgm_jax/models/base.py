@@ -163,8 +163,8 @@ class SetModel(nn.Module):
         visit = functools.partial(
             _visit, features=features, sets=sets, plan=plan, given=given or {}, temperature=temperature or {}
         )
-        apart = {*(given or {}), *sets.context, *(layer for _, layer, _ in plan.sources)}
-        for run in self._runs(apart, noise):
+        alone = {*(given or {}), *sets.context, *(layer for _, layer, _ in plan.sources)}
+        for run in self._runs(noise, alone):
             if len(run) > 1:
                 state, found = self._visit_in_loop(visit, run[0][0][0].enter(state, sets), run)
                 latents += found
@@ -178,24 +178,24 @@ class SetModel(nn.Module):
         px = self.head(params) if self.head else LIKELIHOODS[self.likelihood].make(params, self.image_shape[-1])
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
 
-    def _runs(self, apart: set[Any], noise: list[jax.Array]) -> list[list[tuple[tuple[Node, jax.Array], ...]]]:
-        """The nodes in order, each with its noise: runs of pairs (c_l, z_l) alike, which a loop can visit.
+    def _runs(self, noise: list[jax.Array], alone: set[Any]) -> list[list[tuple[tuple[Node, jax.Array], ...]]]:
+        """The nodes in order, each with its noise: runs of pairs (c_l, z_l) that are alike, which a loop can visit.
 
-        Nodes whose label or layer is in ``apart`` are like no others.
+        Nodes whose label or layer is in ``alone`` are like no others.
         """
         nodes = tuple(zip(self.nodes, noise))
         if not self.loop or self.is_initializing():
             return [[nodes]]
 
         def look(pair):
-            if any(node.label in apart or node.layer in apart for node, _ in pair):
+            if any(node.label in alone or node.layer in alone for node, _ in pair):
                 return pair[0][0].label
             return [{name: getattr(node, name) for name in node.__dataclass_fields__} | PLACE for node, _ in pair]
 
         return [list(run) for _, run in itertools.groupby(zip(nodes[::2], nodes[1::2]), look)]
 
     def _visit_in_loop(self, visit: Callable[..., Any], state: State, run: list[Any]) -> tuple[State, list[Latent]]:
-        """The pairs of a run, from a state at their resolution."""
+        """The pairs of a run by a loop, from a state at their resolution."""
         alike = [loops.unbound(node) for node, _ in run[0]]
 
         def body(state, turn):
