@@ -57,8 +57,6 @@ class FewShotModel:
       step: training step of the variables.
       image_shape: (H, W, C) of its images.
       drawings: what `read` makes of image files, see `images.read_images`.
-      program: ``(function, **static)`` -> ``(*args, temperature=None)``, which calls
-        ``function(apply, encode, *args, **static)`` with this model at that temperature; compiled once per shape.
     """
 
     def __init__(self, model: SetModel, variables: Mapping[str, Any], step: int = 0, drawings: str | None = None):
@@ -66,10 +64,6 @@ class FewShotModel:
         self.model, self.variables, self.step, self.drawings = model, dict(variables), step, drawings
         self.image_shape = model.image_shape
         self.name = dict(model.made_of).get("name", "custom")
-        self.program = functools.cache(self._program)
-
-    def __reduce__(self) -> tuple:
-        return FewShotModel, (self.model, self.variables, self.step, self.drawings)  # programs are compiled anew
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.image_shape))
@@ -130,14 +124,14 @@ class FewShotModel:
             if images is not None:
                 raise UserError("mode='unconditional' looks at no images: pass None, or use mode='conditional'")
             static = dict(num=num, draw=draw, shape=self.image_shape)
-            out = self.program(_unconditional, **static)(key, temperature=noise)
+            out = self.compute(_unconditional, key, temperature=noise, **static)
         else:
             self._require_context(f"mode={mode!r}")
             if images is None:
                 raise UserError(f"mode={mode!r} needs images; mode='unconditional' does without")
             static = dict(mode=mode, num=num, draw=draw)
             static |= dict(num_iterations=num_iterations) if mode == "refined" else {}
-            out = self.program(_sample, **static)(self._sets(images, resize), key, temperature=noise)
+            out = self.compute(_sample, self._sets(images, resize), key, temperature=noise, **static)
         return np.asarray(out, np.float32)
 
     def log_likelihood(
@@ -159,13 +153,13 @@ class FewShotModel:
         if not self.model.shared_nodes:  # no latent is shared: images are independent, and one bound each is tighter
             sets = Sets.of(jnp.swapaxes(sets.images, 0, 1))
         keys = jax.random.split(jax.random.key(seed), sets.num_rows)
-        bounds = self.program(_likelihood, num_samples=num_samples)(sets, keys)
+        bounds = self.compute(_likelihood, sets, keys, num_samples=num_samples)
         return float(np.asarray(bounds, np.float64).sum())
 
     def embed(self, images: np.ndarray, *, resize: bool = False) -> np.ndarray:
         """The set as one flat vector: means of q(c_l | X) of all layers, top first, without noise."""
         self._require_context("embed")
-        return np.asarray(self.program(_embed)(self._sets(images, resize), temperature=temperatures(0.0)), np.float32)
+        return np.asarray(self.compute(_embed, self._sets(images, resize), temperature=temperatures(0.0)), np.float32)
 
     def classify(
         self,
@@ -201,10 +195,14 @@ class FewShotModel:
         static = dict(num_samples=num_samples, num_samples_z=num_samples_z)
         images = [self._named_images(f"class {name!r}", value, resize) for name, value in supports.items()]
         queries = self._named_images("queries", queries, resize)
-        scores = self.program(class_scores, **static)(ragged(images), queries, jax.random.key(seed))
+        scores = self.compute(class_scores, ragged(images), queries, jax.random.key(seed), **static)
         log_probs = np.asarray(jax.nn.log_softmax(scores, axis=1), np.float32)
         names = list(supports)
         return [names[best] for best in log_probs.argmax(1)], log_probs
+
+    def compute(self, function: Callable, *args: Any, temperature: sampling.Temperature = None, **static: Any) -> Any:
+        """``function(apply, encode, *args, **static)`` with this model at a temperature; compiled once per shape."""
+        return _compute(self.model, function, tuple(sorted(static.items())), self.variables, temperature, *args)
 
     def _require_context(self, what: str) -> None:
         if not self.model.shared_nodes:
@@ -220,15 +218,13 @@ class FewShotModel:
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
 
-    def _program(self, function: Callable[..., jax.Array], **static: Any) -> Callable[..., jax.Array]:
-        @jax.jit
-        def compiled(variables, *args, temperature=None):
-            return function(*sampling.bind(self.model, variables, temperature), *args, **static)
 
-        return lambda *args, **named: compiled(self.variables, *args, **named)
+# --- what is compiled: functions of (apply, encode, ...), see `FewShotModel.compute` --------------
 
 
-# --- programs: functions of (apply, encode, ...), see `FewShotModel.program` ---------------------
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _compute(model, function, static, variables, temperature, *args):
+    return function(*sampling.bind(model, variables, temperature), *args, **dict(static))
 
 
 def class_scores(apply, encode, supports, queries, key, **static):

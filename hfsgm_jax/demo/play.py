@@ -1,6 +1,6 @@
 """What the page asks of a model, as programs of one shape each, compiled once, before the first drawing.
 
-They are programs of `FewShotModel.program`; ``sets`` are rows of `SHOTS` slots.
+They are functions for `FewShotModel.compute`; ``sets`` are rows of `SHOTS` slots.
 """
 
 import jax

@@ -61,19 +61,19 @@ class Demo:
         if num > MOST_NEW:
             raise UserError(f"an answer is {MOST_NEW} images at most")
         context, factors = self._sets(images), api.temperatures(temperature)
-        program = self._few.program(play.refined if mode == "refined" else play.conditional)
-        runs = range(-(-num // play.AT_ONCE))
-        found = [program(context, jax.random.fold_in(jax.random.key(seed), i), temperature=factors) for i in runs]
+        draw = play.refined if mode == "refined" else play.conditional
+        keys = [jax.random.fold_in(jax.random.key(seed), i) for i in range(-(-num // play.AT_ONCE))]
+        found = [self._few.compute(draw, context, key, temperature=factors) for key in keys]
         frames = np.concatenate(jax.device_get(found), 1)[:, :num]
-        weights = jax.device_get(self._few.program(play.attention)(context))
+        weights = jax.device_get(self._few.compute(play.attention, context))
         attention = {label: x[: len(images)].tolist() for label, x in weights.items()}
         return {"frames": [self._encoded(frame) for frame in frames], "attention": attention}
 
     def compare(self, sets: list[list[str]], query: str) -> dict[str, Any]:
         """log p(query | set) of one set or two, nats, and the probability of each of two."""
         two = self._sets(*[*sets, sets[0]][:2])  # the program takes two
-        program = self._few.program(api.class_scores, num_samples=SAMPLES[0], num_samples_z=SAMPLES[1])
-        scores = program(two, jnp.asarray(self._images([query])), jax.random.key(0))
+        what = two, jnp.asarray(self._images([query])), jax.random.key(0)
+        scores = self._few.compute(api.class_scores, *what, num_samples=SAMPLES[0], num_samples_z=SAMPLES[1])
         found = np.asarray(scores, float)[0, : len(sets)]
         odds = np.exp(found - found.max())
         return {"log_p": found.tolist(), "probability": (odds / odds.sum()).tolist()}
@@ -82,9 +82,9 @@ class Demo:
         """Rows of images from one set to another."""
         if len(sets) != 2:
             raise UserError("draw in both sets first")
-        program, factors = self._few.program(play.between), api.temperatures(temperature)
-        rows = np.asarray(program(self._sets(*sets), jax.random.key(seed), temperature=factors))
-        return {"rows": [self._encoded(row) for row in rows]}
+        ends, key = self._sets(*sets), jax.random.key(seed)
+        rows = self._few.compute(play.between, ends, key, temperature=api.temperatures(temperature))
+        return {"rows": [self._encoded(row) for row in np.asarray(rows)]}
 
     @cached_property
     def _characters(self) -> np.ndarray:
@@ -200,7 +200,5 @@ def serve(model: str, host: str = "127.0.0.1", port: int = 7860, browser: bool =
     threading.Thread(target=warm_up_the_rest, args=(demo,), daemon=True).start()
     if browser:
         webbrowser.open(address)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
