@@ -236,12 +236,10 @@ def as_batch(row: Any) -> Any:
 
 def _progress(items: Sequence[int], label: str) -> Iterator[int]:
     """``items``, with a bar on a terminal; otherwise a line now and then, from the first of several processes."""
-    if sys.stderr.isatty():
-        yield from tqdm.tqdm(items, label, unit="batch", disable=not processes.is_writer())
-        return
-    start = last = time.monotonic()
-    for done, item in enumerate(items, 1):
+    writes, start = processes.is_writer(), time.monotonic()
+    last, bar = start, tqdm.tqdm(items, label, unit="batch", disable=None if writes else True)  # None: by the terminal
+    for done, item in enumerate(bar, 1):
         yield item
-        if processes.is_writer() and time.monotonic() - last > SECONDS:
+        if writes and bar.disable and time.monotonic() - last > SECONDS:
             last = time.monotonic()
             print(f"{label}: {done}/{len(items)} batches, {last - start:.0f} s", file=sys.stderr, flush=True)

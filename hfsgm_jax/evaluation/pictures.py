@@ -108,12 +108,10 @@ def are_drawn(blocks: Sequence[np.ndarray]) -> bool:
 def _tile(shades: np.ndarray, scale: int) -> Image.Image:
     """A block with gutters of ``scale`` pixels between its images."""
     pixels = np.where(np.isnan(shades), PAGE, np.round(255 * np.clip(shades, 0, 1))).astype(np.uint8)
-    pixels = pixels.repeat(scale, 2).repeat(scale, 3)
-    rows, columns, height, width, _ = pixels.shape
-    cells = np.full((rows, columns, scale + height, scale + width, 3), GUTTER, np.uint8)
-    cells[:, :, scale:, scale:] = pixels
-    flat = cells.swapaxes(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], 3)
-    return Image.fromarray(np.pad(flat, ((0, scale), (0, scale), (0, 0)), constant_values=GUTTER))
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:-1], 3)).repeat(scale, 2).repeat(scale, 3)
+    cells = np.pad(pixels, ((0, 0), (0, 0), (scale, 0), (scale, 0), (0, 0)), constant_values=GUTTER)
+    page = np.concatenate(np.concatenate(cells, 1), 1)  # rows below each other, then columns side by side
+    return Image.fromarray(np.pad(page, ((0, scale), (0, scale), (0, 0)), constant_values=GUTTER))
 
 
 def blank(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
