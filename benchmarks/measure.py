@@ -139,7 +139,7 @@ def sampling(
 
 def _draw(model: Any, apply: Any, encode: Any, contexts: Sets, key: jax.Array, num: int = 16) -> jax.Array:
     if model.shared_nodes:
-        return hfsgm_jax.sampling.conditional(apply, contexts, num, key, encode=encode)[1]
+        return hfsgm_jax.sampling.conditional(apply, encode, contexts, num, key)[1]
     return hfsgm_jax.sampling.unconditional(apply, contexts.num_rows, num, model.image_shape, key)[1]
 
 

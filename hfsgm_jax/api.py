@@ -57,8 +57,6 @@ class FewShotModel:
       step: training step of the variables.
       image_shape: (H, W, C) of its images.
       drawings: what `read` makes of image files, see `images.read_images`.
-      program: ``(name, **static)`` -> the jitted ``(variables, ...)`` of ``_NAME(apply, encode, ...)``, compiled once
-        per shape.
     """
 
     def __init__(self, model: SetModel, variables: Mapping[str, Any], step: int = 0, drawings: str | None = None):
@@ -66,10 +64,6 @@ class FewShotModel:
         self.model, self.variables, self.step, self.drawings = model, dict(variables), step, drawings
         self.image_shape = model.image_shape
         self.name = dict(model.made_of).get("name", "custom")
-        self.program = functools.cache(self._jitted)
-
-    def __reduce__(self) -> tuple:
-        return FewShotModel, (self.model, self.variables, self.step, self.drawings)  # programs are compiled anew
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.image_shape))
@@ -125,19 +119,19 @@ class FewShotModel:
         check_choice("mode", mode, MODES)
         _check_whole(1, num=num, num_iterations=num_iterations)
         _check_whole(0, seed=seed)
-        settings = dict(temperature=temperatures(temperature))
-        key = jax.random.key(seed)
+        noise, key = temperatures(temperature), jax.random.key(seed)
         if mode == "unconditional":
             if images is not None:
                 raise UserError("mode='unconditional' looks at no images: pass None, or use mode='conditional'")
-            out = self.program("unconditional", num=num, draw=draw)(self.variables, key, **settings)
+            static = dict(num=num, draw=draw, shape=self.image_shape)
+            out = self.compute(_unconditional, key, temperature=noise, **static)
         else:
             self._require_context(f"mode={mode!r}")
             if images is None:
                 raise UserError(f"mode={mode!r} needs images; mode='unconditional' does without")
             static = dict(mode=mode, num=num, draw=draw)
             static |= dict(num_iterations=num_iterations) if mode == "refined" else {}
-            out = self.program("sample", **static)(self.variables, self._sets(images, resize), key, **settings)
+            out = self.compute(_sample, self._sets(images, resize), key, temperature=noise, **static)
         return np.asarray(out, np.float32)
 
     def log_likelihood(
@@ -159,13 +153,13 @@ class FewShotModel:
         if not self.model.shared_nodes:  # no latent is shared: images are independent, and one bound each is tighter
             sets = Sets.of(jnp.swapaxes(sets.images, 0, 1))
         keys = jax.random.split(jax.random.key(seed), sets.num_rows)
-        bounds = self.program("likelihood", num_samples=num_samples)(self.variables, sets, keys)
+        bounds = self.compute(_likelihood, sets, keys, num_samples=num_samples)
         return float(np.asarray(bounds, np.float64).sum())
 
     def embed(self, images: np.ndarray, *, resize: bool = False) -> np.ndarray:
         """The set as one flat vector: means of q(c_l | X) of all layers, top first, without noise."""
         self._require_context("embed")
-        return np.asarray(self.program("embed")(self.variables, self._sets(images, resize)), np.float32)
+        return np.asarray(self.compute(_embed, self._sets(images, resize), temperature=temperatures(0.0)), np.float32)
 
     def classify(
         self,
@@ -201,10 +195,14 @@ class FewShotModel:
         static = dict(num_samples=num_samples, num_samples_z=num_samples_z)
         images = [self._named_images(f"class {name!r}", value, resize) for name, value in supports.items()]
         queries = self._named_images("queries", queries, resize)
-        scores = self.program("classify", **static)(self.variables, ragged(images), queries, jax.random.key(seed))
+        scores = self.compute(class_scores, ragged(images), queries, jax.random.key(seed), **static)
         log_probs = np.asarray(jax.nn.log_softmax(scores, axis=1), np.float32)
         names = list(supports)
         return [names[best] for best in log_probs.argmax(1)], log_probs
+
+    def compute(self, function: Callable, *args: Any, temperature: sampling.Temperature = None, **static: Any) -> Any:
+        """``function(apply, encode, *args, **static)`` with this model at a temperature; compiled once per shape."""
+        return _compute(self.model, function, tuple(sorted(static.items())), self.variables, temperature, *args)
 
     def _require_context(self, what: str) -> None:
         if not self.model.shared_nodes:
@@ -220,38 +218,43 @@ class FewShotModel:
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
 
-    def _jitted(self, name: str, **static: Any) -> Callable:
-        """The method ``_NAME`` with its static arguments, as a jitted function of the variables."""
 
-        def program(variables: Any, *args: Any, **named: Any) -> jax.Array:
-            return getattr(self, f"_{name}")(*sampling.bind(self.model, variables), *args, **named, **static)
+# --- what is compiled: functions of (apply, encode, ...), see `FewShotModel.compute` --------------
 
-        return jax.jit(program)
 
-    def _sample(self, apply, encode, sets, key, temperature, mode, draw, **static):
-        sampler = sampling.CONDITIONAL[mode]
-        mean, drawn = sampler(apply, sets, key=key, encode=encode, temperature=temperature, **static)
-        images = drawn[0] if draw else mean[0]
-        return images[:, -1] if mode == "refined" else images
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _compute(model, function, static, variables, temperature, *args):
+    return function(*sampling.bind(model, variables, temperature), *args, **dict(static))
 
-    def _unconditional(self, apply, encode, key, temperature, num, draw):
-        mean, drawn = sampling.unconditional(apply, num, 1, self.image_shape, key, temperature=temperature)
-        return drawn[:, 0] if draw else mean[:, 0]
 
-    def _likelihood(self, apply, encode, sets, keys, num_samples):
-        def one(row, key):
-            row = jax.tree.map(lambda x: x[None], row)
-            return objectives.joint_bounds(apply, row, key, (num_samples,), features=encode(row))[0, 0]
+def class_scores(apply, encode, supports, queries, key, **static):
+    """Log of the mean over c of p(query | c), ``[queries, classes]``; the order of the classes changes nothing."""
+    static |= dict(classifiers=("log_mean",), shared_noise=True)
+    return classification.scores(apply, encode, supports, queries, key, **static)["log_mean"]
 
-        return jax.vmap(one)(sets, keys)
 
-    def _classify(self, apply, encode, supports, queries, key, **static):
-        static |= dict(classifiers=("log_mean",), shared_noise=True)  # the order of the classes changes nothing
-        return classification.scores(apply, encode, supports, queries, key, **static)["log_mean"]
+def _sample(apply, encode, sets, key, mode, draw, **static):
+    mean, drawn = sampling.CONDITIONAL[mode](apply, encode, sets, key=key, **static)
+    images = drawn[0] if draw else mean[0]
+    return images[:, -1] if mode == "refined" else images
 
-    def _embed(self, apply, encode, sets):
-        trace = apply(sets, Plan(), jax.random.key(0), temperature=temperatures(0.0))
-        return jnp.concatenate([x.posterior.mean()[0].ravel() for x in trace.shared])
+
+def _unconditional(apply, encode, key, num, draw, shape):
+    mean, drawn = sampling.unconditional(apply, num, 1, shape, key)
+    return drawn[:, 0] if draw else mean[:, 0]
+
+
+def _likelihood(apply, encode, sets, keys, num_samples):
+    def one(row, key):
+        row = jax.tree.map(lambda x: x[None], row)
+        return objectives.joint_bounds(apply, row, key, (num_samples,), features=encode(row))[0, 0]
+
+    return jax.vmap(one)(sets, keys)
+
+
+def _embed(apply, encode, sets):
+    trace = apply(sets, Plan(), jax.random.key(0))
+    return jnp.concatenate([x.posterior.mean()[0].ravel() for x in trace.shared])
 
 
 def ragged(images: Sequence[np.ndarray], slots: int = 0) -> Sets:

@@ -19,7 +19,7 @@ but no density of x given X_y under the model, since the prior of c would answer
 the bounds of elbo_difference belong to two models that do not agree on X_y. Such scores still rank classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -78,7 +78,9 @@ def scores(
         def of_class(row, row_features, key):
             row, row_features = jax.tree.map(lambda x: x[None], (row, row_features))
             draw = lambda key: _draw(apply, row, row_features, query, key, sampled, num_samples_z, at_once)
-            return _average(draw, key, num_samples)
+            values = jax.lax.map(lambda index: draw(jax.random.fold_in(key, index)), jnp.arange(num_samples))
+            log_mean = lambda x: jax.nn.logsumexp(x, 0) - jnp.log(jnp.float32(num_samples))
+            return {name: log_mean(x) if name == "log_mean" else x.mean(0) for name, x in values.items()}
 
         number = jnp.arange(supports.num_rows) * (not shared_noise)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
@@ -93,30 +95,10 @@ def set_elbo(trace: Trace, sets: Sets) -> jax.Array:
     return -objectives.set_terms(trace, sets)["nelbo"]
 
 
-def log_likelihoods(
-    apply: Apply, given: Mapping[str, jax.Array], images: jax.Array, features: Any, key: jax.Array, num_samples: int
-) -> jax.Array:
-    """log p(x | c) of each image ``[B, N]``, by ``num_samples`` importance samples of z ~ q(z | x, c).
-
-    Args:
-      given: label -> value ``[B, 1, ...]`` of every shared latent.
-      images: ``[B, N, H, W, C]``; they do not see each other, and share their noise.
-      features: of the images.
-    """
-    sets = Sets.of(images, context=jnp.zeros(images.shape[:2], bool))
-    sets = sets.replace(slots=jnp.zeros_like(sets.slots))
-    return objectives.image_bounds(apply, sets, given, key, num_samples, features=features, chunk=1)
-
-
-def posterior_kl(of: Sequence[Latent], to: Sequence[Latent]) -> jax.Array:
-    """KL(q(c | X_y) || q(c | x)) of every pair of rows, summed over latents: ``[rows of to, rows of of]``, nats."""
-
-    def pairs(a, b):
-        a, b = jax.tree.map(lambda x: x[None], a.posterior), jax.tree.map(lambda x: x[:, None], b.posterior)
-        values = kl(a, b)
-        return values.sum(tuple(range(2, values.ndim)))
-
-    return sum(pairs(a, b) for a, b in zip(of, to, strict=True))
+def posterior_kl(of: Latent, to: Latent) -> jax.Array:
+    """KL(q(c | X_y) || q(c | x)) of every pair of rows: ``[rows of to, rows of of]``, nats."""
+    values = kl(jax.tree.map(lambda x: x[None], of.posterior), jax.tree.map(lambda x: x[:, None], to.posterior))
+    return values.sum(tuple(range(2, values.ndim)))
 
 
 def _draw(apply, row, features, query, key, names, num_samples_z, chunk) -> dict[str, jax.Array]:
@@ -126,7 +108,11 @@ def _draw(apply, row, features, query, key, names, num_samples_z, chunk) -> dict
     given = {latent.label: latent.value for latent in _shared(trace)}
     out = {}
     if set(names) & set(BY_LIKELIHOOD):
-        log_likelihood = lambda x, f: log_likelihoods(apply, given, x, f, z_key, num_samples_z)[0, 0]
+
+        def log_likelihood(x, x_features):  # log p(x | c), by importance samples of z ~ q(z | x, c)
+            sets = Sets.of(x, context=jnp.zeros(x.shape[:2], bool))
+            return objectives.image_bounds(apply, sets, given, z_key, num_samples_z, features=x_features, chunk=1)[0, 0]
+
         value = _for_each(log_likelihood, query, chunk)
         out = {name: value for name in names if name in BY_LIKELIHOOD}
     if "elbo_difference" in names:
@@ -148,13 +134,6 @@ def _for_each(f: Callable[..., jax.Array], query: Any, size: int) -> jax.Array:
     return jax.lax.map(lambda one: f(*jax.tree.map(lambda x: x[None, None], one)), query, batch_size=size)
 
 
-def _average(draw: Callable[[jax.Array], dict[str, jax.Array]], key: jax.Array, num: int) -> dict[str, jax.Array]:
-    """Mean over ``num`` samples, or log-mean-exp for log_mean; one sample after another."""
-    values = jax.lax.map(lambda index: draw(jax.random.fold_in(key, index)), jnp.arange(num))
-    log_mean = lambda x: jax.nn.logsumexp(x, 0) - jnp.log(jnp.float32(num))
-    return {name: log_mean(x) if name == "log_mean" else x.mean(0) for name, x in values.items()}
-
-
 def _kl_scores(apply, supports, features, query) -> dict[str, jax.Array]:
     images, query_features = jax.tree.map(lambda x: x[:, None], query)
     still = dict.fromkeys(PLATES, 0.0)
@@ -162,7 +141,8 @@ def _kl_scores(apply, supports, features, query) -> dict[str, jax.Array]:
     of = _shared(apply(supports, Plan(), key, features=features, temperature=still))
     to = _shared(apply(Sets.of(images), Plan(), key, features=query_features, temperature=still))
     lowest = max(i for i, latent in enumerate(of) if latent.plate == SET)
-    return {"kl": -posterior_kl(of[lowest : lowest + 1], to[lowest : lowest + 1]), "kl_all": -posterior_kl(of, to)}
+    found = [posterior_kl(*pair) for pair in zip(of, to, strict=True)]
+    return {"kl": -found[lowest], "kl_all": -sum(found)}
 
 
 def _shared(trace: Trace) -> tuple[Latent, ...]:

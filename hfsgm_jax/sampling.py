@@ -1,13 +1,10 @@
 """Every way to draw images, as plain functions of traces.
 
-They are handed ``apply(sets, plan, key, given=None, features=None, temperature=None, ...) -> Trace``
-(`bind` makes one of a module and its variables) and know nothing else of a model: what differs
-between samplers is where each latent takes its value from. All are pure and can be jitted, with
-counts static. They return a pair: the means of p(x | latents), and draws from it, of the same images.
-
-``temperature`` maps a plate to the factor of the standard deviation of its latents' noise (1: as
-trained, 0: means); plates it does not name keep 1. ``encode(sets) -> features`` is optional and only
-saves work: with it each image is encoded once. Its leaves are ``[B, N, ...]``.
+They are handed ``apply(sets, plan, key, given=None, features=None, temperature=None) -> Trace`` and
+``encode(sets) -> features``, whose leaves are ``[B, N, ...]`` (`bind` makes both of a module and its variables), and
+know nothing else of a model: what differs between samplers is where each latent takes its value from. All are pure and
+can be jitted, with counts static. They return a pair: the means of p(x | latents), and draws from it, of the same
+images.
 """
 
 import functools
@@ -25,10 +22,14 @@ Temperature = Mapping[str, jax.Array | float] | None
 Images = tuple[jax.Array, jax.Array]  # means and draws
 
 
-def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
+def bind(model: Any, variables: Any, temperature: Temperature = None) -> tuple[Apply, Encode]:
     """``apply`` and ``encode`` of a Flax module (in inference mode) with its variables.
 
     They raise a CheckpointError where the variables are another model's.
+
+    Args:
+      temperature: plate -> factor of the standard deviation of its latents' noise (1: as trained, 0: means), for calls
+        that name none; plates it does not name keep 1.
     """
 
     def call(*args, **kwargs):
@@ -37,7 +38,7 @@ def bind(model: Any, variables: Any) -> tuple[Apply, Encode]:
         except (ScopeParamShapeError, ScopeParamNotFoundError) as error:
             raise CheckpointError(f"the variables are not of the model that the config says: {error}") from error
 
-    def apply(sets, plan, key, given=None, features=None, temperature=None):
+    def apply(sets, plan, key, given=None, features=None, temperature=temperature):
         return call(sets, plan, given, features, temperature, rngs={"sample": key})
 
     return apply, functools.partial(call, method="encode")
@@ -49,16 +50,7 @@ def blank_sets(num_rows: int, num: int, image_shape: tuple[int, int, int]) -> Se
     return Sets.of(jnp.zeros((num_rows, num, *image_shape)), nothing, present=~nothing)
 
 
-def conditional(
-    apply: Apply,
-    sets: Sets,
-    num: int,
-    key: jax.Array,
-    *,
-    encode: Encode | None = None,
-    temperature: Temperature = None,
-    chunk: int = 64,
-) -> Images:
+def conditional(apply: Apply, encode: Encode, sets: Sets, num: int, key: jax.Array, *, chunk: int = 64) -> Images:
     """New images of every row's class: shared latents from their posterior given the context.
 
     The latents of the new images come from their prior, in the same traversal as the posterior of
@@ -74,32 +66,13 @@ def conditional(
       ``[B, num, H, W, C]``, means and draws.
     """
     chunk = min(chunk, num)
-    trace_key, pixel_key = jax.random.split(key)
-    wide = sets.with_unobserved(chunk)
-    is_new = jnp.arange(wide.num_slots) >= sets.num_slots
     plan = Plan(decode="unobserved", num_decoded=chunk)
     # What an unobserved slot's features hold is never used.
-    features = None if encode is None else jax.tree.map(lambda x: _pad_slots(x, chunk), encode(sets))
-
-    def part(index):
-        shifted = wide.replace(slots=wide.slots + is_new * index * chunk)
-        trace = apply(shifted, plan, trace_key, features=features, temperature=temperature)
-        _require_context(trace)
-        return mean_and_draw(trace.px, jax.random.fold_in(pixel_key, index))
-
-    return _in_chunks(part, num, chunk)
+    features = jax.tree.map(lambda x: _pad_slots(x, chunk), encode(sets))
+    return _last_slots(apply, sets.with_unobserved(chunk), plan, key, num, chunk, features=features)
 
 
-def one_pass(
-    apply: Apply,
-    sets: Sets,
-    num: int,
-    key: jax.Array,
-    *,
-    encode: Encode | None = None,
-    temperature: Temperature = None,
-    chunk: int = 64,
-) -> Images:
+def one_pass(apply: Apply, encode: Encode, sets: Sets, num: int, key: jax.Array, *, chunk: int = 64) -> Images:
     """The paper's eq. 6: c_L from q(c_L | X), all below it from the prior: ``[B, num, H, W, C]``.
 
     The images of a row share their c; where the prior of c sees images (eq. 3), c_L alone, and the number of images
@@ -108,18 +81,23 @@ def one_pass(
     """
     chunk = min(chunk, num)
     context_key, key = jax.random.split(key)
-    features = None if encode is None else encode(sets)
-    context = apply(sets, Plan(), context_key, features=features, temperature=temperature)
-    _require_context(context)
+    context = apply(sets, Plan(), context_key, features=encode(sets))
     given, shape = _top_shared(context), sets.images.shape[2:]
     if context.prior_sees_images:
-        return _one_by_one(apply, given, sets.num_rows, num, shape, key, temperature, chunk)
+        return _one_by_one(apply, given, sets.num_rows, num, shape, key, chunk)
+    return _last_slots(apply, blank_sets(sets.num_rows, chunk, shape), PRIOR, key, num, chunk, given=given)
+
+
+def _last_slots(apply, sets, plan, key, num, chunk, **known) -> Images:
+    """``[B, num, H, W, C]``, new images of each row, of which the last ``chunk`` slots hold as many at a time."""
     trace_key, pixel_key = jax.random.split(key)
-    new = blank_sets(sets.num_rows, chunk, shape)
+    is_new = jnp.arange(sets.num_slots) >= sets.num_slots - chunk
 
     def part(index):
-        shifted = new.replace(slots=new.slots + index * chunk)
-        trace = apply(shifted, PRIOR, trace_key, given=given, temperature=temperature)
+        shifted = sets.replace(slots=sets.slots + is_new * index * chunk)
+        trace = apply(shifted, plan, trace_key, **known)
+        if not trace.shared:
+            raise ValueError("this model has no latent shared by a set: it cannot be conditioned on images")
         return mean_and_draw(trace.px, jax.random.fold_in(pixel_key, index))
 
     return _in_chunks(part, num, chunk)
@@ -131,13 +109,13 @@ def _top_shared(trace: Trace) -> dict[str, jax.Array]:
     return {top.label: top.value for top in (trace.on(plate)[0] for plate in plates)}
 
 
-def _one_by_one(apply, given, num_rows, num, image_shape, key, temperature, chunk) -> Images:
+def _one_by_one(apply, given, num_rows, num, image_shape, key, chunk) -> Images:
     """``[B, num, H, W, C]``, all but ``given`` from the prior, each image in a traversal of its own."""
     new = blank_sets(num_rows, 1, image_shape)
 
     def one(number):
         trace_key, pixel_key = jax.random.split(jax.random.fold_in(key, number))
-        trace = apply(new, PRIOR, trace_key, given=given, temperature=temperature)
+        trace = apply(new, PRIOR, trace_key, given=given)
         return jax.tree.map(lambda x: x[:, 0], mean_and_draw(trace.px, pixel_key))
 
     part = lambda index: jax.vmap(one, out_axes=1)(index * chunk + jnp.arange(chunk))
@@ -146,14 +124,13 @@ def _one_by_one(apply, given, num_rows, num, image_shape, key, temperature, chun
 
 def refine(
     apply: Apply,
+    encode: Encode,
     sets: Sets,
     num: int,
     key: jax.Array,
     *,
     num_iterations: int = 10,
-    encode: Encode | None = None,
     start: jax.Array | None = None,
-    temperature: Temperature = None,
     chunk: int = 64,
 ) -> Images:
     """Refined samples (Algorithms 1 and 3): a Markov chain [X, x_m] for every new image.
@@ -173,18 +150,17 @@ def refine(
     """
     start_key, chain_key = jax.random.split(key)
     if start is None:
-        _, start = conditional(apply, sets, num, start_key, encode=encode, temperature=temperature, chunk=chunk)
+        _, start = conditional(apply, encode, sets, num, start_key, chunk=chunk)
     chunk = min(chunk, num)
-    rows = _chain_rows(sets, chunk)
-    context = None if encode is None else jax.tree.map(lambda x: jnp.repeat(x, chunk, axis=0), encode(sets))
+    chains, context = jax.tree.map(lambda x: jnp.repeat(x, chunk, axis=0), (sets, encode(sets)))
+    chains = chains.replace(target=jnp.zeros_like(chains.target))  # the new image alone is decoded
     plan = Plan(decode="target", num_decoded=1)
 
     def step(x, step_key):
         trace_key, pixel_key = jax.random.split(step_key)
-        sets = rows.replace(images=_append(rows.images[:, :-1], x))
-        features = None if encode is None else jax.tree.map(_append, context, encode(Sets.of(x)))
-        px = apply(sets, plan, trace_key, features=features, temperature=temperature).px
-        mean, drawn = mean_and_draw(px, pixel_key)
+        features = jax.tree.map(lambda *both: jnp.concatenate(both, 1), context, encode(Sets.of(x)))
+        trace = apply(chains.with_observed(x), plan, trace_key, features=features)
+        mean, drawn = mean_and_draw(trace.px, pixel_key)
         return drawn, (mean, drawn)
 
     start, shape = _pad_slots(start, -num % chunk), start.shape[2:]
@@ -198,30 +174,17 @@ def refine(
     return _in_chunks(part, num, chunk)
 
 
-def unconditional(
-    apply: Apply,
-    num_rows: int,
-    num: int,
-    image_shape: tuple[int, int, int],
-    key: jax.Array,
-    *,
-    temperature: Temperature = None,
-) -> Images:
+def unconditional(apply: Apply, num_rows: int, num: int, image_shape: tuple[int, int, int], key: jax.Array) -> Images:
     """``num_rows`` imagined classes with ``num`` images each, all from the prior: ``[B, num, H, W, C]``.
 
     The images of a class share latents as those of `one_pass` do.
     """
     trace_key, pixel_key = jax.random.split(key)
-    trace = apply(blank_sets(num_rows, num, image_shape), PRIOR, trace_key, temperature=temperature)
+    trace = apply(blank_sets(num_rows, num, image_shape), PRIOR, trace_key)
     if trace.prior_sees_images:
         given = _top_shared(trace)
-        return _one_by_one(apply, given, num_rows, num, image_shape, pixel_key, temperature, num)
+        return _one_by_one(apply, given, num_rows, num, image_shape, pixel_key, num)
     return mean_and_draw(trace.px, pixel_key)
-
-
-def _require_context(trace: Trace) -> None:
-    if not trace.shared:
-        raise ValueError("this model has no latent shared by a set: it cannot be conditioned on images")
 
 
 def mean_and_draw(px: Any, key: jax.Array) -> Images:
@@ -231,10 +194,6 @@ def mean_and_draw(px: Any, key: jax.Array) -> Images:
 
 def _pad_slots(x: jax.Array, num: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, num)) + ((0, 0),) * (x.ndim - 2))
-
-
-def _append(x: jax.Array, slot: jax.Array) -> jax.Array:
-    return jnp.concatenate([x, slot], 1)
 
 
 def _in_chunks(part: Callable[[jax.Array], Any], num: int, chunk: int) -> Any:
@@ -248,13 +207,6 @@ def _in_chunks(part: Callable[[jax.Array], Any], num: int, chunk: int) -> Any:
         return parts.reshape(parts.shape[0], count * chunk, *parts.shape[3:])[:, :num]
 
     return jax.tree.map(join, jax.lax.map(part, jnp.arange(count)))
-
-
-def _chain_rows(sets: Sets, num: int) -> Sets:
-    """Every row ``num`` times with one more image (blank as yet), which is context too and the only target."""
-    rows = jax.tree.map(lambda x: jnp.repeat(x, num, axis=0), sets)
-    rows = rows.replace(target=jnp.zeros_like(rows.target))
-    return rows.with_observed(jnp.zeros_like(rows.images[:, :1]))
 
 
 CONDITIONAL = {"conditional": conditional, "one_pass": one_pass, "refined": refine}  # samplers of a context's class

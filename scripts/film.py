@@ -17,7 +17,7 @@ from PIL import Image
 from playwright import sync_api
 
 import hfsgm_jax
-from hfsgm_jax.demo.server import Demo, make_server
+from hfsgm_jax.demo.server import Demo, make_server, warm_up
 from scripts import readme
 from scripts.machine import ROOT, machine
 
@@ -41,7 +41,7 @@ def film(model: str) -> tuple[list[Image.Image], float, list[float]]:
     began = time.monotonic()
     demo = Demo(hfsgm_jax.load(model), model)
     server = make_server(demo, "127.0.0.1", 0)
-    demo.player.warm_up()
+    warm_up(demo)
     opened = time.monotonic() - began
     threading.Thread(target=server.serve_forever, daemon=True).start()
     frames = []

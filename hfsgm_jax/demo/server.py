@@ -13,17 +13,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from hfsgm_jax import api
 from hfsgm_jax.data.resize import resize_images
-from hfsgm_jax.demo.play import SHOTS, Player
+from hfsgm_jax.demo import play
 from hfsgm_jax.errors import UserError
 from hfsgm_jax.images import SHEET
+from hfsgm_jax.trace import Sets
 
 PAGE = Path(__file__).with_name("page.html")
 CHARACTERS = PAGE.with_name("omniglot.png")  # omniglot.txt says which, and how they were chosen
+SAMPLES = 8, 4  # of c, and of z given each, for a likelihood
 MOST_NEW = 32  # images of an answer
 MOST_BYTES = 64 * 2**20  # of a request
 
@@ -32,12 +36,14 @@ class Demo:
     """What the page can ask: every public method is a request, JSON in and out."""
 
     def __init__(self, few: api.FewShotModel, name: str):
-        self.player, self.name, self._drawings = Player(few), name, few.drawings is not None
-        self._lock = threading.Lock()  # one drawing after another
+        """Raises a UserError for a model without latents that a set shares."""
+        if not few.model.shared_nodes:
+            raise UserError(f"the model {few.name!r} has no latents that a set shares: the demo needs another")
+        self._few, self._name, self._drawings = few, name, few.drawings is not None
 
     def info(self) -> dict[str, Any]:
         """What the page shows of the model."""
-        return dict(name=self.name, shots=SHOTS, drawings=self._drawings)
+        return dict(name=self._name, shots=play.SHOTS, drawings=self._drawings)
 
     def read(self, images: list[str]) -> dict[str, Any]:
         """Uploaded pictures as the model sees them."""
@@ -46,25 +52,29 @@ class Demo:
     def character(self, seed: int) -> dict[str, Any]:
         """Five drawings of a character of Omniglot's evaluation set, resized as the model's training images were."""
         drawn = self._characters[seed % len(self._characters)]
-        height, _, channels = self.player.few.image_shape
-        resize = "gmn" if self.player.few.drawings == "gmn" else "box"
+        height, _, channels = self._few.image_shape
+        resize = "gmn" if self._few.drawings == "gmn" else "box"
         return {"images": self._encoded(resize_images(drawn, resize, height, channels) / 255)}
 
     def generate(self, images: list[str], num: int = 16, mode: str = "conditional", temperature: float = 1.0, seed=0):
-        """New images of a set, and what the model attends to."""
+        """New images of a set, a frame of them per iteration of ``refined``; and what the model attends to."""
         if num > MOST_NEW:
             raise UserError(f"an answer is {MOST_NEW} images at most")
-        context = self._images(images)
-        with self._lock:
-            frames = self.player.new(context, num, mode, temperature, seed)
-            attention = {label: weights.tolist() for label, weights in self.player.attention(context).items()}
+        context, factors = self._sets(images), api.temperatures(temperature)
+        draw = play.refined if mode == "refined" else play.conditional
+        keys = [jax.random.fold_in(jax.random.key(seed), i) for i in range(-(-num // play.AT_ONCE))]
+        found = [self._few.compute(draw, context, key, temperature=factors) for key in keys]
+        frames = np.concatenate(jax.device_get(found), 1)[:, :num]
+        weights = jax.device_get(self._few.compute(play.attention, context))
+        attention = {label: x[: len(images)].tolist() for label, x in weights.items()}
         return {"frames": [self._encoded(frame) for frame in frames], "attention": attention}
 
     def compare(self, sets: list[list[str]], query: str) -> dict[str, Any]:
         """log p(query | set) of one set or two, nats, and the probability of each of two."""
-        contexts, queries = [self._images(images) for images in sets], self._images([query])
-        with self._lock:
-            found = self.player.log_likelihoods(contexts, queries)[0].astype(float)
+        two = self._sets(*[*sets, sets[0]][:2])  # the program takes two
+        what = two, jnp.asarray(self._images([query])), jax.random.key(0)
+        scores = self._few.compute(api.class_scores, *what, num_samples=SAMPLES[0], num_samples_z=SAMPLES[1])
+        found = np.asarray(scores, float)[0, : len(sets)]
         odds = np.exp(found - found.max())
         return {"log_p": found.tolist(), "probability": (odds / odds.sum()).tolist()}
 
@@ -72,21 +82,23 @@ class Demo:
         """Rows of images from one set to another."""
         if len(sets) != 2:
             raise UserError("draw in both sets first")
-        ends = [self._images(images) for images in sets]
-        with self._lock:
-            rows = self.player.between(*ends, temperature, seed)
-        return {"rows": [self._encoded(row) for row in rows]}
+        ends, key = self._sets(*sets), jax.random.key(seed)
+        rows = self._few.compute(play.between, ends, key, temperature=api.temperatures(temperature))
+        return {"rows": [self._encoded(row) for row in np.asarray(rows)]}
 
     @cached_property
     def _characters(self) -> np.ndarray:
-        """``[characters, SHOTS, SHEET, SHEET, 1]`` uint8, light on dark."""
+        """``[characters, play.SHOTS, SHEET, SHEET, 1]`` uint8, light on dark."""
         sheet = 255 - np.asarray(Image.open(CHARACTERS).convert("L"))
-        return sheet.reshape(-1, SHEET, SHOTS, SHEET, 1).swapaxes(1, 2)
+        return sheet.reshape(-1, SHEET, play.SHOTS, SHEET, 1).swapaxes(1, 2)
 
     def _images(self, texts: list[str]) -> np.ndarray:
-        if len(texts) > SHOTS:
-            raise UserError(f"a set is {SHOTS} images at most")
-        return self.player.few.read([_decoded(text) for text in texts])
+        if len(texts) > play.SHOTS:
+            raise UserError(f"a set is {play.SHOTS} images at most")
+        return self._few.read([_decoded(text) for text in texts])
+
+    def _sets(self, *texts: list[str]) -> Sets:
+        return api.ragged([self._images(of_set) for of_set in texts], play.SHOTS)
 
     def _encoded(self, images: np.ndarray) -> list[str]:
         """``[N, H, W, C]`` in [0, 1] -> URLs of PNGs; drawings as dark ink on white."""
@@ -110,6 +122,7 @@ def _decoded(text: str) -> Image.Image:
 
 def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
     """A server of the page and of the requests of ``demo``; port 0 takes a free one."""
+    lock = threading.Lock()  # one drawing after another
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -134,7 +147,9 @@ def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
                 raise UserError(f"there is nothing called {name!r}")
             if not 0 <= size <= MOST_BYTES:
                 raise UserError(f"{size / 2**20:.0f} MiB were sent: at most {MOST_BYTES >> 20} MiB are taken")
-            return getattr(demo, name)(**json.loads(self.rfile.read(size)))
+            request = json.loads(self.rfile.read(size))
+            with lock:
+                return getattr(demo, name)(**request)
 
         def _answer(self, status: int, body: bytes, kind: str):
             self.send_response(status)
@@ -153,6 +168,20 @@ def make_server(demo: Demo, host: str, port: int) -> ThreadingHTTPServer:
     return ThreadingHTTPServer((host, port), Handler)
 
 
+def warm_up(demo: Demo) -> None:
+    """Compiles what a first drawing needs."""
+    drawn = demo.character(0)["images"]
+    demo.generate(drawn)
+    demo.compare([drawn], drawn[0])
+
+
+def warm_up_the_rest(demo: Demo) -> None:
+    """Compiles the others."""
+    drawn = demo.character(0)["images"]
+    demo.between([drawn, drawn])
+    demo.generate(drawn, mode="refined")
+
+
 def serve(model: str, host: str = "127.0.0.1", port: int = 7860, browser: bool = True) -> None:
     """Serves the page until it is interrupted.
 
@@ -165,13 +194,11 @@ def serve(model: str, host: str = "127.0.0.1", port: int = 7860, browser: bool =
     except (OSError, OverflowError, UnicodeError) as error:
         raise UserError(f"cannot listen on {host}:{port} ({error}): choose another --port or --host") from None
     print("Compiling ...", end=" ", flush=True)
-    demo.player.warm_up()
+    warm_up(demo)
     address = f"http://{host}:{server.server_address[1]}/"
     print(f"draw at {address} (Ctrl-C ends it)", flush=True)
-    threading.Thread(target=demo.player.warm_up_the_rest, daemon=True).start()
+    threading.Thread(target=warm_up_the_rest, args=(demo,), daemon=True).start()
     if browser:
         webbrowser.open(address)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass

@@ -23,6 +23,7 @@ from hfsgm_jax.run_folder import open_run
 from hfsgm_jax.trace import SET, Sets
 
 Arrays = dict[str, jax.Array]  # results of a row
+Results = dict[str, np.ndarray]  # of rows
 OVERRIDES = {name: key for name, key in KEYS.items() if name.startswith("eval.") or name in FREE_KEYS}
 SECONDS = 10.0  # between lines of progress
 # Facts about a data set (its `info`, some of them of some sources only) that give a number its meaning.
@@ -166,7 +167,9 @@ class Evaluation:
 
     # --- computation --------------------------------------------------------------------------
 
-    def each(self, label: str, one: Callable, rows: Any, **settings: Any) -> dict[str, np.ndarray]:
+    def each(
+        self, label: str, one: Callable, rows: Any, images_per_row: int = 0, reduce: Callable = dict, **static: Any
+    ) -> Results:
         """The results of ``one`` for every row, in batches of one compiled shape over all processes' devices.
 
         Every row has its own key (of its number and ``eval.seed``) and sees no other row, so that its result depends
@@ -177,31 +180,28 @@ class Evaluation:
           one: ``(apply, encode, row, key, **static) -> dict of arrays``; a module-level function. ``apply``
             and ``encode`` are those of `sampling.bind`; ``row`` has no row axis (`as_batch` adds one).
           rows: pytree of arrays with a leading axis of rows, such as `Sets`.
-          settings: hashable options of ``one``; and ``images_per_row``, which one row costs (default: slots of `Sets`):
-            a batch has the rows of as many images as ``eval.sets_per_batch`` sets of the training size.
+          images_per_row: that one row costs (0: slots of `Sets`): a batch has the rows of as many images as
+            ``eval.sets_per_batch`` sets of the training size.
+          reduce: makes of the results of a batch those that are kept: all need not fit into memory.
+          static: hashable options of ``one``.
 
         Returns:
-          Its dict, every array with a leading axis of rows.
+          Its dict, every array with a leading axis of rows (or of what ``reduce`` gives).
         """
-        found = list(self.batches(label, one, rows, **settings))
-        return {name: np.concatenate([result[name] for result in found]) for name in found[0]}
-
-    def batches(
-        self, label: str, one: Callable, rows: Any, *, images_per_row: int | None = None, **static: Any
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """The batches of `each`, one after another: results of all rows need not fit into memory."""
         total = len(jax.tree.leaves(rows)[0])
         images = images_per_row or rows.num_slots
         size = min(max(1, self.options.sets_per_batch * self.train_set_size // images), total)
         size = -(-size // self._mesh.size) * self._mesh.size
         program = functools.partial(_of_rows, one, tuple(sorted(static.items())), self.model, self._mesh)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), jnp.arange(total))
+        found = []
         for start in _progress(range(0, total, size), label):
             index = np.minimum(np.arange(start, start + size), total - 1)  # the last batch repeats a row
             batch = jax.tree.map(lambda x, index=index: np.asarray(x)[index], rows)
             placed = devices.place((batch, keys[index]), devices.by_rows(self._mesh))
             result = jax.device_get(program(self._replicated, *placed))
-            yield {name: values[: total - start] for name, values in result.items()}
+            found.append(reduce({name: values[: total - start] for name, values in result.items()}))
+        return {name: np.concatenate([result[name] for result in found]) for name in found[0]}
 
     @functools.cached_property
     def _mesh(self) -> jax.sharding.Mesh:
@@ -236,12 +236,10 @@ def as_batch(row: Any) -> Any:
 
 def _progress(items: Sequence[int], label: str) -> Iterator[int]:
     """``items``, with a bar on a terminal; otherwise a line now and then, from the first of several processes."""
-    if sys.stderr.isatty():
-        yield from tqdm.tqdm(items, label, unit="batch", disable=not processes.is_writer())
-        return
-    start = last = time.monotonic()
-    for done, item in enumerate(items, 1):
+    writes, start = processes.is_writer(), time.monotonic()
+    last, bar = start, tqdm.tqdm(items, label, unit="batch", disable=None if writes else True)  # None: by the terminal
+    for done, item in enumerate(bar, 1):
         yield item
-        if processes.is_writer() and time.monotonic() - last > SECONDS:
+        if writes and bar.disable and time.monotonic() - last > SECONDS:
             last = time.monotonic()
             print(f"{label}: {done}/{len(items)} batches, {last - start:.0f} s", file=sys.stderr, flush=True)

@@ -1,7 +1,6 @@
 """Few-shot classification by likelihoods: accuracies of every classifier, and a picture of their mistakes."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from scipy import stats
 
 from hfsgm_jax import classification
 from hfsgm_jax.evaluation import pictures
-from hfsgm_jax.evaluation.base import Evaluation
+from hfsgm_jax.evaluation.base import Evaluation, Results
 from hfsgm_jax.evaluation.episodes import Episodes, draw_episodes, within_alphabet
 from hfsgm_jax.evaluation.records import Record, Records
 from hfsgm_jax.trace import Sets
@@ -19,8 +18,6 @@ from hfsgm_jax.trace import Sets
 MNIST_WAYS, MNIST_SHOTS = 10, 5  # SCHA-VAE, Table 4
 CONFIDENCE = 0.95
 MISTAKES, SHOWN = 8, 3  # mistakes that are shown, and support images beside each
-
-Scores = Mapping[str, np.ndarray]  # classifier -> [E, Q, Y]
 
 
 def classify(run: Evaluation) -> Records:
@@ -51,14 +48,12 @@ def classify(run: Evaluation) -> Records:
 
 
 def _accuracies(run: Evaluation, episodes: Episodes) -> Records:
-    scores = functools.cache(lambda: _scores(run, episodes))
     file = f"eval/classify_{episodes.name}_mistakes.png"
-    draw = functools.cache(lambda: pictures.save(_mistakes(episodes, scores()), run.workdir / file))
-    right = lambda name: scores()[name].argmax(-1) == episodes.label
+    scores = functools.cache(lambda: _scores(run, episodes, file))
 
     def measure(name: str) -> dict[str, Any]:
-        draw()
-        return accuracy(right(name), 1 / episodes.conditions["ways"]) | {"pictures": [file]}
+        right = scores()[name].argmax(-1) == episodes.label
+        return accuracy(right, 1 / episodes.conditions["ways"]) | {"pictures": [file]}
 
     conditions = run.data_conditions(episodes.dataset) | episodes.conditions
     for name in classification.CLASSIFIERS:
@@ -66,12 +61,15 @@ def _accuracies(run: Evaluation, episodes: Episodes) -> Records:
         yield Record("accuracy", own | conditions, functools.partial(measure, name))
 
 
-def _scores(run: Evaluation, episodes: Episodes) -> Scores:
+def _scores(run: Evaluation, episodes: Episodes, file: str) -> Results:
+    """The scores of every classifier, ``[E, Q, Y]``; draws their mistakes."""
     options = run.options
     at_once = max(1, options.sets_per_batch * run.train_set_size)
     static = dict(num_samples=options.class_samples_c, num_samples_z=options.class_samples_z, chunk=at_once)
     rows, images = {"support": episodes.support, "query": episodes.query}, min(at_once, episodes.label[0].size)
-    return run.each(episodes.name, episode_scores, rows, images_per_row=images, **static)
+    scores = run.each(episodes.name, episode_scores, rows, images_per_row=images, **static)
+    pictures.save(_mistakes(episodes, scores), run.workdir / file)
+    return scores
 
 
 def episode_scores(apply: Any, encode: Any, row: dict[str, jax.Array], key: jax.Array, **static: Any) -> dict:
@@ -101,7 +99,7 @@ def method_conditions(run: Evaluation, name: str) -> dict[str, Any]:
     return {"class_samples_c": run.options.class_samples_c} | likelihood | sees
 
 
-def _mistakes(episodes: Episodes, scores: Scores) -> Image.Image:
+def _mistakes(episodes: Episodes, scores: Results) -> Image.Image:
     """For each classifier its surest mistakes: query, its own class, and the class it was taken for."""
     blocks, titles, support = [], [], episodes.support[:, :, :SHOWN]
     for name, score in scores.items():

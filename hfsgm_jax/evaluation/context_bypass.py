@@ -16,9 +16,7 @@ from hfsgm_jax.evaluation.records import Record, Records, Result, increase
 from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import SET, Sets, Skip
 
-OWN, FROM_PRIOR, SKIPPED = range(3)  # sources of a latent's value
-Choice = tuple[int, ...]  # a source for every set latent, top first
-SOURCES = {"none": OWN, "prior": FROM_PRIOR, "skip": SKIPPED}  # of a bypassed layer, by the way of bypassing it
+Case = tuple[str, int]  # way of bypassing the lower layers, and the number of layers that are left
 WAYS = {"prior": "from its prior (a bound)", "skip": "skipped (not a bound)"}
 
 
@@ -36,30 +34,31 @@ def curves_of(resolutions: list[int | None]) -> dict[str, list[int]]:
 
 
 def bypassed_terms(
-    apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, labels: tuple[str, ...], choices: tuple[Choice, ...]
+    apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, labels: tuple[str, ...], cases: tuple[Case, ...]
 ) -> Arrays:
-    """The NELBO's terms of one set, once per choice of its set latents' sources.
+    """The NELBO's terms of one set, once per case.
 
-    The images are encoded once and all choices share their noise, so that their differences are
-    sharper than their values. Choices are data of one compiled traversal, not a program each.
+    The images are encoded once and all cases share their noise, so that their differences are
+    sharper than their values. Cases are data of one compiled traversal, not a program each.
 
     Args:
       apply, encode, row, key: see `Evaluation.each`; the set's images are context and target.
-      labels: the latents that are chosen for.
-      choices: one or more, each `OWN`, `FROM_PRIOR` (an empty context of its own) or `SKIPPED` per label.
+      labels: of the set latents, top first.
+      cases: one or more; a bypassed latent is skipped, or drawn from its prior (by an empty context of its own).
 
     Returns:
-      The fields of `set_nelbo`: ``[choices]`` float32, nats per set.
+      The fields of `set_nelbo`: ``[cases]`` float32, nats per set.
     """
     features = encode(as_batch(row))
 
-    def traverse(choice):
-        sources = dict(zip(labels, choice))
-        contexts = {label: row.context[SET] & (source != FROM_PRIOR) for label, source in sources.items()}
-        given = {label: Skip((source == SKIPPED)[None]) for label, source in sources.items()}
+    def traverse(case):
+        skip, left = case
+        contexts = {label: row.context[SET] & (skip | (i < left)) for i, label in enumerate(labels)}
+        given = {label: Skip((skip & (i >= left))[None]) for i, label in enumerate(labels)}
         return set_nelbo(apply, encode, row.replace(context=row.context | contexts), key, features, given)
 
-    return jax.lax.map(traverse, jnp.asarray(choices, jnp.int32))
+    skips, lefts = zip(*((way == "skip", left) for way, left in cases))
+    return jax.lax.map(traverse, (jnp.array(skips), jnp.array(lefts)))
 
 
 def context_bypass(run: Evaluation) -> Records:
@@ -74,9 +73,8 @@ def context_bypass(run: Evaluation) -> Records:
     run.require_context("context_bypass")
     nodes = [node for node in run.model.shared_nodes if node.plate == SET]
     data, labels, num = run.data_conditions(run.load(), run.sets), tuple(node.label for node in nodes), len(nodes)
-    cases = [("none", num), *((way, left) for way in WAYS for left in range(num - 1, -1, -1))]
-    choices = tuple((OWN,) * left + (SOURCES[way],) * (num - left) for way, left in cases)
-    static = dict(labels=labels, choices=choices)
+    cases = (("none", num), *((way, left) for way in WAYS for left in range(num - 1, -1, -1)))
+    static = dict(labels=labels, cases=cases)
     terms = functools.cache(lambda: run.each("context_bypass", bypassed_terms, run.sets, **static))
     results = {}
     for i, (way, left) in enumerate(cases):

@@ -16,7 +16,6 @@ class Episodes(NamedTuple):
       support: ``[E, Y, n, H, W, C]`` float32 in [0, 1].
       query: ``[E, Q, H, W, C]``.
       label: ``[E, Q]``, the way of each query, 0 ... Y - 1.
-      index: ``[E, Y]``, index of each class in the data set; None where it is not known.
       conditions: of every result, beside those of the data: ``classes`` (which meet in an episode), ways, shots, ...
     """
 
@@ -24,7 +23,6 @@ class Episodes(NamedTuple):
     support: np.ndarray
     query: np.ndarray
     label: np.ndarray
-    index: np.ndarray | None
     conditions: dict[str, Any]
 
     @property
@@ -64,15 +62,15 @@ def draw_episodes(
     conditions = dict(classes=kind, ways=min(ways, len(large)), shots=shots, queries=queries, episodes=num)
     conditions |= {"ways_asked": ways} if ways > len(large) else {}
     conditions |= {"classes_large_enough": len(large)} if len(large) < dataset.num_classes else {}
-    index, members = [], []
+    members = []
     for episode in range(num):
         rng = np.random.default_rng([seed, 2, episode])
-        index.append(rng.permutation(pools[rng.integers(len(pools))])[:ways])
-        members.append([dataset.start[c] + rng.permutation(dataset.size[c])[:each] for c in index[-1]])
+        chosen = rng.permutation(pools[rng.integers(len(pools))])[:ways]
+        members.append([dataset.start[c] + rng.permutation(dataset.size[c])[:each] for c in chosen])
     images = pixels_of(dataset, np.array(members), seed, binarize)
     query = images[:, :, :queries].reshape(num, -1, *images.shape[3:])
     label = np.tile(np.repeat(np.arange(conditions["ways"]), queries), (num, 1))
-    return Episodes(dataset, images[:, :, queries:], query, label, np.array(index), conditions)
+    return Episodes(dataset, images[:, :, queries:], query, label, conditions)
 
 
 def within_alphabet(dataset: Dataset, seed: int, binarize: str) -> Episodes:
@@ -83,4 +81,4 @@ def within_alphabet(dataset: Dataset, seed: int, binarize: str) -> Episodes:
     """
     support, query, label = lake_runs(dataset, seed, binarize)
     conditions = dict(classes="within alphabet", ways=support.shape[1], shots=1, queries=1, episodes=len(label))
-    return Episodes(dataset, support[:, :, None], query, label, None, conditions)
+    return Episodes(dataset, support[:, :, None], query, label, conditions)

@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 
 from hfsgm_jax import objectives
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.base import Arrays, Evaluation, as_batch
+from hfsgm_jax.evaluation.base import Arrays, Evaluation, Results, as_batch
 from hfsgm_jax.evaluation.records import Record, Records, Result, measured
 from hfsgm_jax.sampling import Apply, Encode
 from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, expand_mask
 
 ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean (Burda et al., 2016, section 5.2)
-Statistics = dict[str, dict[str, np.ndarray]]  # of every latent, by its label
 
 
 def layer_statistics(apply: Apply, encode: Encode, row: Sets, key: jax.Array) -> Arrays:
@@ -59,17 +58,10 @@ def _sums(latent: Latent, counted: jax.Array | None) -> tuple[jax.Array, ...]:
     return tuple(jnp.where(expand_mask(m, x.ndim), x, 0).sum((0, 1)) for m, x in masked)
 
 
-def _statistics(run: Evaluation) -> Statistics:
-    """``kl`` of every set ``[sets]``, and sums over all sets of the other fields, per unit."""
-    found: dict[str, dict[str, Any]] = {node.label: {"kl": []} for node in run.model.nodes}
-    for batch in run.batches("kl_layers", layer_statistics, run.sets):
-        for name, values in batch.items():
-            label, field = name.split("/")
-            if field == "kl":
-                found[label]["kl"].append(values)
-            else:  # values per unit of all sets might not fit into memory
-                found[label][field] = found[label].get(field, 0.0) + values.sum(0, dtype=np.float64)
-    return {label: sums | {"kl": np.concatenate(sums["kl"]).astype(np.float64)} for label, sums in found.items()}
+def _summed(batch: Results) -> Results:
+    """The KL of every set, and sums over a batch of the values per unit, which are too many to keep."""
+    keep = lambda name, x: x.astype(np.float64) if name.endswith("/kl") else x.sum(0, keepdims=True, dtype=np.float64)
+    return {name: keep(name, values) for name, values in batch.items()}
 
 
 def kl_layers(run: Evaluation) -> Records:
@@ -82,30 +74,30 @@ def kl_layers(run: Evaluation) -> Records:
     ``kl_c``, the KL of all latents c in nats per set; with ``--eval.split=train`` that of the VHE paper's Table 1.
     """
     data = run.data_conditions(run.load(), run.sets)
-    statistics = functools.cache(lambda: _statistics(run))
+    statistics = functools.cache(lambda: run.each("kl_layers", layer_statistics, run.sets, reduce=_summed))
     results = []
     for node in run.model.nodes:
         layer = {"plate": node.plate, "layer": node.layer, "resolution": resolution(node), "estimator": "elbo"}
         measure = functools.partial(_measure_layer, run, node, statistics)
         results.append((yield Record(node.label, {**layer, "active_above": ACTIVE_VARIANCE, **data}, measure)))
     if labels := [node.label for node in run.model.nodes if node.plate == SET]:
-        kl = lambda: sum(statistics()[label]["kl"] for label in labels)
+        kl = lambda: sum(statistics()[f"{label}/kl"] for label in labels)
         per_set = lambda: measured(kl(), 1.0, run.sets.ids[SET], unit="nats/set")
         yield Record("kl_c", {"estimator": "elbo", **data}, per_set)
     yield plots.record(run, "kl_layers", data, lambda: draw(results), keep=False)
 
 
-def _measure_layer(run: Evaluation, node: Any, statistics: Callable[[], Statistics]) -> dict[str, Any]:
-    images, sums = run.sets.target.sum(1), statistics()[node.label]
+def _measure_layer(run: Evaluation, node: Any, statistics: Callable[[], Results]) -> dict[str, Any]:
+    images, kl = run.sets.target.sum(1), statistics()[f"{node.label}/kl"]
     layers = [other.label for other in run.model.nodes if other.plate == node.plate]
-    totals = np.array([statistics()[label]["kl"].sum() for label in layers])
+    totals = np.array([statistics()[f"{label}/kl"].sum() for label in layers])
     shares, at = totals / (totals.sum() or 1.0), layers.index(node.label)
     count = images.sum() if node.plate == IMAGE else len(images)
-    variance = sums["square"] / count - (sums["mean"] / count) ** 2
+    mean, square = (statistics()[f"{node.label}/{field}"].sum(0) / count for field in ("mean", "square"))
     parts = dict(share=float(shares[at]), cumulative_share=float(shares[: at + 1].sum()))
-    parts |= dict(units=math.prod(node.event_shape), active_units=int((variance > ACTIVE_VARIANCE).sum()))
-    per_set = {} if node.plate == IMAGE else {"per_set": float(sums["kl"].mean())}
-    return measured(sums["kl"], images, run.sets.ids[SET], parts=parts | per_set)
+    parts |= dict(units=math.prod(node.event_shape), active_units=int((square - mean**2 > ACTIVE_VARIANCE).sum()))
+    per_set = {} if node.plate == IMAGE else {"per_set": float(kl.mean())}
+    return measured(kl, images, run.sets.ids[SET], parts=parts | per_set)
 
 
 def resolution(node: Any) -> int | None:

@@ -82,7 +82,8 @@ def likelihood(run: Evaluation) -> Records:
     sets, one_by_one = scored(run, run.sets)
     data = run.data_conditions(run.load(), run.sets)
     conditions, samples = one_by_one | data, convergence(run.options.importance_samples)
-    static = dict(samples=samples, samples_z=estimator.get("importance_samples_z", 0))
+    samples_z = estimator.get("importance_samples_z", 0)
+    static = dict(samples=samples, samples_z=samples_z)
     results = functools.cache(lambda: run.each("likelihood", set_likelihood, sets, **static))
     yield Record("nelbo", NELBO | conditions, lambda: nelbo_of(results(), sets))
     points = []
@@ -90,9 +91,7 @@ def likelihood(run: Evaluation) -> Records:
         measure = functools.partial(lambda i: per_image(results()["nll"][:, i], sets), i)
         points.append((k, (yield Record("nll", {"importance_samples": k, **estimator, **conditions}, measure))))
 
-    stem, label = "likelihood", "joint"
-    if run.options.estimator == "nested":
-        stem, label = "likelihood_nested", f"nested, K over z {run.options.importance_samples_z}"
+    stem, label = ("likelihood_nested", f"nested, K over z {samples_z}") if samples_z else ("likelihood", "joint")
     panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): {label: points}}
     draw = functools.partial(plots.lines, panels, xlabel="importance samples K", ylabel="NLL, nats per image")
     yield plots.record(run, stem, estimator | conditions, draw, name="convergence", keep=False)

@@ -48,26 +48,27 @@ def draw_set(
       and ``one_pass_draws`` ``[num, H, W, C]``, ``refined_draws`` ``[SHOWN, H, W, C]``. A model without context has
       ``reconstruction`` and ``unconditional`` only.
     """
-    sets, plates = Sets.of(row.images[None], row.observed[None]), dict.fromkeys(PLATES, temperature)
+    apply = functools.partial(apply, temperature=dict.fromkeys(PLATES, temperature))
+    sets = Sets.of(row.images[None], row.observed[None])
     n, shape, keys = sets.num_slots, sets.images.shape[2:], jax.random.split(key, 5)
     of_each = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, num, 0), tree)  # a row per new image
     wide = sets.with_unobserved(1)
     features = encode(wide)
     # Reconstruction and conditional sampling are one traversal: both decode from the same latents.
-    trace = apply(of_each(wide), Plan(), keys[0], features=of_each(features), temperature=plates)
+    trace = apply(of_each(wide), Plan(), keys[0], features=of_each(features))
     mean, drawn = sampling.mean_and_draw(trace.px, keys[1])
     out = {"reconstruction": mean[:1, :n]}
     if trace.shared:
         mean, drawn = mean[None, :, n], drawn[None, :, n]
-        chain = dict(num_iterations=num_iterations, encode=encode, start=drawn[:, :SHOWN], temperature=plates)
-        steps = sampling.refine(apply, sets, SHOWN, keys[3], **chain)
+        chain = dict(num_iterations=num_iterations, start=drawn[:, :SHOWN])
+        steps = sampling.refine(apply, encode, sets, SHOWN, keys[3], **chain)
         known = lambda _: of_each(jax.tree.map(lambda x: x[:, :n], features))
-        one_pass = sampling.one_pass(apply, of_each(sets), 1, keys[2], encode=known, temperature=plates)
+        one_pass = sampling.one_pass(apply, known, of_each(sets), 1, keys[2])
         new = (mean, drawn), [x.swapaxes(0, 1) for x in one_pass], [images[:, :, -1] for images in steps]
         for kind, (means_of_kind, draws_of_kind) in zip(NEW, new):
             out |= {kind: means_of_kind[:, :SHOWN], f"{kind}_draws": draws_of_kind}
         out["film"] = jnp.concatenate([mean[:, :1], steps[0][:, 0]], 1)
-    out["unconditional"], _ = sampling.unconditional(apply, 1, SHOWN, shape, keys[4], temperature=plates)
+    out["unconditional"], _ = sampling.unconditional(apply, 1, SHOWN, shape, keys[4])
     return as_bytes(out)
 
 
@@ -107,12 +108,10 @@ def are_drawn(blocks: Sequence[np.ndarray]) -> bool:
 def _tile(shades: np.ndarray, scale: int) -> Image.Image:
     """A block with gutters of ``scale`` pixels between its images."""
     pixels = np.where(np.isnan(shades), PAGE, np.round(255 * np.clip(shades, 0, 1))).astype(np.uint8)
-    pixels = pixels.repeat(scale, 2).repeat(scale, 3)
-    rows, columns, height, width, _ = pixels.shape
-    cells = np.full((rows, columns, scale + height, scale + width, 3), GUTTER, np.uint8)
-    cells[:, :, scale:, scale:] = pixels
-    flat = cells.swapaxes(1, 2).reshape(rows * cells.shape[2], columns * cells.shape[3], 3)
-    return Image.fromarray(np.pad(flat, ((0, scale), (0, scale), (0, 0)), constant_values=GUTTER))
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:-1], 3)).repeat(scale, 2).repeat(scale, 3)
+    cells = np.pad(pixels, ((0, 0), (0, 0), (scale, 0), (scale, 0), (0, 0)), constant_values=GUTTER)
+    page = np.concatenate(np.concatenate(cells, 1), 1)  # rows below each other, then columns side by side
+    return Image.fromarray(np.pad(page, ((0, scale), (0, scale), (0, 0)), constant_values=GUTTER))
 
 
 def blank(images: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Samples of unseen classes: pictures of every kind, and numbers of their quality."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,19 +33,20 @@ def sample(run: Evaluation) -> Records:
     run.check_sets()
     own = Samples(run)
     for kind in ("reconstruction", *(NEW if run.model.shared_nodes else ()), "unconditional"):
-        yield own.picture(kind, functools.partial(own.kind, kind))
+        yield own.picture(kind)
     if run.model.shared_nodes:
-        yield own.picture("refinement", own.refinement)
+        yield own.picture("refinement")
         yield from _numbers(run, own)
 
 
 def _numbers(run: Evaluation, own: "Samples") -> Records:
-    rows, num = judged(own.mask, run.set_size), run.options.samples
+    images, mask, num = own.sets.images, own.sets.observed, run.options.samples
+    rows = judged(mask, run.set_size)
     if len(rows) < 2:
         print("sample: no numbers: fewer than two classes have two images beside their context", flush=True)
         return
     ways = min(run.options.ways, len(rows))
-    judge = functools.cache(lambda: Judge(own.images[rows], own.mask[rows], run.set_size, ways))
+    judge = functools.cache(lambda: Judge(images[rows], mask[rows], run.set_size, ways))
     numbers = functools.cache(lambda kind: judge().measure(own.drawn[f"{kind}_draws"][rows, :num]))
     space = {name: {"distance": SPACE} for name in ("diversity", "copying")[num < 2 :]}  # one sample has no pairs
     for kind in NEW:
@@ -61,20 +61,17 @@ class Samples:
     """One set of each of some test classes, and the samples that the model draws of it.
 
     Attributes:
-      contexts: as `Sets` of N images, the very ones that other evaluations start with.
-      images, mask: ``[B, N + others, H, W, C]``, ``[B, N + others]``: the context, then other images.
+      sets: of N + others images: the context, then other images of the class.
+      contexts: of N images, the very ones that other evaluations start with.
     """
 
     def __init__(self, run: Evaluation):
         self._run, dataset, size = run, run.load(), run.set_size
         num = min(CLASSES if run.model.shared_nodes else ROWS, dataset.num_classes, run.options.max_sets or CLASSES)
-        sets = run.fixed_sets(dataset, min(int(np.max(dataset.size)), size + OTHERS), max_sets=num)
-        self.images, self.mask = sets.images, sets.observed
-        label = sets.ids[SET]
-        self.contexts = jax.tree.map(np.asarray, Sets.of(self.images[:, :size], self.mask[:, :size], label=label))
+        self.sets = run.fixed_sets(dataset, min(int(np.max(dataset.size)), size + OTHERS), max_sets=num)
+        images, mask = self.sets.images[:, :size], self.sets.observed[:, :size]
+        self.contexts = jax.tree.map(np.asarray, Sets.of(images, mask, label=self.sets.ids[SET]))
         self._conditions = {"temperature": run.options.temperature, **run.data_conditions(dataset, self.contexts)}
-        self._shown = pictures.blank(self.contexts.images, self.contexts.observed)
-        self._title = "context ({source} {split})".format_map(self._conditions)
 
     @functools.cached_property
     def drawn(self) -> dict[str, np.ndarray]:
@@ -91,19 +88,19 @@ class Samples:
         refined = {"iterations": self._run.options.iterations} if kind in ("refined", "refinement") else {}
         return self._conditions | refined
 
-    def picture(self, name: str, draw: Callable[[], Image.Image]) -> Record:
-        """A record of a picture."""
+    def picture(self, kind: str) -> Record:
+        """A record of the picture of one kind."""
         temperature = self._conditions["temperature"]
-        stem = name if temperature == 1 else f"{name}_temperature{temperature:g}"
-        return plots.record(self._run, stem, self.conditions(name), draw, name=name)
+        stem = kind if temperature == 1 else f"{kind}_temperature{temperature:g}"
+        return plots.record(self._run, stem, self.conditions(kind), lambda: self._page(kind), name=kind)
 
-    def kind(self, kind: str) -> Image.Image:
-        """One kind of samples beside the contexts."""
-        return pictures.sample_grid(kind, self._shown[:ROWS], self.drawn, self._title)
-
-    def refinement(self) -> Image.Image:
-        """The refinement, iteration by iteration, a chain per row."""
+    def _page(self, kind: str) -> Image.Image:
+        """Samples of one kind beside the contexts; of the refinement its iterations, a chain per row."""
+        shown = pictures.blank(self.contexts.images, self.contexts.observed)[:ROWS]
+        title = "context ({source} {split})".format_map(self._conditions)
+        if kind != "refinement":
+            return pictures.sample_grid(kind, shown, self.drawn, title)
         last = self._run.options.iterations
         chosen = [t for t in FILM_STRIP if t < last] + [last]
-        titles = [self._title, "conditional", *(f"iteration {t}" for t in chosen[1:])]
-        return pictures.grid([self._shown[:ROWS], *(self.drawn["film"][:ROWS, t, None] for t in chosen)], titles)
+        titles = [title, "conditional", *(f"iteration {t}" for t in chosen[1:])]
+        return pictures.grid([shown, *(self.drawn["film"][:ROWS, t, None] for t in chosen)], titles)

@@ -142,13 +142,6 @@ def label(key: str) -> str:
     return LABELS.get(key, key.replace("_", " "))
 
 
-def describe(key: str, value: Any) -> str:
-    """``("importance_samples", 10)`` -> ``"K 10"``; names speak for themselves."""
-    if isinstance(value, bool):
-        return label(key) if value else f"not {label(key)}"
-    return show(value) if key in ("name", "method", "classes", "estimator") else f"{label(key)} {show(value)}"
-
-
 def number(value: Any, error: float | None = None) -> str:
     """``(106.8201, 1.2409)`` -> ``"106.82 ± 1.24"``; three decimals below 10, and other types as they are."""
     if not isinstance(value, float):

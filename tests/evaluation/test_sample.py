@@ -43,8 +43,8 @@ def test_contexts_are_those_of_other_tasks(done):
     run, _ = done
     own = Samples(run)
     np.testing.assert_array_equal(own.contexts.images, run.sets.images)
-    np.testing.assert_array_equal(own.images[:, :3], own.contexts.images)
-    assert own.images.shape[1] == 20 and own.mask.all()
+    np.testing.assert_array_equal(own.sets.images[:, :3], own.contexts.images)
+    assert own.sets.num_slots == 20 and own.sets.observed.all()
 
 
 def test_only_imagined_classes_do_without_the_context(done):

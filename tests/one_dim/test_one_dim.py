@@ -202,7 +202,7 @@ def test_only_the_context_informs_c_and_every_parameter_gets_a_gradient(family):
     _, other = run(variables["params"], sets.replace(images=x[:, swapped]))
     chex.assert_trees_all_close(other.latents[0].posterior, c.posterior, rtol=1e-6)
     apply, encode = sampling.bind(model, variables)
-    _, drawn = sampling.conditional(apply, sets, 3, jax.random.key(0), encode=encode)
+    _, drawn = sampling.conditional(apply, encode, sets, 3, jax.random.key(0))
     assert drawn.shape == (2, 3, *SHAPE)
     chex.assert_tree_all_finite(drawn)
 

@@ -80,10 +80,9 @@ def beside(task: str, records: Sequence[Result], config: Mapping[str, Any], line
     """
     until = lambda record: (line["images"] for line in lines if line["step"] <= record.get("step", 0))
     same = lambda record: conditions_of({key: value for key, value in record.items() if key != SAMPLES})
-    largest = {same(record): id(record) for record in sorted(records, key=lambda record: record.get(SAMPLES, 0))}
-    cited = set(largest.values())
+    largest = {same(record): record for record in sorted(records, key=lambda record: record.get(SAMPLES, 0))}
     number = lambda record: published(task, record, config, max(until(record), default=None))
-    return [{**record, "paper": number(record) if id(record) in cited else None} for record in records]
+    return [{**record, "paper": number(record) if record is largest[same(record)] else None} for record in records]
 
 
 def _run_conditions(config: Mapping[str, Any]) -> dict[str, Any]:
