@@ -9,8 +9,8 @@ images of the character are scored. Optimisation is that of `vhe_deconv`; the pa
 pictures (figures 7 and 10) and no number.
 
 The argument is a split, `back_eval` or `ns` (which mixes the characters of all alphabets: none is unseen), or `cpu`: a
-small model on `back_eval`, for two CPU cores.
-Measured with this library: not yet.
+small model on `back_eval`, with flips and turns of alphabets as alphabets, for forty minutes of one CPU core.
+Measured with this library: not yet; docs/figures.md has the picture of `cpu`.
 """
 
 from configs import paper
@@ -25,10 +25,11 @@ def get_config(argument: str = "back_eval"):
     config.optimizer.update(clip="value", clip_at=0.5)
     if argument == "cpu":
         config.data.set_size = (1, 3)
-        config.data.update(group_size=5, sets_per_batch=8)
-        config.objective.update(targets=2, alpha=0.0)
+        config.data.update(group_size=5, sets_per_batch=8, dihedral=True)
+        config.objective.update(alpha=2.0, alpha_decay=0.4)
         config.model.update(width=64, encoder_width=16, blocks=1, a_channels=16, c_channels=32)
         config.optimizer.update(learning_rate=2e-3, warmup=20, schedule="cosine", decay_factor=0.02)
-        config.train.update(steps=2_500, log_every=50, eval_every=500, save_every=500, sample_every=0)
+        config.train.update(steps=12_000, log_every=100, eval_every=1_000, save_every=500, sample_every=0)
+        config.train.cpu_devices = 1
         config.eval.update(val_sets=64, max_sets=200, importance_samples=20)
     return config

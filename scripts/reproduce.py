@@ -13,11 +13,13 @@ CONFIGS = {"omniglot-scha": ("best_scha_vae",), "omniglot": ("best_scha_pixelcnn
 CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "omniglot-vhe": ("best_vhe", "longer")}
 BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae", "vhe-deconv": "vhe_deconv"}
 CONFIGS |= {name: ("cpu_baselines", argument) for name, argument in BASELINES.items()}
+CONFIGS["hierarchical-vhe"] = ("omniglot_hierarchical_vhe", "cpu")
 # Task -> the conditions of a record that a call of evaluate.py has one value of, and others; the options they are of.
 OPTIONS = {
     "likelihood": dict(set_size="set_size", num_sets="max_sets"),
     "classify": dict(shots="shots"),
     "sample": dict(temperature="temperature", num_sets="max_sets"),
+    "shared": {},
 }
 MORE = {key: key for key in ("estimator", "importance_samples", "importance_samples_z", "episodes", "class_samples_c")}
 MORE |= {"class_samples_z": "class_samples_z", "iterations": "iterations", "samples_per_class": "samples"}
