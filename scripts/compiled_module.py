@@ -6,7 +6,8 @@ import re
 
 KERNEL = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*)$")
 PART = re.compile(r" (?:fusion|reduce|reduce-window|sort|scatter|select-and-scatter|map|custom-call|all-reduce\S*)\(")
-LOOP = re.compile(r'body=%?([\w.-]+).*"known_trip_count":\{"n":"(\d+)"')
+LOOP = re.compile(r' while\(.*condition=%?([\w.-]+), body=%?([\w.-]+)(?:.*"known_trip_count":\{"n":"(\d+)")?')
+LIMIT = re.compile(r" = s32\[\]\S* constant\((\d+)\)")  # in the condition of a loop that counts
 CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.-]+)")
 NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call"}
 NO_KERNEL |= {"after-all", "partition-id", "replica-id", "opt-barrier"}
@@ -24,19 +25,24 @@ def _name(head: str) -> str:
 
 
 def _turns(lines: list[str]) -> dict[str, int]:
-    """How often a computation of a compiled module runs, by the loops it is the body of (callers come after it)."""
-    turns, loops = collections.defaultdict(lambda: 1), []
-    for line in reversed(lines):
-        loops += LOOP.findall(line)
+    """How often a computation of a compiled module runs, by the loop that it is the body of (callers come after it)."""
+    name, limits, loops = "", {}, {}
+    for line in lines:
         if _is_head(line):
-            turns.update({body: turns[_name(line)] * int(n) for body, n in loops})
-            loops = []
+            name = _name(line)
+        elif limit := LIMIT.search(line):
+            limits[name] = int(limit[1])
+        elif loop := LOOP.search(line):
+            loops[loop[2]] = name, int(loop[3] or limits.get(loop[1], 1))
+    turns = collections.defaultdict(lambda: 1)
+    for body, (caller, times) in reversed(loops.items()):
+        turns[body] = turns[caller] * times
     return turns
 
 
 def instructions(text: str) -> tuple[collections.Counter, collections.Counter, dict[str, tuple[int, int]], int]:
-    """Kernels by kind and by origin, collectives with their bytes: of a compiled module, each loop's body once; and
-    the launches of kernels, with its turns."""
+    """Of a compiled module: kernels by kind and by origin, each loop's body once; collectives with their bytes, and
+    launches of kernels, each loop's body as often as it runs (where the compiler says so)."""
     kinds, origins, collectives, inside, launches = collections.Counter(), collections.Counter(), {}, False, 0
     parts = {name for line in text.splitlines() if PART.search(line) for name in CALLED.findall(line)}
     turns = _turns(text.splitlines())
@@ -55,7 +61,7 @@ def instructions(text: str) -> tuple[collections.Counter, collections.Counter, d
             arrays = re.findall(r"(\w+)\[([\d,]*)\]", match[2])
             size = sum(BYTES.get(t, 4) * math.prod(int(d) for d in s.split(",") if d) for t, s in arrays)
             n, total = collectives.get(kind, (0, 0))
-            collectives[kind] = n + 1, total + size
+            collectives[kind] = n + turns[name], total + turns[name] * size
             continue
         called = re.search(r'custom_call_target="([^"]+)"', line)
         kinds[called[1] if called else kind] += 1

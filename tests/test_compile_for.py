@@ -15,6 +15,11 @@ MODULE = """HloModule jit_step
   ROOT %add.1 = f32[] add(%a, %b)
 }
 
+%cond (s: (s32[], f32[8])) -> pred[] {
+  %n = s32[]{:T(128)} constant(6)
+  ROOT %lt = pred[] compare(%i, %n), direction=LT
+}
+
 %body (s: (s32[], f32[8])) -> (s32[], f32[8]) {
   %s = (s32[], f32[8]{0}) parameter(0)
   %x = f32[8]{0} get-tuple-element(%s), index=1
@@ -30,7 +35,7 @@ ENTRY %main (x: f32[8]) -> f32[8] {
   %all-reduce-start.1 = (f32[8]{0}, bf16[2,4]{1,0}) all-reduce-start(%fusion.1, %y), to_apply=%region_0
   %all-reduce-done.1 = (f32[8]{0}, bf16[2,4]{1,0}) all-reduce-done(%all-reduce-start.1)
   %fusion.2 = f32[8]{0} fusion(%x.1), kind=kLoop, calls=%fused_computation.2
-  ROOT %while.1 = (s32[], f32[8]{0}) while(%init), body=%body, backend_config={"known_trip_count":{"n":"6"}}
+  ROOT %while.1 = (s32[], f32[8]{0}) while(%init), condition=%cond, body=%body
 }
 
 %fused_computation.2 (q: f32[8]) -> f32[8] {
