@@ -1,4 +1,4 @@
-"""The papers' other models with fewer features: ten to twenty-five minutes on one CPU core each.
+"""The papers' other models with fewer features: ten to thirty minutes on one CPU core each.
 
     python train.py --config=configs/cpu_baselines.py:ns --workdir=runs/ns
     python train.py --config=configs/cpu_baselines.py:scha_vae --config.train.start=omniglot-scha --workdir=runs/mean
@@ -10,12 +10,12 @@ the papers'; features, batch, rate and length are those that such a time allows.
 
 from configs import best_scha_vae, omniglot_cns, omniglot_ns, omniglot_vae, vhe_deconv
 
-# Module of the paper's config, width, sets per batch, steps, weights of the loss.
+# Module of the paper's config, width, sets per batch, steps, learning rate, weights of the loss.
 BASELINES = {
-    "vae": (omniglot_vae, 256, 50, 1_600, dict(alpha=0.0)),
-    "ns": (omniglot_ns, 256, 10, 3_200, dict(alpha=0.0)),
-    "cns": (omniglot_cns, 128, 10, 2_400, dict(alpha=0.0)),
-    "vhe_deconv": (vhe_deconv, 256, 10, 1_600, dict(alpha=2.0, alpha_decay=0.4)),
+    "vae": (omniglot_vae, 256, 50, 1_600, 1e-3, dict(alpha=0.0)),
+    "ns": (omniglot_ns, 256, 4, 13_000, 2e-3, dict(alpha=2.0, alpha_decay=0.4)),
+    "cns": (omniglot_cns, 128, 10, 2_400, 1e-3, dict(alpha=0.0)),
+    "vhe_deconv": (vhe_deconv, 256, 10, 1_600, 1e-3, dict(alpha=2.0, alpha_decay=0.4)),
 }
 
 
@@ -27,12 +27,12 @@ def get_config(name: str = "ns"):
         config.model.aggregate = "mean"
         config.train.update(steps=5_600, eval_every=500)
         return config
-    paper_config, width, sets_per_batch, steps, weights = BASELINES[name]
+    paper_config, width, sets_per_batch, steps, rate, weights = BASELINES[name]
     config = paper_config.get_config()
     config.model.update(encoder_width=32, width=width)
     config.data.update(split="back_eval", sets_per_batch=sets_per_batch, flip=False, rotate=0.0)
     config.objective.update(targets=5 if name == "vhe_deconv" else None, **weights)
-    config.optimizer.update(learning_rate=1e-3, schedule="cosine", decay_factor=0.02, warmup=100, weight_decay=0.0)
+    config.optimizer.update(learning_rate=rate, schedule="cosine", decay_factor=0.02, warmup=100, weight_decay=0.0)
     config.optimizer.update(clip="norm", clip_at=200.0)
     config.train.update(cpu_devices=1, steps=steps, steps_per_epoch=0, log_every=100, eval_every=400, save_every=200)
     config.train.sample_every = 0
