@@ -1,6 +1,5 @@
 """The command hfsgm-jax: image files in, pictures, names and vectors out."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -51,17 +50,17 @@ def test_mistakes_are_sentences(run_folder, classes, monkeypatch):
         call(monkeypatch, "generate", f"--model={run_folder}", "missing.png")
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "hfsgm_jax.programs.front", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+def test_help_and_the_programs_with_flags_of_their_own(monkeypatch, capsys):
+    def ended(*arguments):
+        with pytest.raises(SystemExit) as end:
+            call(monkeypatch, *arguments)
+        return end.value.code, *capsys.readouterr()
 
-
-def test_help_and_the_programs_with_flags_of_their_own():
-    found = run("generate", "--help")
-    assert found.returncode == 0 and "--num" in found.stdout and len(found.stdout.splitlines()) < 40
+    code, said, _ = ended("generate", "--help")
+    assert code == 0 and "--num" in said and len(said.splitlines()) < 40
     for program, flag in (("train", "--config"), ("evaluate", "--tasks")):
-        assert f"    {program} " in run("--help").stdout
-        found = run(program, "--help")
-        assert found.returncode == 0 and flag in found.stdout and len(found.stdout.splitlines()) < 50
-        found = run(program)
-        assert found.returncode == 2 and f"{program}.py: " in found.stderr and "--workdir" in found.stderr
+        assert f"    {program} " in ended("--help")[1]
+        code, said, _ = ended(program, "--help")
+        assert code == 0 and flag in said and len(said.splitlines()) < 50
+        code, _, said = ended(program)
+        assert code == 2 and f"{program}.py: " in said and "--workdir" in said
