@@ -8,6 +8,7 @@ KERNEL = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*)$")
 PART = re.compile(r" (?:fusion|reduce|reduce-window|sort|scatter|select-and-scatter|map|custom-call|all-reduce\S*)\(")
 LOOP = re.compile(r' while\(.*condition=%?([\w.-]+), body=%?([\w.-]+)(?:.*"known_trip_count":\{"n":"(\d+)")?')
 LIMIT = re.compile(r" = s32\[\]\S* constant\((\d+)\)")  # in the condition of a loop that counts
+HEAD = re.compile(r"(?:ENTRY )?%?([\w.-]+) .*\{$")  # of a computation: a part of a kernel, or a sequence of them
 CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.-]+)")
 NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call"}
 NO_KERNEL |= {"after-all", "partition-id", "replica-id", "opt-barrier"}
@@ -15,21 +16,12 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
 
 
-def _is_head(line: str) -> bool:
-    """Of a computation: a part of a kernel, or a sequence of them."""
-    return line.endswith("{") and not line.startswith(" ")
-
-
-def _name(head: str) -> str:
-    return head.removeprefix("ENTRY ").split()[0].lstrip("%")
-
-
 def _turns(lines: list[str]) -> dict[str, int]:
     """How often a computation of a compiled module runs, by the loop that it is the body of (callers come after it)."""
     name, limits, loops = "", {}, {}
     for line in lines:
-        if _is_head(line):
-            name = _name(line)
+        if head := HEAD.match(line):
+            name = head[1]
         elif limit := LIMIT.search(line):
             limits[name] = int(limit[1])
         elif loop := LOOP.search(line):
@@ -47,8 +39,8 @@ def instructions(text: str) -> tuple[collections.Counter, collections.Counter, d
     parts = {name for line in text.splitlines() if PART.search(line) for name in CALLED.findall(line)}
     turns = _turns(text.splitlines())
     for line in text.splitlines():
-        if _is_head(line):
-            name = _name(line)
+        if head := HEAD.match(line):
+            name = head[1]
             inside = name not in parts
             continue
         match = KERNEL.match(line) if inside else None
@@ -66,7 +58,6 @@ def instructions(text: str) -> tuple[collections.Counter, collections.Counter, d
         called = re.search(r'custom_call_target="([^"]+)"', line)
         kinds[called[1] if called else kind] += 1
         launches += turns[name]
-        origin = re.search(r'op_name="([^"]*)"', line)
-        origin = origin[1] if origin else ""
+        origin = (re.search(r'op_name="([^"]*)"', line) or ("", ""))[1]
         origins["backward" if "transpose(" in origin else "forward" if "jvp(" in origin else "update and others"] += 1
     return kinds, origins, collectives, launches

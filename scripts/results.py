@@ -145,12 +145,11 @@ def redrawn() -> str:
     """How the page's pen compares with the data's own images, as Markdown."""
     found = json.loads((RESULTS / "redrawn" / "results.json").read_text())
     own = "{ways}-way {shots}-shot accuracy of `{model}`".format(**found)
-    difference = "difference from the data's own"
     rows = []
     for parts, x in found["accuracy"].items():
         shown, named = (part.split()[0] for part in parts.split(", "))
-        values = {own: number(x["value"], x["standard_error"]), difference: number(x["increase"], x["increase_error"])}
-        rows.append({"images shown": shown, "images named": named, **values})
+        row = {"images shown": shown, "images named": named, own: number(x["value"], x["standard_error"])}
+        rows.append(row | {"difference from the data's own": number(x["increase"], x["increase_error"])})
     return readme.table(rows)
 
 
