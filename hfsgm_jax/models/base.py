@@ -106,7 +106,7 @@ class SetModel(nn.Module):
       start: (sets) -> the state before the first node; None: no values yet.
       head: decoder output -> p(x | latents), for pixels that follow one another; None: independent pixels.
       prior_sees_images: p(c_l) sees the mean of Z_{l+1} (eq. 3).
-      loop: layers alike are visited by a compiled loop, where nothing tells them apart.
+      loop: layers (c_l, z_l) that are alike are visited by a compiled loop (`nn.loops`).
       made_of: the call of the constructor: ("name", its name), (keyword, value), ...; () if put together by hand.
     """
 

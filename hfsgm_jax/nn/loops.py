@@ -20,6 +20,7 @@ def unbound(module: nn.Module) -> nn.Module:
 
 
 def parameters(parent: nn.Module, child: nn.Module) -> Tree:
+    """Those of one submodule, as `unbound` modules take them."""
     return parent.variables["params"][child.name]
 
 
