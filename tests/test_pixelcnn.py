@@ -8,40 +8,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfsgm_jax.nn.pixelcnn import FORMS, PixelCNN, draw_map
+from hfsgm_jax.nn.pixelcnn import PixelCNN, draw_map
 
 SIZE = 5
-CASES = [(form, conditional) for form in FORMS for conditional in (True, False)]
 
 
 @functools.cache
-def network(form, conditional, channels=1, size=SIZE, layers=3):
-    net = PixelCNN(
-        outputs=2 * channels, channels=channels, features=16, layers=layers, form=form, conditional=conditional
-    )
+def network(conditional, channels=1, size=SIZE, layers=3):
+    net = PixelCNN(outputs=2 * channels, channels=channels, features=16, layers=layers)
     y = jax.random.normal(jax.random.key(1), (2, size, size, 3)) if conditional else None
     variables = net.init(jax.random.key(0), jnp.zeros((2, size, size, channels)), y)
     noisy = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape), variables)
     return net, noisy, y
 
 
-@pytest.mark.parametrize(("form", "conditional"), CASES)
-def test_a_position_sees_those_before_it_and_no_other(form, conditional):
-    net, variables, y = network(form, conditional)
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_position_sees_those_before_it_and_no_other(conditional):
+    net, variables, y = network(conditional)
     x = jax.random.normal(jax.random.key(2), (2, SIZE, SIZE, 1))
     jacobian = jax.jacobian(lambda x: net.apply(variables, x, y)[0].sum(-1).ravel())(x)[:, 0]
     sees = np.abs(np.asarray(jacobian).reshape(SIZE**2, SIZE**2)) > 0
     assert not np.triu(sees).any()
-    if form == "stacks":  # within reach (3 rows, 3 columns to the left) nothing before it is missed
-        for i, j in itertools.product(range(SIZE), repeat=2):
-            row = sees[i * SIZE + j].reshape(SIZE, SIZE)
-            assert row[max(0, i - 3) : i, max(0, j - 3) : j + 2].all()
-            assert row[i, max(0, j - 3) : j].all()
+    for i, j in itertools.product(range(SIZE), repeat=2):  # within reach nothing before it is missed
+        row = sees[i * SIZE + j].reshape(SIZE, SIZE)
+        assert row[max(0, i - 3) : i, max(0, j - 3) : j + 2].all()
+        assert row[i, max(0, j - 3) : j].all()
 
 
-@pytest.mark.parametrize(("form", "conditional"), CASES)
-def test_drawing_agrees_with_evaluating(form, conditional):
-    net, variables, y = network(form, conditional, channels=2)
+@pytest.mark.parametrize("conditional", [True, False])
+def test_drawing_agrees_with_evaluating(conditional):
+    net, variables, y = network(conditional, channels=2)
     noise = jax.random.normal(jax.random.key(3), (2, SIZE, SIZE, 2))
 
     def draw(params, eps):
@@ -54,9 +50,8 @@ def test_drawing_agrees_with_evaluating(form, conditional):
     assert not nothing.any()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_all_binary_images_sum_to_one(form):
-    net, variables, y = network(form, True, size=3)
+def test_all_binary_images_sum_to_one():
+    net, variables, y = network(True, size=3)
     images = jnp.array(list(itertools.product((0.0, 1.0), repeat=9))).reshape(-1, 3, 3, 1)
     logits = net.apply(variables, images, jnp.broadcast_to(y[:1], (len(images), *y.shape[1:])))[..., :1]
     log_p = (images * logits - jax.nn.softplus(logits)).sum((1, 2, 3))

@@ -79,11 +79,11 @@ def check_images(image_shape: ImageShape, sizes: tuple[int, ...] = IMAGE_SIZES) 
 
 
 def of_pixels(
-    image_shape: ImageShape, likelihood: str, layers: int, width: int, form: str, dtype: str
+    image_shape: ImageShape, likelihood: str, layers: int, width: int, dtype: str
 ) -> tuple[dict[str, Any], int]:
     """Fields of a `SetModel`, and the values per pixel that its decoder puts out.
 
-    With ``layers`` there is an autoregressive head, of this ``width`` and ``form``.
+    With ``layers`` there is an autoregressive head, of this ``width``.
     """
     channels, fields = image_shape[-1], dict(likelihood=likelihood, image_shape=image_shape)
     if not layers:
@@ -91,7 +91,7 @@ def of_pixels(
     if channels > 1 and likelihood != "discretized_logistics":
         problem = f"likelihood={likelihood!r} leaves the {channels} channels of a pixel independent"
         raise ConfigError(f"{problem}: with pixelcnn_layers use likelihood='discretized_logistics'")
-    return fields | {"head": PixelHead(likelihood, channels, width, layers, form, jnp.dtype(dtype))}, width
+    return fields | {"head": PixelHead(likelihood, channels, width, layers, jnp.dtype(dtype))}, width
 
 
 def check_heads(aggregate: str, width: int, heads: int) -> None:

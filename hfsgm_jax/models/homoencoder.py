@@ -16,7 +16,7 @@ from hfsgm_jax.models.base import Node, SetModel
 from hfsgm_jax.models.constructor import ImageShape, check_images, constructor, of_pixels
 from hfsgm_jax.nn.autoregressive import AutoregressiveNormal
 from hfsgm_jax.nn.layers import Conv, Dense
-from hfsgm_jax.nn.pixelcnn import FORMS, PixelCNN
+from hfsgm_jax.nn.pixelcnn import PixelCNN
 from hfsgm_jax.nn.spatial_transformer import HomoencoderDecoder, HomoencoderFeatures
 from hfsgm_jax.trace import SET, STYLE, masked_mean
 
@@ -27,14 +27,14 @@ class MapNode(Node):
     Attributes:
       size: of the map.
       kernel: side of that convolution; as large as the map, it sees all of it.
-      prior_form: ``normal``: N(0, I); else the form of the PixelCNN over its positions.
+      prior_form: of p(c): ``normal``: N(0, I); ``pixelcnn``: a PixelCNN over its positions.
       features: of that PixelCNN.
     """
 
     plate: str = SET
     size: int = 28
     kernel: int = 28
-    prior_form: str = "stacks"
+    prior_form: str = "pixelcnn"
     features: int = 64
 
     @property
@@ -45,8 +45,7 @@ class MapNode(Node):
         before = (self.kernel - 1) // 2
         self.to_moments = Conv(2 * self.channels, self.kernel, 1, ((before, self.kernel - 1 - before),) * 2)
         if self.prior_form != "normal":
-            form = dict(form=self.prior_form, conditional=False)
-            self.net = PixelCNN(2 * self.channels, self.channels, self.features, **form)
+            self.net = PixelCNN(2 * self.channels, self.channels, self.features)
 
     def prior(self, state, sets, train):
         if self.prior_form == "normal":
@@ -79,7 +78,7 @@ class PositionNode(Node):
 
 
 ContextKernel = Annotated[int, Key(whole(0, 1000), "side of the convolution of q(c; D) (0: as large as the images)")]
-ContextPrior = Annotated[str, Key(one_of("normal", *FORMS), "p(c): N(0, I), or a PixelCNN in this form")]
+ContextPrior = Annotated[str, Key(one_of("pixelcnn", "normal"), "p(c): a PixelCNN, or N(0, I)")]
 PriorWidth = Annotated[int, Key(whole(1, 65_536), "features of the PixelCNN of p(c)")]
 
 
@@ -93,12 +92,11 @@ def pixelcnn_vhe(
     style_channels: Annotated[int, Key(whole(0, 65_536), "size of the latent of a style (0: none)")] = 0,
     blocks: kw.Blocks = 5,
     context_kernel: ContextKernel = 0,
-    context_prior: ContextPrior = "stacks",
+    context_prior: ContextPrior = "pixelcnn",
     prior_width: PriorWidth = 64,
     likelihood: kw.LikelihoodName = "bernoulli",
     pixelcnn_layers: kw.PixelCNNLayers = 2,
     pixelcnn_width: kw.PixelCNNWidth = 64,
-    pixelcnn_form: kw.PixelCNNForm = "stacks",
     dtype: kw.Dtype = "float32",
 ) -> SetModel:
     """The PixelCNN VHE (Hewitt et al. 2018, section 4): a map c of the class, warped by an image's own latent t.
@@ -109,7 +107,7 @@ def pixelcnn_vhe(
     size, kernel = image_shape[0], context_kernel or image_shape[0]
     if kernel > size:
         raise ConfigError(f"context_kernel={kernel} is larger than the images, {size} pixels (0: as large)")
-    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, pixelcnn_form, dtype)
+    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, dtype)
     c = MapNode(size=size, channels=c_channels, kernel=kernel, prior_form=context_prior, features=prior_width)
     style = (StyleNode(channels=style_channels),) if style_channels else ()
     features = dict(align_features=width // 4, features=width // 2, styled=bool(style), dtype=jnp.dtype(dtype))

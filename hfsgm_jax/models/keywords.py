@@ -5,7 +5,6 @@ from typing import Annotated
 from hfsgm_jax.distributions import LIKELIHOODS
 from hfsgm_jax.keys import FLAG, Key, one_of, whole
 from hfsgm_jax.nn.aggregate import AGGREGATORS
-from hfsgm_jax.nn.pixelcnn import FORMS
 
 _SIZE = whole(1, 65_536)
 
@@ -23,5 +22,4 @@ PriorSeesImages = Annotated[bool, Key(FLAG, "p(c_l) sees the mean of Z_{l+1} (eq
 LikelihoodName = Annotated[str, Key(one_of(table=lambda: LIKELIHOODS), "p(x | latents)")]
 PixelCNNLayers = Annotated[int, Key(whole(0, 1000), "gated layers of an autoregressive head (0: independent pixels)")]
 PixelCNNWidth = Annotated[int, Key(_SIZE, "features of the autoregressive head")]
-PixelCNNForm = Annotated[str, Key(one_of(*FORMS), "stacks: no blind spot; masked: the VHE paper's convolutions")]
 Dtype = Annotated[str, Key(one_of("float32", "bfloat16"), "of the layers; parameters and heads stay float32")]

@@ -171,7 +171,6 @@ def _statistician(
     likelihood: kw.LikelihoodName = "bernoulli",
     pixelcnn_layers: kw.PixelCNNLayers = 0,
     pixelcnn_width: kw.PixelCNNWidth = 64,
-    pixelcnn_form: kw.PixelCNNForm = "stacks",
     dtype: kw.Dtype = "float32",
 ) -> SetModel:
     """A Neural Statistician: one latent c of the set (NS, CNS) or one per layer (HFSGM, CHFSGM) over L layers of z.
@@ -183,7 +182,7 @@ def _statistician(
     check_heads(aggregate, width, heads)
     if prior_sees_images and (layers_of_c != "all" or layers < 2):
         raise ConfigError("prior_sees_images=True needs a latent c below others: hfsgm, chfsgm, or scha_vae")
-    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, pixelcnn_form, dtype)
+    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, dtype)
     look = dict(width=width, spatial=spatial, blocks=blocks, dtype=jnp.dtype(dtype))
     pool = dict(aggregate=aggregate, prior_aggregate="mean" if spatial else aggregate, heads=heads)
     nodes = [GroupNode(channels=a_channels, **pool, **look)] if a_channels else []
@@ -215,7 +214,6 @@ def vae(
     likelihood: kw.LikelihoodName = "bernoulli",
     pixelcnn_layers: kw.PixelCNNLayers = 0,
     pixelcnn_width: kw.PixelCNNWidth = 64,
-    pixelcnn_form: kw.PixelCNNForm = "stacks",
     dtype: kw.Dtype = "float32",
 ) -> SetModel:
     """A VAE with L layers of z and no latent of the set: what the set models are compared with."""

@@ -204,7 +204,6 @@ def scha_vae(
     likelihood: kw.LikelihoodName = "bernoulli",
     pixelcnn_layers: kw.PixelCNNLayers = 0,
     pixelcnn_width: kw.PixelCNNWidth = 64,
-    pixelcnn_form: kw.PixelCNNForm = "stacks",
     loop: Annotated[bool, Key(FLAG, "layers of one resolution as a compiled loop: less memory, more time")] = False,
     dtype: kw.Dtype = "float32",
 ) -> SetModel:
@@ -217,7 +216,7 @@ def scha_vae(
     if width % 4:
         raise ConfigError(f"width={width} is no multiple of 4: blocks work on a quarter of it")
     levels = _check_pyramids(padded_size(image_shape[0]), patch, encoder=encoder, latents=latents, decoder=decoder)
-    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, pixelcnn_form, dtype)
+    fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, dtype)
     look = dict(width=width, dtype=jnp.dtype(dtype))
     pixels = dict(patch=patch, border=border, loop=loop)
     pool = dict(aggregate=aggregate, heads=heads, prior_sees_images=prior_sees_images)

@@ -81,19 +81,18 @@ class PixelHead(nn.Module):
 
     Attributes:
       likelihood, channels: of a pixel, see `distributions.LIKELIHOODS`.
-      features, layers, form: of the PixelCNN.
+      features, layers: of the PixelCNN.
     """
 
     likelihood: str
     channels: int
     features: int = 64
     layers: int = 2
-    form: str = "stacks"
     dtype: Any = jnp.float32
 
     def setup(self):
         outputs = LIKELIHOODS[self.likelihood].num_params(self.channels)
-        self.net = PixelCNN(outputs, self.channels, self.features, self.layers, self.form, dtype=self.dtype)
+        self.net = PixelCNN(outputs, self.channels, self.features, self.layers, dtype=self.dtype)
 
     def __call__(self, y: jax.Array) -> AutoregressivePixels:
         """``y`` is ``[B, M, H, W, any]``."""

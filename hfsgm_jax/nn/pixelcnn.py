@@ -15,8 +15,6 @@ import jax.numpy as jnp
 
 from hfsgm_jax.nn.layers import KERNEL_INIT, Dense
 
-FORMS = ("stacks", "masked")  # without a blind spot, or one masked 3x3 convolution a layer (the VHE paper's)
-
 
 def gate(x: jax.Array) -> jax.Array:
     """tanh(a) * sigmoid(b) of the two halves of the last axis."""
@@ -42,68 +40,50 @@ def _three(x: jax.Array) -> jax.Array:
 
 
 class CausalLayer(nn.Module):
-    """One layer: the features of a position from those before it.
+    """One gated layer of two stacks without a blind spot: the features of a position from those before it.
 
-    The part that looks up (``up``: from the row above, all it needs is known when a row begins) and the
-    part that looks left (``left``) are apart, so that drawing computes a row and then its positions.
+    The vertical stack (`up`) sees the rows above, all it needs is known when a row begins; the horizontal one
+    (`across_left`) sees it and what lies to the left. They are apart, so that drawing computes a row and then its
+    positions.
 
     Attributes:
       features: F, of the input and the output, but for the first layer's input.
       first: the position itself is not seen, nor its row by the vertical stack.
       last: no layer needs the output of the vertical stack.
-      form: see `FORMS`.
-      gated: tanh * sigmoid, else ReLU.
     """
 
     features: int
     first: bool = False
     last: bool = False
-    form: str = "stacks"
-    gated: bool = True
     dtype: Any = jnp.float32
 
     def setup(self):
-        wide = 2 * self.features if self.gated else self.features
-        dense = lambda use_bias=True: Dense(wide, use_bias=use_bias, kernel_init=KERNEL_INIT, dtype=self.dtype)
-        self.above = dense()
-        self.left = dense(False)
-        self.condition = dense(False)
-        if self.form == "stacks":
-            self.across = dense(False)
-            self.condition_above = None if self.last else dense(False)
-        if not self.first and self.gated:
-            self.out = Dense(self.features, dtype=self.dtype)
+        dense = lambda bias=False: Dense(2 * self.features, use_bias=bias, kernel_init=KERNEL_INIT, dtype=self.dtype)
+        self.above, self.across, self.left, self.condition = dense(True), dense(), dense(), dense()
+        self.condition_above = None if self.last else dense()
+        self.out = None if self.first else Dense(self.features, dtype=self.dtype)
 
-    def _activate(self, x: jax.Array) -> jax.Array:
-        return gate(x) if self.gated else nn.relu(x)
-
-    def up(
-        self, above: jax.Array, here: jax.Array | None, h_above: jax.Array, y: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array | None]:
+    def up(self, above: jax.Array, here: jax.Array | None, y: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
         """The vertical stack: what the rows above say, ``[..., W, features]`` each.
 
         Args:
-          above, here: input of the vertical stack in the row above and, except in the first layer, in this row.
-          h_above: input of the horizontal stack in the row above (form ``masked``).
+          above, here: its input in the row above and, except in the first layer, in this row.
           y: this row of the condition.
 
         Returns:
           What `across_left` takes, and the output of the vertical stack in this row (None: it has none).
         """
-        if self.form == "masked":
-            return self.above(_three(h_above)), None
         seen = above if self.first else jnp.concatenate([above, here], -1)
         x = self.above(_three(seen))
         if self.last:
             return self.across(x), None
-        v = x if y is None else x + self.condition_above(y)
-        return self.across(x), self._activate(v)
+        return self.across(x), gate(x if y is None else x + self.condition_above(y))
 
     def across_left(self, u: jax.Array, left: jax.Array, here: jax.Array | None, y: jax.Array | None) -> jax.Array:
         """The horizontal stack: features from ``u`` (of `up`), the left neighbour and, unless first, itself."""
         x = u + self.left(left if self.first else jnp.concatenate([left, here], -1))
-        x = self._activate(x if y is None else x + self.condition(y))
-        return x if self.first or not self.gated else here + self.out(x)
+        x = gate(x if y is None else x + self.condition(y))
+        return x if self.first else here + self.out(x)
 
 
 class PixelCNN(nn.Module):
@@ -113,54 +93,45 @@ class PixelCNN(nn.Module):
       features, layers: of the causal layers.
       outputs: parameters per position.
       channels: of the map.
-      form: ``stacks`` (vertical and horizontal, no blind spot) or ``masked`` (one 3x3 convolution each,
-        which never sees what lies up and far to the right).
-      conditional: there is a ``y``. A masked network without is not gated but uses ReLU, as the paper's prior.
     """
 
     outputs: int
     channels: int
     features: int = 64
     layers: int = 2
-    form: str = "stacks"
-    conditional: bool = True
     dtype: Any = jnp.float32
 
     def setup(self):
-        gated = self.conditional or self.form == "stacks"
         ends = [(i == 0, i == self.layers - 1) for i in range(self.layers)]
-        self.stack = [CausalLayer(self.features, *end, self.form, gated, self.dtype) for end in ends]
+        self.stack = [CausalLayer(self.features, *end, self.dtype) for end in ends]
         self.head = Dense(self.outputs, dtype=jnp.float32)
 
     def __call__(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
         """``[..., H, W, channels]`` (and ``y`` ``[..., H, W, any]``) -> ``[..., H, W, outputs]``, float32."""
-        x = x.astype(self.dtype)
-        v = h = x
+        v = h = x.astype(self.dtype)
         for layer in self.stack:
-            u, next_v = layer.up(_shift_down(v), v, _shift_down(h), y)
+            u, v = layer.up(_shift_down(v), v, y)
             h = layer.across_left(u, _shift_right(h), h, y)
-            v = h if next_v is None else next_v
         return self.head(nn.relu(h))
 
     def begin_row(
-        self, v_above: tuple[jax.Array, ...], h_above: tuple[jax.Array, ...], y: jax.Array | None
+        self, above: tuple[jax.Array, ...], y: jax.Array | None
     ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-        """State that a row's positions need of the rows above, and the vertical features of this row.
+        """What a row's positions need of the rows above, before any of them is known.
 
         Args:
-          v_above, h_above: per layer, its inputs in the row above, ``[..., W, features]``.
+          above: per layer, the input of its vertical stack in the row above, ``[..., W, features]``.
           y: this row of the condition.
 
         Returns:
-          u per layer, and v: the vertical inputs per layer in this row (the first, the row itself, is
-          not known yet and never used).
+          u per layer, and per layer but the first the input of its vertical stack in this row.
         """
-        us, vs, v = [], [v_above[0]], None
-        for i, layer in enumerate(self.stack):
-            u, v = layer.up(v_above[i], v, h_above[i], y)
+        us, inputs, v = [], [], None
+        for layer, row in zip(self.stack, above):
+            u, v = layer.up(row, v, y)
             us.append(u)
-            vs.append(v)
-        return tuple(us), v_above if self.form == "masked" else tuple(vs[: self.layers])
+            inputs.append(v)
+        return tuple(us), tuple(inputs[:-1])
 
     def position(
         self, us: tuple[jax.Array, ...], lefts: tuple[jax.Array, ...], y: jax.Array | None
@@ -208,23 +179,23 @@ def draw_map(
     inputs = (blank(net.channels), *[blank(net.features)] * (net.layers - 1))
 
     def row(i, carry):
-        out, v_above, h_above = carry
-        us, vs = net.apply(variables, v_above, h_above, at_row(y, i), method="begin_row")
+        out, above = carry
+        us, inputs_here = net.apply(variables, above, at_row(y, i), method="begin_row")
 
         def step(lefts, column):
             noise_here, us_here, y_here = column
             params, here = net.apply(variables, us_here, lefts, y_here, method="position")
             value, extra = draw(params, noise_here)
-            here = value.astype(net.dtype), *here
-            return here, ((value, extra), here)
+            seen = value.astype(net.dtype)
+            return (seen, *here), (seen, (value, extra))
 
         start = tuple(x[..., 0, :] * 0 for x in inputs)
-        _, (found, h_row) = jax.lax.scan(step, start, columns_first((at_row(noise, i), us, at_row(y, i))))
-        found, h_row = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), (found, h_row))
+        _, found = jax.lax.scan(step, start, columns_first((at_row(noise, i), us, at_row(y, i))))
+        seen, found = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), found)
         out = jax.tree.map(lambda all_, new: jax.lax.dynamic_update_index_in_dim(all_, new, i, axis), out, found)
-        return out, (h_row[0], *vs[1:]), h_row
+        return out, (seen, *inputs_here)
 
     shapes = jax.eval_shape(draw, jnp.zeros((*lead, net.outputs)), jax.tree.map(lambda a: a[..., 0, 0, :], noise))
     out = jax.tree.map(lambda s: jnp.zeros((*s.shape[:axis], height, width, *s.shape[axis:]), s.dtype), shapes)
     end = height if rows is None else rows
-    return jax.lax.fori_loop(0, end, row, (out, inputs, inputs))[0]
+    return jax.lax.fori_loop(0, end, row, (out, inputs))[0]

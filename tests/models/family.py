@@ -39,10 +39,8 @@ SCHA = {
     "scha_vae_eq3": ("scha_vae", _SMALL | _PYRAMID | dict(prior_sees_images=True)),
     "scha_vae_reference": ("scha_vae", _SMALL | _PYRAMID | REFERENCE),
 }
-_MASKED = dict(context_prior="masked", pixelcnn_form="masked")
 VHE = {
     "vhe": ("pixelcnn_vhe", _VHE | _PIXELS | dict(context_kernel=3, prior_width=4)),
-    "vhe_masked": ("pixelcnn_vhe", _VHE | _PIXELS | _MASKED | dict(prior_width=4)),
     "hierarchical_vhe": ("hierarchical_vhe", _NS | dict(a_channels=3)),
     "factorial_vhe": (
         "factorial_vhe",

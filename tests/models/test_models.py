@@ -41,7 +41,7 @@ KEYS = {"params": jax.random.key(0), "sample": jax.random.key(1)}
         ("ns", dict(encoder_width=0), ["encoder_width=0"]),
         ("ns", dict(prior_sees_images=True), ["prior_sees_images", "hfsgm"]),
         ("pixelcnn_vhe", dict(pixelcnn_layers=-1), ["pixelcnn_layers=-1", "at least 0"]),
-        ("ns", dict(pixelcnn_form="mask", pixelcnn_layers=2), ["pixelcnn_form='mask'", "'masked'"]),
+        ("pixelcnn_vhe", dict(context_prior="norm"), ["context_prior='norm'", "'normal'"]),
         ("pixelcnn_vhe", dict(context_kernel=29), ["context_kernel=29", "28 pixels"]),
     ],
 )
