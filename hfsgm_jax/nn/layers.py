@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from hfsgm_jax.trace import expand_mask
 
 _AXES = ("NHWC", "HWIO", "NHWC")
+POSITIONS = 4096  # of maps, summed at once by the gradient of a kernel on a CPU
 Strides, Pads = Sequence[int], Sequence[tuple[int, int]]
 
 # PyTorch's default for linear and convolutional kernels: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
@@ -63,20 +64,30 @@ def _convolve_backward(strides, padding, residuals, dy):
         ends_x.append((beyond - before[axis], x.shape[axis + 1] + before[axis] - span))
         ends_kernel.append((before[axis], beyond + span - x.shape[axis + 1] - before[axis]))
     dx = _plain(dy, kernel[::-1, ::-1].swapaxes(2, 3), (1, 1), ends_x, lhs_dilation=strides)
-    # The channels of x as the batch, and the batch as what is summed over.
-    batch_last = dy.transpose(1, 2, 0, 3)
-    dk = _plain(x.transpose(3, 1, 2, 0), batch_last, (1, 1), ends_kernel, rhs_dilation=strides)
-    return dx, dk.transpose(1, 2, 0, 3)
+
+    def of_few(x, dy):
+        """A convolution with the channels of x as its batch, and the images as what is summed over."""
+        x, dy = x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)
+        return _plain(x, dy, (1, 1), ends_kernel, rhs_dilation=strides).transpose(1, 2, 0, 3)
+
+    # Of many images of large maps at once XLA's convolution takes two to three times as long.
+    few = max(4, POSITIONS // math.prod(dy.shape[1:3]) // 4 * 4)
+    parts = -(-len(x) // few)
+    if parts == 1:
+        return dx, of_few(x, dy)
+    pad = lambda a: jnp.pad(a, ((0, parts * few - len(a)), (0, 0), (0, 0), (0, 0)))
+    split = [pad(a).reshape(parts, few, *a.shape[1:]) for a in (x, dy)]
+    add = lambda total, part: (total + of_few(*part), None)
+    return dx, jax.lax.scan(add, jnp.zeros_like(kernel), split)[0]
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-def _convolution(x, kernel, strides, padding, *, precision=None, **others):
-    """The convolution that `flax.linen.Conv` calls."""
-    if jax.default_backend() != "cpu":
-        return jax.lax.conv_general_dilated(x, kernel, strides, padding, precision=precision, **others)
-    return convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))
+def convolution(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Pads, **_: Any) -> jax.Array:
+    """Convolution of ``[B, h, w, C]`` with ``[k, k, C, features]``; the one that `flax.linen.Conv` calls, too."""
+    function = convolve if jax.default_backend() == "cpu" else _plain
+    return function(x, kernel, tuple(strides), tuple(map(tuple, padding)))
 
 
 class Conv(nn.Module):
@@ -95,7 +106,7 @@ class Conv(nn.Module):
         if self.size == 1:
             return Dense(self.features, **options)(x)
         window, strides = (self.size, self.size), (self.stride, self.stride)
-        return nn.Conv(self.features, window, strides, self.padding, conv_general_dilated=_convolution, **options)(x)
+        return nn.Conv(self.features, window, strides, self.padding, conv_general_dilated=convolution, **options)(x)
 
 
 class BatchNorm(nn.Module):

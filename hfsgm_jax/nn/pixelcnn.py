@@ -6,6 +6,7 @@ all of them at once for a map that is known (`__call__`), or position by positio
 each layer computes one position from what it kept of the row above and of the position to the left.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hfsgm_jax.nn.layers import KERNEL_INIT, Dense
+from hfsgm_jax.nn.layers import KERNEL_INIT, Dense, Pads, convolution
 
 
 def gate(x: jax.Array) -> jax.Array:
@@ -22,21 +23,35 @@ def gate(x: jax.Array) -> jax.Array:
     return jnp.tanh(a) * jax.nn.sigmoid(b)
 
 
-def _shift_right(x: jax.Array) -> jax.Array:
-    """Every position sees its left neighbour, the first one zeros."""
-    return jnp.pad(x[..., :-1, :], ((0, 0),) * (x.ndim - 2) + ((1, 0), (0, 0)))
+def _pad(x: jax.Array, before: tuple[int, int]) -> jax.Array:
+    """Zeros before the rows and columns of ``[..., H, W, C]``."""
+    return jnp.pad(x, ((0, 0),) * (x.ndim - 3) + tuple((n, 0) for n in before) + ((0, 0),))
 
 
-def _shift_down(x: jax.Array) -> jax.Array:
-    """Every row sees the one above it, the first one zeros."""
-    return jnp.pad(x[..., :-1, :, :], ((0, 0),) * (x.ndim - 3) + ((1, 0), (0, 0), (0, 0)))
+class Window(nn.Module):
+    """A linear map of every window of ``rows`` x ``columns`` positions of ``[..., h, w, C]``.
 
+    Of a map it is a convolution with this padding before and after rows and columns; of a single window, when drawing,
+    a product.
+    """
 
-def _three(x: jax.Array) -> jax.Array:
-    """Each position beside its left and right neighbours: ``[..., W, F]`` -> ``[..., W, 3 F]``."""
-    padded = jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((1, 1), (0, 0)))
-    width = x.shape[-2]
-    return jnp.concatenate([padded[..., i : i + width, :] for i in range(3)], -1)
+    features: int
+    rows: int
+    columns: int
+    use_bias: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, padding: Pads) -> jax.Array:
+        size, channels = (self.rows, self.columns), x.shape[-1]
+        kernel = self.param("kernel", KERNEL_INIT, (math.prod(size) * channels, self.features)).astype(self.dtype)
+        kernel = kernel.reshape(self.columns, self.rows, channels, -1).swapaxes(0, 1)
+        if x.shape[-3:-1] == size:
+            x = jnp.tensordot(x.astype(self.dtype), kernel, 3)[..., None, None, :]
+        else:
+            out = convolution(x.astype(self.dtype).reshape(-1, *x.shape[-3:]), kernel, (1, 1), padding)
+            x = out.reshape(*x.shape[:-3], *out.shape[1:])
+        return x + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype) if self.use_bias else x
 
 
 class CausalLayer(nn.Module):
@@ -58,30 +73,44 @@ class CausalLayer(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        dense = lambda bias=False: Dense(2 * self.features, use_bias=bias, kernel_init=KERNEL_INIT, dtype=self.dtype)
-        self.above, self.across, self.left, self.condition = dense(True), dense(), dense(), dense()
+        wide = 2 * self.features
+        dense = lambda: Dense(wide, use_bias=False, dtype=self.dtype)
+        self.above = Window(wide, 1 if self.first else 2, 3, use_bias=True, dtype=self.dtype)
+        self.left = Window(wide, 1, 1 if self.first else 2, dtype=self.dtype)
+        self.across, self.condition = dense(), dense()
         self.condition_above = None if self.last else dense()
         self.out = None if self.first else Dense(self.features, dtype=self.dtype)
 
-    def up(self, above: jax.Array, here: jax.Array | None, y: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
-        """The vertical stack: what the rows above say, ``[..., W, features]`` each.
+    def up(
+        self, rows: jax.Array, y: jax.Array | None, padding: tuple[int, int] = (0, 0)
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """The vertical stack: what the rows above say, ``[..., R, W, features]``.
 
         Args:
-          above, here: its input in the row above and, except in the first layer, in this row.
-          y: this row of the condition.
+          rows: its input in the row above and, except in the first layer, in this row; or a whole map with its
+            ``padding``.
+          y: the condition in this row, or of the map.
 
         Returns:
-          What `across_left` takes, and the output of the vertical stack in this row (None: it has none).
+          What `across_left` takes, and the output of the vertical stack (None: it has none).
         """
-        seen = above if self.first else jnp.concatenate([above, here], -1)
-        x = self.above(_three(seen))
+        x = self.above(rows, (padding, (1, 1)))
         if self.last:
             return self.across(x), None
         return self.across(x), gate(x if y is None else x + self.condition_above(y))
 
-    def across_left(self, u: jax.Array, left: jax.Array, here: jax.Array | None, y: jax.Array | None) -> jax.Array:
-        """The horizontal stack: features from ``u`` (of `up`), the left neighbour and, unless first, itself."""
-        x = u + self.left(left if self.first else jnp.concatenate([left, here], -1))
+    def across_left(
+        self, u: jax.Array, seen: jax.Array, here: jax.Array | None, y: jax.Array | None, padding=(0, 0)
+    ) -> jax.Array:
+        """The horizontal stack, of one position or of a map.
+
+        Args:
+          u: of `up`.
+          seen: its input at the position to the left and, unless first, here; or a map with its ``padding``.
+          here: its input here, unless first.
+          y: the condition here.
+        """
+        x = u + self.left(seen, ((0, 0), padding)).reshape(u.shape)
         x = gate(x if y is None else x + self.condition(y))
         return x if self.first else here + self.out(x)
 
@@ -108,10 +137,14 @@ class PixelCNN(nn.Module):
 
     def __call__(self, x: jax.Array, y: jax.Array | None = None) -> jax.Array:
         """``[..., H, W, channels]`` (and ``y`` ``[..., H, W, any]``) -> ``[..., H, W, outputs]``, float32."""
-        v = h = x.astype(self.dtype)
+        x = v = h = x.astype(self.dtype)
         for layer in self.stack:
-            u, v = layer.up(_shift_down(v), v, y)
-            h = layer.across_left(u, _shift_right(h), h, y)
+            if layer.first:  # does not see the position itself
+                u, v = layer.up(_pad(x[..., :-1, :, :], (1, 0)), y)
+                h = layer.across_left(u, _pad(x[..., :-1, :], (0, 1)), None, y)
+            else:
+                u, v = layer.up(v, y, (1, 0))
+                h = layer.across_left(u, h, h, y, (1, 0))
         return self.head(nn.relu(h))
 
     def begin_row(
@@ -126,12 +159,13 @@ class PixelCNN(nn.Module):
         Returns:
           u per layer, and per layer but the first the input of its vertical stack in this row.
         """
-        us, inputs, v = [], [], None
+        us, inputs = [], []
         for layer, row in zip(self.stack, above):
-            u, v = layer.up(row, v, y)
-            us.append(u)
-            inputs.append(v)
-        return tuple(us), tuple(inputs[:-1])
+            rows = jnp.stack([row, *inputs[-1:]], -3)
+            u, v = layer.up(rows, None if y is None else y[..., None, :, :])
+            us.append(u[..., 0, :, :])
+            inputs += [] if v is None else [v[..., 0, :, :]]
+        return tuple(us), tuple(inputs)
 
     def position(
         self, us: tuple[jax.Array, ...], lefts: tuple[jax.Array, ...], y: jax.Array | None
@@ -143,11 +177,11 @@ class PixelCNN(nn.Module):
           lefts: per layer, its input at the position to the left.
           y: the condition there.
         """
-        h, inputs = None, []
+        h = []
         for layer, u, left in zip(self.stack, us, lefts):
-            h = layer.across_left(u, left, h, y)
-            inputs.append(h)
-        return self.head(nn.relu(h)), tuple(inputs[:-1])
+            seen = jnp.stack([left, *h[-1:]], -2)[..., None, :, :]
+            h.append(layer.across_left(u, seen, h[-1] if h else None, y))
+        return self.head(nn.relu(h[-1])), tuple(h[:-1])
 
 
 def draw_map(
