@@ -78,7 +78,7 @@ def _convolve_backward(strides, padding, residuals, dy):
     pad = lambda a: jnp.pad(a, ((0, parts * few - len(a)), (0, 0), (0, 0), (0, 0)))
     split = [pad(a).reshape(parts, few, *a.shape[1:]) for a in (x, dy)]
     add = lambda total, part: (total + of_few(*part), None)
-    return dx, jax.lax.scan(add, jnp.zeros_like(kernel), split)[0]
+    return dx, jax.lax.scan(add, jnp.zeros(kernel.shape), split)[0].astype(kernel.dtype)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
