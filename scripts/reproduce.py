@@ -9,8 +9,9 @@ from scripts.parameters import load
 from scripts.results import RESULTS, rank
 
 # Name -> its config in configs/, and the argument of that.
-CONFIGS = {"omniglot-scha": ("best_scha_vae",), "omniglot": ("best_scha_pixelcnn",)}
-CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "omniglot-vhe": ("best_vhe", "longer")}
+CONFIGS = {"omniglot-scha-first": ("best_scha_vae",), "omniglot-scha": ("best_scha_vae", "longer")}
+CONFIGS |= {"omniglot": ("best_scha_pixelcnn",), "omniglot-vhe-first": ("best_vhe",)}
+CONFIGS |= {"omniglot-vhe": ("best_vhe", "longer"), "vhe-1200": ("best_vhe", "vhe_1200")}
 BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae", "vhe-deconv": "vhe_deconv"}
 CONFIGS |= {name: ("cpu_baselines", argument) for name, argument in BASELINES.items()}
 CONFIGS["hierarchical-vhe"] = ("omniglot_hierarchical_vhe", "cpu")

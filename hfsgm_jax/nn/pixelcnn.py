@@ -46,7 +46,7 @@ class Window(nn.Module):
         size, channels = (self.rows, self.columns), x.shape[-1]
         kernel = self.param("kernel", KERNEL_INIT, (math.prod(size) * channels, self.features)).astype(self.dtype)
         kernel = kernel.reshape(self.columns, self.rows, channels, -1).swapaxes(0, 1)
-        if x.shape[-3:-1] == size:
+        if x.shape[-3:-1] == size and not any(map(any, padding)):
             x = jnp.tensordot(x.astype(self.dtype), kernel, 3)[..., None, None, :]
         else:
             out = convolution(x.astype(self.dtype).reshape(-1, *x.shape[-3:]), kernel, (1, 1), padding)
