@@ -44,6 +44,7 @@ from scripts.machine import ROOT, machine, write
 RESULTS = ROOT / "benchmarks" / "compiled"
 PROGRAMS = ("train_step", "importance_sampling", "sampling")
 GIB = 2.0**30
+few_sets = lambda devices: -(-4 // devices) * devices  # of 5 images: what importance sampling and sampling take
 
 
 class Chip(NamedTuple):
@@ -102,13 +103,12 @@ def described(target: str) -> tuple[str, list[Any]]:
     try:
         if not gpu:
             return chip, list(topologies.get_topology_desc(target, platform="tpu").devices)
-        numbers = {k: int(v) for k, v in CHIPS[chip]._asdict().items()}
-        config = GPU.format(name=chip, **numbers)
+        config = GPU.format(name=chip, **{k: int(v) for k, v in CHIPS[chip]._asdict().items()})
         size = f"1x1x{size or 1}"  # processes, hosts of each, devices of each
         return chip, list(topologies.get_topology_desc(chip, "cuda", target_config=config, topology=size).devices)
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        extra = "cuda" if gpu else "tpu"
-        raise SystemExit(f"compile_for: {target}: {error}\npip install '.[{extra}]' brings its compiler") from None
+        install = f"pip install '.[{'cuda' if gpu else 'tpu'}]' brings its compiler"
+        raise SystemExit(f"compile_for: {target}: {error}\n{install}") from None
 
 
 @contextlib.contextmanager
@@ -132,8 +132,7 @@ def lowered(config: ConfigDict, program: str) -> Any:
     if program == "train_step":
         run = setup(config)
         return run.step.lower(run.abstract_state, next(run.batches(0)))
-    sets = -(-4 // devices.make_mesh().size) * devices.make_mesh().size
-    return measure.on_sets(config, measure.FUNCTIONS[program], sets, 5)[0]
+    return measure.on_sets(config, measure.FUNCTIONS[program], few_sets(devices.make_mesh().size), 5)[0]
 
 
 def facts(config: ConfigDict, chip: Chip, compiled: Any) -> dict[str, Any]:
@@ -192,11 +191,12 @@ def page() -> str:
     rows = []
     for found, program, step in kept():
         parts = [number(step["estimated_seconds"][k], 1e-3) for k in ("arithmetic", "memory", "launches")]
+        sets = found["sets_per_batch"] if program == "train_step" else few_sets(found["devices"])
         row = {
             "config": config_of(found),
             "target": found["target"],
             "program": program,
-            "sets × devices": f"{found['sets_per_batch']} × {found['devices']} ({found['dtype']})",
+            "sets × devices": f"{sets} × {found['devices']} ({found['dtype']})",
             "compile s": f"{step['compile_seconds']:.0f}",
             "arguments GiB": f"{step['arguments_gib']:.2f}",
             "temporaries GiB": f"{step['temporaries_gib']:.2f}",
