@@ -85,7 +85,10 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def convolution(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Pads, **_: Any) -> jax.Array:
-    """Convolution of ``[B, h, w, C]`` with ``[k, k, C, features]``; the one that `flax.linen.Conv` calls, too."""
+    """Convolution of ``[B, h, w, C]`` with ``[k, l, C, features]``; the one that `flax.linen.Conv` calls, too.
+
+    No padding may be negative: of a 1x1 kernel XLA on a CPU then reads beyond its input.
+    """
     function = convolve if jax.default_backend() == "cpu" else _plain
     return function(x, kernel, tuple(strides), tuple(map(tuple, padding)))
 

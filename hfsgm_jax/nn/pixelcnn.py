@@ -100,7 +100,12 @@ class CausalLayer(nn.Module):
         return self.across(x), gate(x if y is None else x + self.condition_above(y))
 
     def across_left(
-        self, u: jax.Array, seen: jax.Array, here: jax.Array | None, y: jax.Array | None, padding=(0, 0)
+        self,
+        u: jax.Array,
+        seen: jax.Array,
+        here: jax.Array | None,
+        y: jax.Array | None,
+        padding: tuple[int, int] = (0, 0),
     ) -> jax.Array:
         """The horizontal stack, of one position or of a map.
 
