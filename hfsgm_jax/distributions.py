@@ -18,6 +18,7 @@ from jax.scipy.stats import logistic, norm
 LN2 = math.log(2.0)
 LEVELS = 256  # of a grey or colour channel
 COMPONENTS = 10  # of a mixture of logistics
+LIMIT = 100.0  # of means and standard deviations of latents: images far from the data would let them grow without end
 MIN_LOG_SCALE = -7.0  # of a logistic on [-1, 1]: narrower than a twentieth of a grey level
 IMAGE_AXES = (-3, -2, -1)
 
@@ -59,15 +60,15 @@ class Normal:
 
 
 def softplus_normal(params: jax.Array) -> Normal:
-    """Mean and raw scale, stacked on the last axis -> a Normal; N(0, 1) (plus the floor) at zero."""
+    """Mean and raw scale, stacked on the last axis -> a Normal within `LIMIT`; N(0, 1) (plus the floor) at zero."""
     loc, raw = jnp.split(_f32(params), 2, -1)
-    return Normal(loc, softplus_scale(raw))
+    return Normal(jnp.clip(loc, -LIMIT, LIMIT), jnp.minimum(softplus_scale(raw), LIMIT))
 
 
 def exp_normal(params: jax.Array) -> Normal:
-    """Mean and log-variance, stacked on the last axis -> a Normal; the log-variance is clipped to [-10, 10]."""
+    """Mean (within `LIMIT`) and log-variance (within 10), stacked on the last axis -> a Normal."""
     loc, log_variance = jnp.split(_f32(params), 2, -1)
-    return Normal(loc, jnp.exp(0.5 * jnp.clip(log_variance, -10.0, 10.0)))
+    return Normal(jnp.clip(loc, -LIMIT, LIMIT), jnp.exp(0.5 * jnp.clip(log_variance, -10.0, 10.0)))
 
 
 # How a network's numbers become a Normal; both are N(0, 1) (softplus: plus the floor) at zero.

@@ -37,7 +37,9 @@ def test_scales_start_at_one_and_stay_finite_and_positive():
     assert jnp.isfinite(scale).all() and (scale > 0).all()
     np.testing.assert_allclose(scale[2], 1.0, atol=2e-3)
     chex.assert_tree_all_finite(jax.vmap(jax.grad(lambda r: dist.softplus_scale(r)))(raw))
-    chex.assert_tree_all_finite(dist.exp_normal(jnp.stack([raw, raw], -1)).scale)
+    for make in dist.NORMALS.values():
+        normal = make(jnp.stack([raw, raw], -1))
+        chex.assert_tree_all_finite(dist.kl(normal, Normal.standard(raw.shape)))
 
 
 def test_bernoulli_sums_to_one_over_all_images():

@@ -35,6 +35,13 @@ def test_opens_and_draws(name):
     assert where[near].mean() > 3 * where[~near].mean()  # about where the context has them
 
 
+def test_images_unlike_its_data_are_unlikely(name):
+    few = hfsgm_jax.load(name)
+    specks = (np.random.default_rng(0).random((2, 28, 28, 1)) > 0.9).astype(np.float32)
+    for images in (np.ones_like(specks), specks):
+        assert -np.inf < few.log_likelihood(images, num_samples=2) < -300
+
+
 def test_classifies_as_its_card_says(name):
     if not OMNIGLOT.exists():
         pytest.skip(f"needs the evaluation characters of Omniglot, in {OMNIGLOT}")
