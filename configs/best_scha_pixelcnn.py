@@ -4,9 +4,9 @@
     python train.py --config=configs/best_scha_pixelcnn.py --workdir=runs/omniglot
 
 Trained from random parameters, a head of pixels explains an image without its class. Here the latents know the class
-before there is a head: the run starts with the parameters of `best_scha_vae.py` (its first run; from those of the
-shipped `omniglot-scha`, its second, loss or gradient were not finite after 2,400 steps at this learning rate), and goes
-on by the objective of the VHE, which charges a class's images for c once and scores images that q(c) has not seen.
+before there is a head: the run starts with the parameters of `best_scha_vae.py`, and goes on by the objective of the
+VHE, which charges a class's images for c once and scores images that q(c) has not seen. At this learning rate it
+diverges from the parameters of the second run, the shipped `omniglot-scha`.
 """
 
 from configs import best_scha_vae

@@ -5,7 +5,6 @@ import json
 from hfsgm_jax.evaluation.records import Result, read_results
 from hfsgm_jax.evaluation.tables import number
 from hfsgm_jax.run_folder import read_metrics
-from scripts.parameters import load
 from scripts.results import RESULTS, rank
 
 # Name -> its config in configs/, and the argument of that.
@@ -33,8 +32,7 @@ def commands(name: str) -> str:
     lines = [f"# {name}: {where['cpu']}, commit {where['commit']}"]
     config, *argument = CONFIGS[name]
     train = f"python train.py --config=configs/{':'.join([config + '.py', *argument])} {run}"
-    start = json.loads((folder / "config.json").read_text())["train"].get("start")
-    if start != load(*CONFIGS[name]).train.start:
+    if start := json.loads((folder / "config.json").read_text())["train"].get("start"):
         train += f" --config.train.start=runs/{start}"
     lines += [train, f"#   {last['seconds'] / 60:.0f} minutes, {last['images']:,} images"]
     for task, options in OPTIONS.items():
