@@ -19,7 +19,7 @@ from examples.one_dim.laws import CLASSES, numbers
 from hfsgm_jax import classification, data, default_config, objectives, sampling, setup
 from hfsgm_jax.trace import SET, Plan, Sets
 from hfsgm_jax.training.optimizer import Optimizer
-from hfsgm_jax.training.state import TrainState, init_state
+from hfsgm_jax.training.state import TrainState, as_tree, init_state
 from hfsgm_jax.training.step import Batch, make_step, training_plan
 
 ROWS = 10  # sets per step: an epoch shows each of the 100 training classes once
@@ -102,8 +102,9 @@ class Runs:
             batch = Batch((classes, self.set_size), roots)
             one_step = lambda states, _: (steps(states, batch, self.annealed)[0], None)
             states, _ = jax.lax.scan(one_step, states, length=config.train.steps)
-            errors = jax.vmap(self._training_error, (0, None, 0))(states.params, classes, self.set_size)
-            return states.params, errors, states.skipped
+            params = jax.vmap(as_tree)(states.params)
+            errors = jax.vmap(self._training_error, (0, None, 0))(params, classes, self.set_size)
+            return params, errors, states.skipped
 
         params, errors, skipped = all_runs(classes)
         if np.any(skipped):

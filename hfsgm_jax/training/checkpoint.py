@@ -23,7 +23,7 @@ from hfsgm_jax import config as config_lib
 from hfsgm_jax import processes
 from hfsgm_jax.errors import CheckpointError, ConfigError
 from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, damage, facts, read_item, saved_steps, write_manifest
-from hfsgm_jax.training.state import TrainState
+from hfsgm_jax.training.state import TrainState, as_tree, as_vector
 
 # A full file system, a quota, the largest file allowed (ulimit -f, or the file system's).
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -67,6 +67,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         if jax.default_backend() == "cpu":
             # The writer would read the very memory that the next step, which is given it, overwrites.
             state = jax.tree.map(lambda x: x.copy(), state)
+        state = state.with_parameters(as_tree)
         items = {name: ocp.args.StandardSave(item) for name, item in _split(state).items()}
         found = {"seconds": seconds} | ({SCORE: float(score)} if math.isfinite(score) else {})
         self._manager.save(self._saving, args=ocp.args.Composite(**items), metrics=found)
@@ -89,7 +90,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 
 def restore_latest(workdir: str | os.PathLike, like: TrainState) -> tuple[TrainState, float] | None:
-    """``(state, seconds of training)`` of the latest whole checkpoint, with the shardings of ``like``; or None.
+    """``(state, seconds of training)`` of the latest whole checkpoint, with the sharding of ``like``; or None.
 
     Damaged ones after it are moved to ``unreadable-STEP`` beside the others, with a warning.
 
@@ -101,9 +102,11 @@ def restore_latest(workdir: str | os.PathLike, like: TrainState) -> tuple[TrainS
     steps = saved_steps(folder)
     if not steps:
         return None
-    latest = folder / str(steps[-1])
+    latest, sharding = folder / str(steps[-1]), like.step.sharding
+    like = jax.eval_shape(lambda state: state.with_parameters(as_tree), like)
+    like = jax.tree.map(lambda x: x.update(sharding=sharding), like)
     items = [read_item(latest / name, item) for name, item in _split(like).items()]
-    return like.replace(**items[0], **items[1]), facts(latest)["seconds"]
+    return like.replace(**items[0], **items[1]).with_parameters(as_vector), facts(latest)["seconds"]
 
 
 def _set_damaged_aside(folder: Path) -> None:

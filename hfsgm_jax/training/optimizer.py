@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,13 +11,24 @@ from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 
-def flat(tree: Any) -> jax.Array:
-    """All numbers of a tree, ``[numbers]``: a few kernels update them where a tree takes a few for every array."""
-    return jax.lax.optimization_barrier(ravel_pytree(tree)[0])  # else XLA picks the array anew for every number
+@flax.struct.dataclass
+class Flat:
+    """A tree of arrays as one vector ``[numbers]``: a few kernels update it, where a tree takes one for every array."""
+
+    vector: jax.Array
+    unravel: Callable[[jax.Array], Any] = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, tree: Any) -> "Flat":
+        return cls(*ravel_pytree(tree))
+
+    @property
+    def tree(self) -> Any:
+        return self.unravel(self.vector)
 
 
 class OptimizerState(NamedTuple):
-    """``inner``: optax's state of the update rule, its moments `flat`; ``plateau``: of ``reduce_on_plateau``, or ()."""
+    """``inner``: optax's state of the update rule; ``plateau``: of ``reduce_on_plateau``, or ()."""
 
     inner: Any
     plateau: Any
@@ -45,21 +57,18 @@ class Optimizer:
             self.plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience + 1)
 
     def init(self, params: Any) -> OptimizerState:
-        return OptimizerState(self.rule.init(flat(params)), self.plateau.init(jnp.zeros(())) if self.plateau else ())
+        return OptimizerState(self.rule.init(params), self.plateau.init(jnp.zeros(())) if self.plateau else ())
 
     def learning_rate(self, state: OptimizerState, step: jax.Array) -> jax.Array:
         """The learning rate of this step, float32."""
         scale = state.plateau.scale if self.plateau else 1.0
         return jnp.asarray(self.schedule(step) * scale, jnp.float32)
 
-    def update(
-        self, grads: jax.Array, state: OptimizerState, params: Any, step: jax.Array
-    ) -> tuple[Any, OptimizerState]:
-        """``(new params, new state)``; ``grads`` are `flat`."""
-        directions, inner = self.rule.update(grads, state.inner, flat(params))
-        updates = jax.lax.optimization_barrier(-self.learning_rate(state, step) * directions)
-        in_shape = ravel_pytree(params)[1]
-        return optax.apply_updates(params, in_shape(updates)), state._replace(inner=inner)
+    def update(self, grads: Any, state: OptimizerState, params: Any, step: jax.Array) -> tuple[Any, OptimizerState]:
+        """``(new params, new state)``."""
+        directions, inner = self.rule.update(grads, state.inner, params)
+        updates = optax.tree.scale(-self.learning_rate(state, step), directions)
+        return optax.apply_updates(params, updates), state._replace(inner=inner)
 
     def observe(self, state: OptimizerState, value: float) -> OptimizerState:
         """Tells the plateau schedule the value of a validation, lower is better.

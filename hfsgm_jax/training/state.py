@@ -13,7 +13,7 @@ from hfsgm_jax import devices, processes
 from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Plan, Sets
-from hfsgm_jax.training.optimizer import Optimizer, OptimizerState
+from hfsgm_jax.training.optimizer import Flat, Optimizer, OptimizerState
 
 
 @flax.struct.dataclass
@@ -31,8 +31,8 @@ class TrainState:
     """
 
     step: jax.Array
-    params: Any
-    ema_params: Any
+    params: Flat
+    ema_params: Flat | None
     opt_state: OptimizerState
     model_state: dict[str, Any]
     images: jax.Array
@@ -42,7 +42,16 @@ class TrainState:
     @property
     def variables(self) -> dict[str, Any]:
         """The variables that ``model.apply`` takes outside training: averaged once averaging is on."""
-        return {"params": self.params if self.ema_params is None else self.ema_params, **self.model_state}
+        params = self.params if self.ema_params is None else self.ema_params
+        return {"params": as_tree(params), **self.model_state}
+
+    def with_parameters(self, function: Callable) -> "TrainState":
+        """The state whose parameters, and their average, went through a function: a checkpoint has them `as_tree`."""
+        averaged = None if self.ema_params is None else function(self.ema_params)
+        return self.replace(params=function(self.params), ema_params=averaged)
+
+
+as_tree, as_vector = jax.jit(lambda flat: flat.tree), jax.jit(Flat.of)
 
 
 def init_state(
@@ -62,9 +71,9 @@ def init_state(
         params[OWN] = init_own(jax.random.fold_in(key, 2), model)
     return TrainState(
         step=jnp.int32(0),
-        params=params,
-        ema_params=jax.tree.map(jnp.copy, params) if ema else None,
-        opt_state=optimizer.init(params),
+        params=(flat := Flat.of(params)),
+        ema_params=jax.tree.map(jnp.copy, flat) if ema else None,
+        opt_state=optimizer.init(flat),
         model_state=variables,
         images=jnp.uint32(0),
         skipped=jnp.int32(0),
@@ -78,7 +87,7 @@ def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
     Raises:
       ConfigError: they are the same nowhere.
     """
-    others, own = flatten_dict(variables), flatten_dict({"params": state.params, **state.model_state})
+    others, own = flatten_dict(variables), flatten_dict({"params": as_tree(state.params), **state.model_state})
     paths = [path for path, x in own.items() if path in others and others[path].shape == x.shape]
     if not paths:
         raise ConfigError("train.start is a model of which no array of parameters has the name and shape of this one's")
@@ -86,6 +95,6 @@ def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
         print(f"{len(paths)} of {len(own)} arrays of parameters are those of train.start", flush=True)
     taken = {path: devices.place(np.asarray(others[path], own[path].dtype), own[path].sharding) for path in paths}
     own = unflatten_dict(own | taken)
-    params = own.pop("params")
+    params = Flat.of(own.pop("params"))
     averaged = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
     return state.replace(params=params, ema_params=averaged, model_state=own)

@@ -21,7 +21,7 @@ from hfsgm_jax.config import num_targets
 from hfsgm_jax.objectives import SUMS
 from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Plan, Sets
-from hfsgm_jax.training.optimizer import Optimizer, flat
+from hfsgm_jax.training.optimizer import Flat, Optimizer
 from hfsgm_jax.training.state import TrainState
 
 BATCH_KEY, MODEL_KEY = 0, 1
@@ -63,7 +63,7 @@ def make_step(
         sets = jax.lax.with_sharding_constraint(sets, devices.by_rows(mesh))
         model_key, weights = jax.random.fold_in(key, MODEL_KEY), loss_weights(config, state.step)
         grads, sums, model_state = gradients(state.params, state.model_state, sets, model_key, weights)
-        norm = jnp.linalg.norm(grads)
+        norm = optax.global_norm(grads)
         good = jnp.isfinite(norm) & jnp.isfinite(sums["loss"]) & (state.skipped_in_a_row < MAX_SKIPPED)
         new = _updated(state, grads, model_state, optimizer, config.optimizer.ema)
         new = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
@@ -112,31 +112,36 @@ def _updated(state: TrainState, grads, model_state, optimizer: Optimizer, ema: f
 
 
 def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, mesh: Mesh) -> Callable:
-    """``(params, model_state, sets, key, weights) -> (flat gradients, sums, model_state)`` of one batch."""
+    """``(params, model_state, sets, key, weights) -> (gradients, sums, model_state)`` of a batch; params are `Flat`."""
 
     @functools.partial(jax.grad, has_aux=True)
-    def gradient(params, model_state, sets, key, weights):
+    def gradient(flat, model_state, sets, key, weights):
+        params = flat.tree
         variables = {"params": params, **model_state}
         trace, updated = model.apply(variables, sets, plan, rngs={"sample": key}, mutable=["batch_stats"])
         own = {"params": params[OWN]} if OWN in params else {}
         sums = measure(trace, sets, **weights, **own)
         return sums["loss"], ({name: sums[name] for name in SUMS}, dict(updated))
 
+    def mean(grads: Flat, sums: Sums) -> Flat:
+        # Without the barrier XLA would pick the array of every number anew wherever it is used.
+        return jax.tree.map(lambda x: jax.lax.optimization_barrier(x) / sums["count"], grads)
+
     def of_batch(params, model_state, sets, key, weights):
         if parts == 1:
             grads, (sums, model_state) = gradient(params, model_state, sets, jax.random.fold_in(key, 0), weights)
-            return flat(grads) / sums["count"], sums, model_state
+            return mean(grads, sums), sums, model_state
 
         def add_part(carry, part):
             total, model_state = carry
             index, rows = part
             grads, (sums, model_state) = gradient(params, model_state, rows, jax.random.fold_in(key, index), weights)
-            return (jax.tree.map(jnp.add, total, (flat(grads), sums)), model_state), None
+            return (jax.tree.map(jnp.add, total, (grads, sums)), model_state), None
 
-        zeros = jnp.zeros_like(flat(params)), dict.fromkeys(SUMS, jnp.float32(0))
+        zeros = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(SUMS, jnp.float32(0))
         rows = jnp.arange(parts), _split_rows(sets, parts, mesh)
         ((grads, sums), model_state), _ = jax.lax.scan(add_part, (zeros, model_state), rows)
-        return grads / sums["count"], sums, model_state
+        return mean(grads, sums), sums, model_state
 
     return of_batch
 

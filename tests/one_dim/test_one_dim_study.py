@@ -35,7 +35,7 @@ def _alone(config, seed):
     state, batches = Runs(config, (2,), 1).start(seed), alone.batches(0)
     for _ in range(config.train.steps):
         state, _ = alone.step(state, next(batches))
-    return state.params
+    return state.params.tree
 
 
 def test_the_best_restart_is_the_one_with_the_lowest_training_error():

@@ -7,7 +7,7 @@ import optax
 import pytest
 from tiny_training import tiny_config
 
-from hfsgm_jax.training.optimizer import Optimizer, flat
+from hfsgm_jax.training.optimizer import Optimizer
 
 
 def optimizer_of(**changes):
@@ -49,7 +49,7 @@ def test_the_plateau_schedule_halves_beyond_its_patience(patience, values, rates
 def test_weight_decay_is_coupled_but_for_adamw(name):
     optimizer = optimizer_of(name=name, weight_decay=0.1, clip="none", learning_rate=0.1)
     params, grads = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([0.5, 0.1])}
-    new, _ = optimizer.update(flat(grads), optimizer.init(params), params, jnp.int32(0))
+    new, _ = optimizer.update(grads, optimizer.init(params), params, jnp.int32(0))
     rule = optax.adamw(0.1, weight_decay=0.1) if name == "adamw" else getattr(optax, name)(0.1)
     if name != "adamw":
         grads = {"w": grads["w"] + 0.1 * params["w"]}

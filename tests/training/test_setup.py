@@ -103,14 +103,14 @@ def test_a_training_starts_from_the_parameters_of_another(tmp_path):
     train_tiny(tiny_config(), tmp_path / "run")
     variables, _ = load_variables(tmp_path / "run")
     state = setup_tiny(train__start=str(tmp_path / "run"), optimizer__ema=0.9).state
-    chex.assert_trees_all_equal(state.params, variables["params"])
-    chex.assert_trees_all_equal(state.ema_params, variables["params"])
+    chex.assert_trees_all_equal(state.params.tree, variables["params"])
+    chex.assert_trees_all_equal(state.ema_params.tree, variables["params"])
 
     fresh = setup_tiny().state
     variables["params"]["Dense_0"]["kernel"] = np.zeros((7, 8))
     state = start_from(fresh, variables)
-    np.testing.assert_array_equal(state.params["Dense_0"]["kernel"], fresh.params["Dense_0"]["kernel"])
-    np.testing.assert_array_equal(state.params["Dense_1"]["kernel"], variables["params"]["Dense_1"]["kernel"])
+    np.testing.assert_array_equal(state.params.tree["Dense_0"]["kernel"], fresh.params.tree["Dense_0"]["kernel"])
+    np.testing.assert_array_equal(state.params.tree["Dense_1"]["kernel"], variables["params"]["Dense_1"]["kernel"])
     with pytest.raises(ConfigError, match="train.start is a model of which no array"):
         start_from(fresh, {"params": {"other": np.zeros(3)}})
     with pytest.raises(ConfigError, match="does not exist, nor is it a model .* did you mean 'omniglot'"):

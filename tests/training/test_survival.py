@@ -108,7 +108,7 @@ def test_an_evaluation_needs_the_model_alone(finished, copied):
     flip_bit(largest_file(copied / "checkpoints" / "20" / "training"))
     variables, step = load_variables(copied, "last")
     assert step == 20
-    chex.assert_trees_all_equal(variables["params"], finished[1].state.ema_params)
+    chex.assert_trees_all_equal(variables["params"], finished[1].state.ema_params.tree)
 
 
 KILLED = """

@@ -77,7 +77,7 @@ def test_a_run_of_own_data_and_an_own_model_says_so(finished):
     assert (config.model.name, config.data.source, config.data.image_size) == ("custom", "arrays", 4)
     opened = open_run(workdir, model=TinyModel())
     assert opened.step == 20
-    chex.assert_trees_all_equal(opened.variables["params"], summary.state.params)
+    chex.assert_trees_all_equal(opened.variables["params"], summary.state.params.tree)
     with pytest.raises(ConfigError, match="model="):
         open_run(workdir)
 
@@ -87,7 +87,7 @@ def test_variables_of_a_finished_run(finished):
     for name in ("best", "last", 20):
         variables, number = load_variables(workdir, name)
         assert number == 20
-        chex.assert_trees_all_equal(variables["params"], summary.state.params)
+        chex.assert_trees_all_equal(variables["params"], summary.state.params.tree)
     with pytest.raises(CheckpointError, match="no checkpoint 7"):
         load_variables(workdir, 7)
     with pytest.raises(CheckpointError, match="no checkpoints yet"):
