@@ -17,7 +17,7 @@ from hfsgm_jax.errors import ConfigError, UserError, check_choice
 from hfsgm_jax.images import File, model_images, read_images
 from hfsgm_jax.keys import LARGEST
 from hfsgm_jax.models import SetModel
-from hfsgm_jax.trace import PLATES, Plan, Sets
+from hfsgm_jax.trace import PLATES, Plan, Sets, as_batch
 
 DRAWINGS = "omniglot", "strokes"  # sources of light strokes on dark ground
 MODES = (*sampling.CONDITIONAL, "unconditional")
@@ -246,7 +246,7 @@ def _unconditional(apply, encode, key, num, draw, shape):
 
 def _likelihood(apply, encode, sets, keys, num_samples):
     def one(row, key):
-        row = jax.tree.map(lambda x: x[None], row)
+        row = as_batch(row)
         return objectives.joint_bounds(apply, row, key, (num_samples,), features=encode(row))[0, 0]
 
     return jax.vmap(one)(sets, keys)

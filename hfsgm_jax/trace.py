@@ -234,6 +234,11 @@ Apply = Callable[..., Trace]  # (sets, plan, key, given=None, features=None, tem
 Encode = Callable[[Sets], Any]
 
 
+def as_batch(row: Any) -> Any:
+    """A pytree of arrays without an axis of rows, such as one row of `Sets`, as a batch of one."""
+    return jax.tree.map(lambda x: x[None], row)
+
+
 def take_slots(x: jax.Array, index: jax.Array | None) -> jax.Array:
     """Picks slots ``index`` ``[B, M]`` of ``x`` ``[B, N or 1, ...]``; None or N = 1 pick all."""
     if index is None or x.shape[1] == 1:

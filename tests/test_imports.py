@@ -26,11 +26,12 @@ ALLOWED = {
     "processes": {"errors"},
     "config": {"errors", "keys", "distributions", "models", "objectives", "processes", "data"},
     "devices": {"errors"},
+    "rows": {"devices", "sampling"},
     "run_folder": {"errors", "trace", "config", "models", "devices", "processes", "shipped"},
 }
 _CORE = {"errors", "distributions", "trace", "objectives", "sampling", "classification", "data"}
-ALLOWED["evaluation"] = _CORE | {"config", "models", "devices", "processes", "run_folder"}
-ALLOWED["training"] = _CORE | {"config", "models", "devices", "processes", "run_folder", "evaluation"}
+ALLOWED["evaluation"] = _CORE | {"config", "models", "devices", "processes", "rows", "run_folder"}
+ALLOWED["training"] = _CORE | {"config", "models", "devices", "processes", "rows", "run_folder", "evaluation"}
 PROGRAMS = {"__init__", "api", "demo", "programs"}  # what a user imports: they see all, and no other part sees them
 REFUSED = {"tensorflow", "torch", "tensorflow_probability", "distrax", "clu", "configs", "scripts"}
 

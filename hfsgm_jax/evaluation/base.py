@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import tqdm
-from jax.sharding import PartitionSpec
 
-from hfsgm_jax import data, devices, processes, sampling
+from hfsgm_jax import data, devices, processes
 from hfsgm_jax.config import FREE_KEYS, KEYS, nearest_key
 from hfsgm_jax.data import Dataset
 from hfsgm_jax.errors import ConfigError, NotApplicable, UserError, hint
+from hfsgm_jax.rows import each_row
 from hfsgm_jax.run_folder import open_run
 from hfsgm_jax.trace import SET, Sets
 
@@ -170,15 +169,11 @@ class Evaluation:
     def each(
         self, label: str, one: Callable, rows: Any, images_per_row: int = 0, reduce: Callable = dict, **static: Any
     ) -> Results:
-        """The results of ``one`` for every row, in batches of one compiled shape over all processes' devices.
-
-        Every row has its own key (of its number and ``eval.seed``) and sees no other row, so that its result depends
-        neither on its batch nor on the devices. Compiled once per function, options and shape.
+        """The results of ``one`` for every row, see `rows.each_row`; the noise is that of ``eval.seed``.
 
         Args:
           label: of the progress line.
-          one: ``(apply, encode, row, key, **static) -> dict of arrays``; a module-level function. ``apply``
-            and ``encode`` are those of `sampling.bind`; ``row`` has no row axis (`as_batch` adds one).
+          one: ``(apply, encode, row, key, **static) -> dict of arrays``; a module-level function.
           rows: pytree of arrays with a leading axis of rows, such as `Sets`.
           images_per_row: that one row costs (0: slots of `Sets`): a batch has the rows of as many images as
             ``eval.sets_per_batch`` sets of the training size.
@@ -188,20 +183,11 @@ class Evaluation:
         Returns:
           Its dict, every array with a leading axis of rows (or of what ``reduce`` gives).
         """
-        total = len(jax.tree.leaves(rows)[0])
         images = images_per_row or rows.num_slots
-        size = min(max(1, self.options.sets_per_batch * self.train_set_size // images), total)
-        size = -(-size // self._mesh.size) * self._mesh.size
-        program = functools.partial(_of_rows, one, tuple(sorted(static.items())), self.model, self._mesh)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.options.seed), jnp.arange(total))
-        found = []
-        for start in _progress(range(0, total, size), label):
-            index = np.minimum(np.arange(start, start + size), total - 1)  # the last batch repeats a row
-            batch = jax.tree.map(lambda x, index=index: np.asarray(x)[index], rows)
-            placed = devices.place((batch, keys[index]), devices.by_rows(self._mesh))
-            result = jax.device_get(program(self._replicated, *placed))
-            found.append(reduce({name: values[: total - start] for name, values in result.items()}))
-        return {name: np.concatenate([result[name] for result in found]) for name in found[0]}
+        at_once = max(1, self.options.sets_per_batch * self.train_set_size // images)
+        where = jax.random.key(self.options.seed), self._mesh, at_once, functools.partial(_progress, label=label)
+        found = [reduce(batch) for batch in each_row(one, static, self.model, self._replicated, rows, *where)]
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
     @functools.cached_property
     def _mesh(self) -> jax.sharding.Mesh:
@@ -211,27 +197,6 @@ class Evaluation:
     @functools.cached_property
     def _replicated(self) -> Any:
         return devices.place(self.variables, devices.replicated(self._mesh))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _of_rows(
-    one: Callable, static: tuple[tuple[str, Any], ...], model: Any, mesh: jax.sharding.Mesh, variables: Any, *rows: Any
-) -> Arrays:
-    """The results of ``one`` for rows and their keys, spread over the mesh; every process gets all of them."""
-
-    def run(variables, rows, keys):
-        apply, encode = sampling.bind(model, variables)
-        return jax.vmap(lambda row, key: one(apply, encode, row, key, **dict(static)))(rows, keys)
-
-    # shard_map, not a sharding constraint: no row needs another, so devices need not talk.
-    whole, by_row = PartitionSpec(), PartitionSpec("data")
-    specs = dict(mesh=mesh, in_specs=(whole, by_row, by_row), out_specs=by_row, check_vma=False)
-    return jax.lax.with_sharding_constraint(jax.shard_map(run, **specs)(variables, *rows), devices.replicated(mesh))
-
-
-def as_batch(row: Any) -> Any:
-    """A row of `Evaluation.each` as a batch of one."""
-    return jax.tree.map(lambda x: x[None], row)
 
 
 def _progress(items: Sequence[int], label: str) -> Iterator[int]:

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from hfsgm_jax import objectives
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.base import Arrays, Evaluation, Results, as_batch
+from hfsgm_jax.evaluation.base import Arrays, Evaluation, Results
 from hfsgm_jax.evaluation.records import Record, Records, Result, measured
 from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, expand_mask
+from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, as_batch, expand_mask
 
 ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean (Burda et al., 2016, section 5.2)
 

@@ -6,7 +6,7 @@ of the whole batch: accumulation over parts, ragged sets and devices all give th
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 from hfsgm_jax import devices, objectives
 from hfsgm_jax.config import num_targets
 from hfsgm_jax.objectives import SUMS
+from hfsgm_jax.rows import each_row
 from hfsgm_jax.run_folder import OWN
-from hfsgm_jax.trace import Plan, Sets
+from hfsgm_jax.trace import Apply, Encode, Plan, Sets, as_batch
 from hfsgm_jax.training.optimizer import Flat, Optimizer
 from hfsgm_jax.training.state import TrainState
 
@@ -174,37 +175,21 @@ def make_validation(
         devices.
       drawn: sets of ``val/objective``, whose contexts and targets are drawn as in training; None: ``fixed``.
     """
-    key = jax.random.fold_in(jax.random.key(config.eval.seed), 1)
-    rows = -(-config.eval.sets_per_batch // mesh.size) * mesh.size
+    where = jax.random.fold_in(jax.random.key(config.eval.seed), 1), mesh, config.eval.sets_per_batch
     plans = Plan(), dataclasses.replace(training_plan(config), train=False)
-    place = functools.partial(devices.place, sharding=devices.by_rows(mesh))
-    chunks = [[place(chunk) for chunk in _chunks(sets, rows)] for sets in (fixed, drawn) if sets is not None]
+    planned = [({"plan": plan}, sets) for plan, sets in zip(plans, (fixed, drawn)) if sets is not None]
 
-    def of_row(plan: Plan, variables: Any, row: Sets, index: jax.Array) -> tuple[Sums, Sums]:
+    def of_row(apply: Apply, encode: Encode, row: Sets, key: jax.Array, *, plan: Plan) -> tuple[Sums, Sums]:
         """Sums over the targets of one row: of the ELBO and of the objective."""
-        sets = jax.tree.map(lambda x: x[None], row)
-        trace = model.apply(variables, sets, plan, rngs={"sample": jax.random.fold_in(key, index)})
+        sets = as_batch(row)
+        trace = apply(sets, plan, key)
         return objectives.loss_sums(trace, sets), measure(trace, sets)
 
-    @functools.partial(jax.jit, static_argnums=0, out_shardings=devices.replicated(mesh))
-    def of_chunk(plan: Plan, variables: Any, chunk: tuple[Sets, jax.Array]) -> tuple[Sums, Sums]:
-        sets, index = chunk
-        sums = jax.vmap(functools.partial(of_row, plan), (None, 0, 0))(variables, sets, jnp.abs(index))
-        return jax.tree.map(lambda x: jnp.where(index >= 0, x, 0).sum(), sums)
-
     def validate(variables: dict[str, Any]) -> dict[str, float]:
-        found = [[of_chunk(plan, variables, chunk) for chunk in of_sets] for plan, of_sets in zip(plans, chunks)]
-        sums = [jax.device_get(jax.tree.map(lambda *x: sum(x), *of_sets)) for of_sets in found]
+        found = [each_row(of_row, plan, model, variables, sets, *where) for plan, sets in planned]
+        sums = [jax.tree.map(lambda *x: np.concatenate(x).sum(dtype=np.float64), *batches) for batches in found]
         elbo, objective = sums[0][0], sums[-1][1]
         values = {f"val/{name}": float(elbo[name] / elbo["count"]) for name in PARTS}
         return values | {"val/objective": float(objective["loss"] / objective["count"])}
 
     return validate
-
-
-def _chunks(sets: Sets, rows: int) -> Iterator[tuple[Sets, np.ndarray]]:
-    """``rows`` rows at a time with the rows' numbers; the last ones are filled up with copies, their number -1."""
-    for start in range(0, sets.num_rows, rows):
-        index = np.arange(start, start + rows)
-        chunk = jax.tree.map(lambda x, index=index: np.asarray(x)[np.minimum(index, sets.num_rows - 1)], sets)
-        yield chunk, np.where(index < sets.num_rows, index, -1).astype(np.int32)

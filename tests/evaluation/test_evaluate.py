@@ -14,8 +14,9 @@ from tiny_model import tiny_config
 
 import hfsgm_jax
 from hfsgm_jax.errors import ConfigError, DataError, NotApplicable
-from hfsgm_jax.evaluation import TASKS, Evaluation, Record, base
+from hfsgm_jax.evaluation import TASKS, Evaluation, Record
 from hfsgm_jax.evaluation.run import choose, run_tasks
+from hfsgm_jax.rows import _of_rows as compiled
 from hfsgm_jax.run_folder import export
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,10 +147,10 @@ def test_batches_and_devices_change_nothing(other):
         config = tiny_config()
         config.data.set_size, config.train.devices, config.eval.sets_per_batch = 1, devices, per_batch
         run = Evaluation(Path(), config, None, {"a": jnp.zeros(2)}, 0)
-        base._of_rows.clear_cache()
+        compiled.clear_cache()
         found = run.each("noise", noisy, ROWS, images_per_row=1, factor=3.0)
         run.each("more", noisy, ROWS + 1, images_per_row=1, factor=3.0)
-        assert base._of_rows._cache_size() == 1
+        assert compiled._cache_size() == 1
         return found
 
     expected, found = compute(), compute(**other)
