@@ -8,8 +8,7 @@ import jax.numpy as jnp
 
 from hfsgm_jax import sampling
 from hfsgm_jax.api import temperatures
-from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import PRIOR, Plan, Sets
+from hfsgm_jax.trace import PRIOR, Apply, Encode, Plan, Sets
 
 SHOTS = 5  # images of a set, at most
 AT_ONCE = 8  # new images of a program; more are several runs of it, each with a draw of the shared latents

@@ -9,11 +9,9 @@ from matplotlib.figure import Figure
 
 from hfsgm_jax.errors import NotApplicable
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.base import Arrays, Evaluation
-from hfsgm_jax.evaluation.kl_layers import resolution
+from hfsgm_jax.evaluation.base import Arrays, Evaluation, resolution
 from hfsgm_jax.evaluation.records import Record, Records, measured
-from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import PLATES, SET, Plan, Sets, as_batch
+from hfsgm_jax.trace import PLATES, SET, Apply, Encode, Plan, Sets, as_batch
 
 SHOWN = 6  # sets in the picture
 

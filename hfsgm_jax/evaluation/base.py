@@ -199,6 +199,11 @@ class Evaluation:
         return devices.place(self.variables, devices.replicated(self._mesh))
 
 
+def resolution(node: Any) -> int | None:
+    """Side of a latent map in positions; None for a vector."""
+    return node.event_shape[0] if len(node.event_shape) == 3 else None
+
+
 def _progress(items: Sequence[int], label: str) -> Iterator[int]:
     """``items``, with a bar on a terminal; otherwise a line now and then, from the first of several processes."""
     writes, start = processes.is_writer(), time.monotonic()

@@ -9,12 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.base import Arrays, Evaluation
-from hfsgm_jax.evaluation.kl_layers import resolution
+from hfsgm_jax.evaluation.base import Arrays, Evaluation, resolution
 from hfsgm_jax.evaluation.likelihood import NELBO, nelbo_of, set_nelbo
 from hfsgm_jax.evaluation.records import Record, Records, Result, increase
-from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import SET, Sets, Skip, as_batch
+from hfsgm_jax.trace import SET, Apply, Encode, Sets, Skip, as_batch
 
 Case = tuple[str, int]  # way of bypassing the lower layers, and the number of layers that are left
 WAYS = {"prior": "from its prior (a bound)", "skip": "skipped (not a bound)"}

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 
 from hfsgm_jax import objectives
 from hfsgm_jax.evaluation import plots
-from hfsgm_jax.evaluation.base import Arrays, Evaluation, Results
+from hfsgm_jax.evaluation.base import Arrays, Evaluation, Results, resolution
 from hfsgm_jax.evaluation.records import Record, Records, Result, measured
-from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import IMAGE, PLATES, SET, Latent, Plan, Sets, as_batch, expand_mask
+from hfsgm_jax.trace import IMAGE, PLATES, SET, Apply, Encode, Latent, Plan, Sets, as_batch, expand_mask
 
 ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean (Burda et al., 2016, section 5.2)
 
@@ -98,11 +97,6 @@ def _measure_layer(run: Evaluation, node: Any, statistics: Callable[[], Results]
     parts |= dict(units=math.prod(node.event_shape), active_units=int((square - mean**2 > ACTIVE_VARIANCE).sum()))
     per_set = {} if node.plate == IMAGE else {"per_set": float(kl.mean())}
     return measured(kl, images, run.sets.ids[SET], parts=parts | per_set)
-
-
-def resolution(node: Any) -> int | None:
-    """Side of a latent map in positions; None for a vector."""
-    return node.event_shape[0] if len(node.event_shape) == 3 else None
 
 
 def draw(results: Sequence[Result]) -> Figure:

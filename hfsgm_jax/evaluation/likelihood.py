@@ -15,8 +15,7 @@ from hfsgm_jax.errors import ConfigError
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Arrays, Evaluation
 from hfsgm_jax.evaluation.records import Record, Records, measured
-from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import SET, Plan, Sets, as_batch
+from hfsgm_jax.trace import SET, Apply, Encode, Plan, Sets, as_batch
 
 PARTS = ("log_px", "kl_z", "kl_c")
 NELBO = {"estimator": "elbo", "importance_samples": 1}  # conditions of a NELBO

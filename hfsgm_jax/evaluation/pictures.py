@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hfsgm_jax import processes, sampling
 from hfsgm_jax.run_folder import Folder
-from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import PLATES, Plan, Sets
+from hfsgm_jax.trace import PLATES, Apply, Encode, Plan, Sets
 
 NEW = "conditional", "one_pass", "refined"  # kinds of new images of the context's class
 SHOWN = 8  # new images of each kind in a row of a picture, and chains of refinement: each is many traversals

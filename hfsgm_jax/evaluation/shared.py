@@ -12,8 +12,7 @@ from hfsgm_jax.errors import NotApplicable
 from hfsgm_jax.evaluation import pictures, plots
 from hfsgm_jax.evaluation.base import Evaluation
 from hfsgm_jax.evaluation.records import Records
-from hfsgm_jax.sampling import Apply, Encode
-from hfsgm_jax.trace import GROUP, PRIOR, SET, STYLE, Plan, Sets, as_batch
+from hfsgm_jax.trace import GROUP, PRIOR, SET, STYLE, Apply, Encode, Plan, Sets, as_batch
 
 KINDS = "means", "draws"  # of images
 COUNT = 8  # rows of a picture, new images of a row, styles
