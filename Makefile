@@ -24,7 +24,7 @@ quickstart: $(VENV)/.requirements  ## install, train a small SCHA-VAE on procedu
 	@echo "All of it in a browser: $(WORKDIR)/report.html"
 
 demo: $(VENV)/.requirements  ## draw a character in the browser, and a trained model draws more of it
-	@$(RUN) -m hfsgm_jax.demo $(DEMO)
+	@$(RUN) -m hfsgm_jax.programs.front demo $(DEMO)
 
 docs: $(VENV)/.dev  ## the documentation as a site, build/docs/index.html
 	@$(RUN) -c 'import furo, myst_parser, sphinx' 2>/dev/null || $(PIP) -e '.[docs]'

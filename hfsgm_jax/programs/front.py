@@ -68,9 +68,8 @@ def demo(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Of the commands with a model; the others are named."""
-    top = argparse.ArgumentParser(
-        "hfsgm-jax", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    whole_lines = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser("hfsgm-jax", description=__doc__, formatter_class=whole_lines)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     default = next(iter(hfsgm_jax.pretrained()), None)
 
