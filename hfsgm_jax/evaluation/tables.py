@@ -26,7 +26,7 @@ class Table(NamedTuple):
     Attributes:
       columns: headings.
       rows: as many cells each.
-      common: the conditions that all rows share, a line.
+      common: the conditions of one value in all rows that have them, a line.
       notes: footnotes, numbered from 1; a cell refers to them by ``[1]``.
       conditions: how many of the columns, the first ones, say what was measured.
     """
@@ -87,7 +87,7 @@ def text_table(records: Sequence[Result]) -> str:
     records = [record for record in records if record.get("value") is not None]
     if not records:
         return ""
-    found, limit = _narrow(table(records)), shutil.get_terminal_size((120, 24)).columns
+    found, limit = table(records), shutil.get_terminal_size((120, 24)).columns
     widths = [max(map(len, [*heading.split(), *cells])) for heading, *cells in zip(found.columns, *found.rows)]
     stacked = [textwrap.wrap(heading, width) for heading, width in zip(found.columns, widths)]
     height, blocks = max(map(len, stacked)), [[*range(found.conditions)]]
@@ -102,16 +102,6 @@ def text_table(records: Sequence[Result]) -> str:
     return "\n".join(["\n\n".join(shown), *(textwrap.fill(line, limit) for line in _below(found))])
 
 
-def _narrow(found: Table) -> Table:
-    """Without the conditions that have one value wherever they apply; the line of the common ones has them."""
-    values = {i: {row[i] for row in found.rows} - {""} for i in range(1, found.conditions)}
-    same = {i: x.pop() for i, x in values.items() if len(x) == 1}
-    keep = lambda cells: [cell for i, cell in enumerate(cells) if i not in same]
-    words = ["where they apply, " + "; ".join(f"{found.columns[i]}: {value}" for i, value in same.items())] * bool(same)
-    common = "; ".join([found.common] * bool(found.common) + words)
-    return Table(keep(found.columns), [*map(keep, found.rows)], common, found.notes, found.conditions - len(same))
-
-
 def markdown(table: Table) -> str:
     """A Markdown table, its footnotes and common conditions after it."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
@@ -120,10 +110,10 @@ def markdown(table: Table) -> str:
 
 
 def split_conditions(records: Sequence[Mapping[str, Any]], hidden: Collection[str]) -> tuple[list[str], dict]:
-    """Names of the conditions that differ between records, ``name`` first, and the common ones with their values."""
+    """Names of the conditions that differ, ``name`` first, and those of one value in all records that have them."""
     keys = [key for key in dict.fromkeys(["name", *(k for r in records for k in r)]) if key not in hidden]
-    same = lambda key: len({json.dumps(record.get(key), sort_keys=True) for record in records}) == 1
-    common = {key: records[0][key] for key in keys if key != "name" and same(key)}
+    values = {key: {json.dumps(r[key], sort_keys=True): r[key] for r in records if key in r} for key in keys}
+    common = {key: next(iter(x.values())) for key, x in values.items() if key != "name" and len(x) == 1}
     varying = [key for key in keys if key not in common and not any(isinstance(r.get(key), dict) for r in records)]
     if {"source", "split", "resize", "set_size"} & {*varying}:  # other data, as these say
         varying = [key for key in varying if key not in ("sha256", "available_sets", "num_classes")]
@@ -187,5 +177,5 @@ def _note(words: str, notes: list[str]) -> str:
 
 
 def _below(table: Table) -> list[str]:
-    common = [f"Common to all rows: {table.common}."] if table.common else []
+    common = [f"Common to all rows, where they apply: {table.common}."] if table.common else []
     return [f"[{i}] {note}" for i, note in enumerate(table.notes, 1)] + common
