@@ -38,16 +38,8 @@ class Run(NamedTuple):
     results: dict[str, list[Result]]  # by task
 
 
+Section = dict[str, Any]  # a part of the page: title and, where it has them, about, table, pictures
 Picture = dict[str, str]  # uri: a data URI (empty: the file is missing); caption; path
-
-
-class Section(NamedTuple):
-    """A part of the page."""
-
-    title: str
-    about: str = ""
-    table: Table | None = None
-    pictures: Sequence[Picture] = ()
 
 
 def report(run: Evaluation) -> Iterator[Record]:
@@ -85,13 +77,13 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None, model:
     tasks = dict.fromkeys([*WORDS["tasks"], *(task for run in runs for task in run.results)])
     measured = {task: _section(task, runs) for task in tasks if any(task in run.results for run in runs)}
     new_images = [measured.pop("sample")] if "sample" in measured else []
-    sections = [*new_images, Section("Overview", table=_facts(runs)), *measured.values(), *_training(runs)]
+    sections = [*new_images, dict(title="Overview", table=_facts(runs)), *measured.values(), *_training(runs)]
     title = "Runs side by side" if len(runs) > 1 else f"{runs[0].name}: {paper.model_title(runs[0].config['model'])}"
     values = dict(title=title, sections=sections, config=_config(runs))
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True)
     with processes.replacing(out) as partial:
         partial.write_text(templates.get_template("page.html.j2").render(values), encoding="utf-8")
-    return out, "\n\n".join(f"{part.title}\n\n{markdown(part.table)}" for part in sections if part.table)
+    return out, "\n\n".join(f"{part['title']}\n\n{markdown(part['table'])}" for part in sections if part.get("table"))
 
 
 def read_run(folder: Path, model: Any = None) -> Run:
@@ -123,7 +115,7 @@ def _training(runs: Sequence[Run]) -> list[Section]:
     for run in runs:
         by_data.setdefault(data_line(run.config), {})[run.name] = run.lines
     charts = lambda x: [dict(uri=_uri(svg.encode(), "chart.svg"), caption=words) for svg, words in curve_charts(x)]
-    return [Section("Training", f"On {data}.", pictures=charts(lines)) for data, lines in by_data.items()]
+    return [dict(title="Training", about=f"On {x}.", pictures=charts(lines)) for x, lines in by_data.items()]
 
 
 def _facts(runs: Sequence[Run]) -> Table:
@@ -156,7 +148,8 @@ def _section(task: str, runs: Sequence[Run]) -> Section:
             for path in result.get("pictures", ()):
                 pictures.setdefault(path, {})[run.name] = _picture(run, result["name"], path)
     found = [picture for by_run in pictures.values() for picture in by_run.values()]
-    return Section(*WORDS["tasks"].get(task, (task, "")), table(records) if records else None, found)
+    title, about = WORDS["tasks"].get(task, (task, ""))
+    return dict(title=title, about=about, table=table(records) if records else None, pictures=found)
 
 
 def _picture(run: Run, name: str, path: str) -> Picture:
