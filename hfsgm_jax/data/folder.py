@@ -1,11 +1,10 @@
 """Source: a folder with one folder of images per class."""
 
-import collections
 import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,60 +16,6 @@ from hfsgm_jax.errors import DataError
 CORRUPT = ("refuse", "skip")
 _NOISE = 26  # levels of ink that are paper: of scans and JPEG files
 _SHOWN = 10  # files named in a message
-_LOOKED_AT = 200  # images by which a folder is judged
-_BETWEEN = 0.2  # of the pixels of a drawing, at most, lie between its paper and its ink
-_COLORED = 12  # levels between the channels of a pixel of a colour photograph, on average
-
-
-class Look(NamedTuple):
-    """What the images of a folder are like, by `look`.
-
-    Attributes:
-      classes, images: their numbers.
-      smallest: images of the smallest class.
-      side: median of the shorter sides, pixels.
-      drawn: drawings or silhouettes, two levels and few pixels between them.
-      colored: not grey.
-    """
-
-    classes: int
-    images: int
-    smallest: int
-    side: int
-    drawn: bool
-    colored: bool
-
-
-def look(folder: str) -> Look:
-    """What the images of a folder with a folder per class are like, from some of every part of it.
-
-    Raises:
-      DataError: there are no classes or images, or none of those looked at can be read.
-    """
-    files = list_files(folder)
-    some = [files[i][1] for i in np.unique(np.linspace(0, len(files) - 1, _LOOKED_AT).astype(int))]
-    with ThreadPoolExecutor() as threads:
-        found = [seen for seen in threads.map(_look_at, some) if seen]  # `read` names those that are unreadable
-    if not found:
-        raise DataError(f"{len(some)} images in {folder!r} were tried, and none can be read: {_some(some)}.")
-    side, between, color = np.median(found, axis=0)
-    sizes = collections.Counter(name for name, _ in files).values()
-    return Look(len(sizes), len(files), min(sizes), int(side), bool(between < _BETWEEN), bool(color > _COLORED))
-
-
-def _look_at(file: str) -> tuple[float, float, float] | None:
-    """Shorter side, share of pixels between the two ends of the levels, colour."""
-    try:
-        image = open_image(file, 3, 64)
-    except DataError:
-        return None
-    with Image.open(file) as header:  # `image` may be decoded at a fraction of its size
-        side = min(header.size)
-    levels = np.asarray(square(image, min(64, *image.size)), np.float32)
-    grey = levels.mean(-1)
-    low, high = grey.min(), grey.max()
-    scaled = (grey - low) / max(1.0, high - low)
-    return side, ((scaled > 0.2) & (scaled < 0.8)).mean(), np.ptp(levels, axis=-1).mean()
 
 
 def read(config: Any) -> Dataset:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfsgm_jax.data import folder, image_shape, load_dataset, strokes
+from configs import own_images
+from hfsgm_jax.data import image_shape, load_dataset, strokes
 from hfsgm_jax.errors import DataError
 
 
@@ -109,22 +110,22 @@ def test_a_folder_is_looked_at(tmp_path):
             (tmp_path / name / str(k)).mkdir(parents=True)
             for i, image in enumerate(images[: 4 - k]):
                 Image.fromarray(np.rint(image).astype(np.uint8)).save(tmp_path / name / str(k) / f"{i}.png")
-    seen = {name: folder.look(str(tmp_path / name)) for name in kinds}
-    assert seen["light"] == folder.Look(3, 9, 2, 60, drawn=True, colored=False)
-    assert seen["dark"] == folder.Look(3, 9, 2, 60, drawn=True, colored=False)
-    assert seen["grey"] == folder.Look(3, 9, 2, 50, drawn=False, colored=False)
-    assert seen["color"] == folder.Look(3, 9, 2, 50, drawn=False, colored=True)
+    seen = {name: own_images.look(str(tmp_path / name)) for name in kinds}
+    assert seen["light"] == own_images.Look(3, 9, 2, 60, drawn=True, colored=False)
+    assert seen["dark"] == own_images.Look(3, 9, 2, 60, drawn=True, colored=False)
+    assert seen["grey"] == own_images.Look(3, 9, 2, 50, drawn=False, colored=False)
+    assert seen["color"] == own_images.Look(3, 9, 2, 50, drawn=False, colored=True)
     large = tmp_path / "color" / "0" / "large.jpg"  # decoded at a fraction of its size
     for k in range(3):
         for path in (tmp_path / "color" / str(k)).iterdir():
             Image.new("RGB", (2000, 1600), (200, 90, 20)).save(path.with_suffix(".jpg"))
             path.unlink() if path.suffix != ".jpg" else None
     large.write_bytes(b"")  # one that is unreadable does not matter
-    assert folder.look(str(tmp_path / "color")).side == 1600
+    assert own_images.look(str(tmp_path / "color")).side == 1600
     (tmp_path / "none" / "a").mkdir(parents=True)
     (tmp_path / "none" / "a" / "x.png").write_bytes(b"")
     with pytest.raises(DataError, match="1 images.*none can be read: .*x.png"):
-        folder.look(str(tmp_path / "none"))
+        own_images.look(str(tmp_path / "none"))
 
 
 def test_ink_is_light_on_dark_in_either_polarity_and_noise_is_paper(config, tmp_path):
