@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
 from hfsgm_jax.errors import CheckpointError
-from hfsgm_jax.trace import PRIOR, Apply, Encode, Plan, Sets, Trace
+from hfsgm_jax.trace import PRIOR, Apply, Encode, Plan, Sets, Trace, pad_slots
 
 Temperature = Mapping[str, jax.Array | float] | None
 Images = tuple[jax.Array, jax.Array]  # means and draws
@@ -68,7 +68,7 @@ def conditional(apply: Apply, encode: Encode, sets: Sets, num: int, key: jax.Arr
     chunk = min(chunk, num)
     plan = Plan(decode="unobserved", num_decoded=chunk)
     # What an unobserved slot's features hold is never used.
-    features = jax.tree.map(lambda x: _pad_slots(x, chunk), encode(sets))
+    features = jax.tree.map(lambda x: pad_slots(x, chunk), encode(sets))
     return _last_slots(apply, sets.with_unobserved(chunk), plan, key, num, chunk, features=features)
 
 
@@ -163,7 +163,7 @@ def refine(
         mean, drawn = mean_and_draw(trace.px, pixel_key)
         return drawn, (mean, drawn)
 
-    start, shape = _pad_slots(start, -num % chunk), start.shape[2:]
+    start, shape = pad_slots(start, -num % chunk), start.shape[2:]
 
     def part(index):
         x = jax.lax.dynamic_slice_in_dim(start, index * chunk, chunk, axis=1)
@@ -190,10 +190,6 @@ def unconditional(apply: Apply, num_rows: int, num: int, image_shape: tuple[int,
 def mean_and_draw(px: Any, key: jax.Array) -> Images:
     """The means of the pixels and a draw; of autoregressive pixels, the means given those of the draw before each."""
     return px.mean_and_draw(key) if hasattr(px, "mean_and_draw") else (px.mean(), px.sample(key))
-
-
-def _pad_slots(x: jax.Array, num: int) -> jax.Array:
-    return jnp.pad(x, ((0, 0), (0, num)) + ((0, 0),) * (x.ndim - 2))
 
 
 def _in_chunks(part: Callable[[jax.Array], Any], num: int, chunk: int) -> Any:

@@ -6,6 +6,7 @@ subset of ``present``; what is not present is padding.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -105,18 +106,12 @@ class Sets:
 
     def with_unobserved(self, num: int) -> "Sets":
         """The same sets with ``num`` more slots, present and unobserved: images to generate."""
-        pad = lambda mask, value: jnp.pad(mask, ((0, 0), (0, num)), constant_values=value)
+        wide = jax.tree.map(functools.partial(pad_slots, num=num), self.replace(sizes={}, ids={}))
         # Above the ids of the set's own images: padding does not change the noise of the new ones.
         first = jnp.where(self.present, self.slots, -1).max(1, keepdims=True, initial=-1) + 1
-        return self.replace(
-            images=jnp.pad(self.images, ((0, 0), (0, num)) + ((0, 0),) * 3),
-            slots=jnp.concatenate([self.slots, first + jnp.arange(num, dtype=jnp.int32)], 1),
-            present=pad(self.present, True),
-            observed=pad(self.observed, False),
-            context={plate: pad(mask, False) for plate, mask in self.context.items()},
-            target=pad(self.target, False),
-            member=None if self.member is None else pad(self.member, 0),
-        )
+        slots = jnp.concatenate([self.slots, first + jnp.arange(num, dtype=jnp.int32)], 1)
+        present = wide.present | (jnp.arange(wide.num_slots) >= self.num_slots)
+        return wide.replace(slots=slots, present=present, sizes=self.sizes, ids=self.ids)
 
     def with_observed(self, images: jax.Array) -> "Sets":
         """The same sets with one more image each, ``[B, 1, H, W, C]``: observed, target, and context of every plate."""
@@ -244,6 +239,11 @@ def take_slots(x: jax.Array, index: jax.Array | None) -> jax.Array:
     if index is None or x.shape[1] == 1:
         return x
     return jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), axis=1)
+
+
+def pad_slots(x: jax.Array, num: int) -> jax.Array:
+    """``[B, N, ...]`` with ``num`` more slots of zeros."""
+    return jnp.pad(x, ((0, 0), (0, num)) + ((0, 0),) * (x.ndim - 2))
 
 
 def expand_mask(mask: jax.Array, ndim: int) -> jax.Array:
