@@ -8,7 +8,7 @@ images.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -100,7 +100,9 @@ def _last_slots(apply, sets, plan, key, num, chunk, **known) -> Images:
             raise ValueError("this model has no latent shared by a set: it cannot be conditioned on images")
         return mean_and_draw(trace.px, jax.random.fold_in(pixel_key, index))
 
-    return _in_chunks(part, num, chunk)
+    images = jax.lax.map(part, jnp.arange(-(-num // chunk)))  # [parts, B, chunk, H, W, C]
+    join = lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])[:, :num]
+    return jax.tree.map(join, images)
 
 
 def _top_shared(trace: Trace) -> dict[str, jax.Array]:
@@ -116,10 +118,10 @@ def _one_by_one(apply, given, num_rows, num, image_shape, key, chunk) -> Images:
     def one(number):
         trace_key, pixel_key = jax.random.split(jax.random.fold_in(key, number))
         trace = apply(new, PRIOR, trace_key, given=given)
-        return jax.tree.map(lambda x: x[:, 0], mean_and_draw(trace.px, pixel_key))
+        return mean_and_draw(trace.px, pixel_key)
 
-    part = lambda index: jax.vmap(one, out_axes=1)(index * chunk + jnp.arange(chunk))
-    return _in_chunks(part, num, chunk)
+    images = jax.lax.map(one, jnp.arange(num), batch_size=min(chunk, num))  # [num, B, 1, H, W, C]
+    return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, 0], 0, 1), images)
 
 
 def refine(
@@ -140,7 +142,7 @@ def refine(
     what it was trained on.
 
     Args:
-      sets: the contexts; chains are rows, so that they do not see each other.
+      sets: the contexts. Chains do not see each other.
       start: ``[B, num, H, W, C]`` images the chains start from, `one_pass` draws in Algorithm 1; default:
         `conditional` draws, which are of the class also where c_L says little.
       chunk: chains per row that run at once; bounds the memory.
@@ -151,27 +153,22 @@ def refine(
     start_key, chain_key = jax.random.split(key)
     if start is None:
         _, start = conditional(apply, encode, sets, num, start_key, chunk=chunk)
-    chunk = min(chunk, num)
-    chains, context = jax.tree.map(lambda x: jnp.repeat(x, chunk, axis=0), (sets, encode(sets)))
-    chains = chains.replace(target=jnp.zeros_like(chains.target))  # the new image alone is decoded
-    plan = Plan(decode="target", num_decoded=1)
+    context, plan = encode(sets), Plan(decode="target", num_decoded=1)
+    sets = sets.replace(target=jnp.zeros_like(sets.target))  # the new image alone is decoded
 
     def step(x, step_key):
         trace_key, pixel_key = jax.random.split(step_key)
         features = jax.tree.map(lambda *both: jnp.concatenate(both, 1), context, encode(Sets.of(x)))
-        trace = apply(chains.with_observed(x), plan, trace_key, features=features)
+        trace = apply(sets.with_observed(x), plan, trace_key, features=features)
         mean, drawn = mean_and_draw(trace.px, pixel_key)
         return drawn, (mean, drawn)
 
-    start, shape = pad_slots(start, -num % chunk), start.shape[2:]
-
-    def part(index):
-        x = jax.lax.dynamic_slice_in_dim(start, index * chunk, chunk, axis=1)
+    def chain(index):
         keys = jax.random.split(jax.random.fold_in(chain_key, index), num_iterations)
-        _, images = jax.lax.scan(step, x.reshape(-1, 1, *shape), keys)  # [num_iterations, B * chunk, 1, H, W, C]
-        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, chunk, num_iterations, *shape), images)
+        return jax.lax.scan(step, start[:, index, None], keys)[1]  # [num_iterations, B, 1, H, W, C]
 
-    return _in_chunks(part, num, chunk)
+    images = jax.lax.map(chain, jnp.arange(num), batch_size=min(chunk, num))
+    return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, :, 0], 2, 0), images)
 
 
 def unconditional(apply: Apply, num_rows: int, num: int, image_shape: tuple[int, int, int], key: jax.Array) -> Images:
@@ -190,19 +187,6 @@ def unconditional(apply: Apply, num_rows: int, num: int, image_shape: tuple[int,
 def mean_and_draw(px: Any, key: jax.Array) -> Images:
     """The means of the pixels and a draw; of autoregressive pixels, the means given those of the draw before each."""
     return px.mean_and_draw(key) if hasattr(px, "mean_and_draw") else (px.mean(), px.sample(key))
-
-
-def _in_chunks(part: Callable[[jax.Array], Any], num: int, chunk: int) -> Any:
-    """``part(i)``, arrays ``[B, chunk, ...]``, for as many i as give ``[B, num, ...]``, one after another."""
-    count = -(-num // chunk)
-    if count == 1:
-        return jax.tree.map(lambda x: x[:, :num], part(0))
-
-    def join(parts):
-        parts = jnp.moveaxis(parts, 0, 1)
-        return parts.reshape(parts.shape[0], count * chunk, *parts.shape[3:])[:, :num]
-
-    return jax.tree.map(join, jax.lax.map(part, jnp.arange(count)))
 
 
 CONDITIONAL = {"conditional": conditional, "one_pass": one_pass, "refined": refine}  # samplers of a context's class

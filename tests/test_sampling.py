@@ -123,7 +123,7 @@ def test_refinement_is_one_program_whatever_its_length(tiny):
         refine = functools.partial(sampling.refine, spy, encode, num_iterations=iterations)
         jax.eval_shape(lambda key, refine=refine: refine(sets_of(2, 3), 4, key), jax.random.key(0))
         counts.append(len(spy.calls))
-        assert spy.calls[-1].sets.images.shape == (8, 4, *SHAPE)  # every new image has a row of its own
+        assert spy.calls[-1].sets.images.shape == (2, 4, *SHAPE)  # every new image has a traversal of its own
     assert counts[0] == counts[1]
 
 
