@@ -68,7 +68,7 @@ class PyramidEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, observed: jax.Array, train: bool) -> dict[int, jax.Array]:
-        x = layers.add_border(images.astype(self.dtype), self.border)
+        x = layers.resize(images.astype(self.dtype), layers.padded_size(images.shape[-3]), self.border)
         if self.patch > 1:
             x = Dense(self.width, dtype=self.dtype, name="stem")(layers.space_to_depth(x, self.patch))
         else:
@@ -116,7 +116,7 @@ class PyramidDecoder(nn.Module):
             x = loops.one_after_another(self, blocks, x)
         if self.patch > 1:
             logits = Dense(self.out_channels * self.patch**2, dtype=jnp.float32, name="pixels")(gelu(x))
-            return layers.remove_border(layers.depth_to_space(logits, self.patch), self.image_size, self.border)
+            return layers.resize(layers.depth_to_space(logits, self.patch), self.image_size, self.border)
         # A 1x1 layer commutes with cropping, and there are fewer pixels to compute after it.
-        x = layers.remove_border(x, self.image_size, self.border)
+        x = layers.resize(x, self.image_size, self.border)
         return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(x)

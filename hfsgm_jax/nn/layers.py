@@ -135,12 +135,8 @@ class BatchNorm(nn.Module):
 
 def upsample(x: jax.Array, size: int) -> jax.Array:
     """Nearest-neighbour upsampling of ``[..., h, w, C]`` to ``size`` pixels, a multiple of h."""
-    h, w, c = x.shape[-3:]
-    if h == size:
-        return x
-    k = size // h
-    x = jnp.broadcast_to(x[..., :, None, :, None, :], (*x.shape[:-3], h, k, w, k, c))
-    return x.reshape(*x.shape[:-5], h * k, w * k, c)
+    k = size // x.shape[-3]
+    return x.repeat(k, -3).repeat(k, -2) if k > 1 else x
 
 
 def average_pool(x: jax.Array, k: int = 2) -> jax.Array:
@@ -163,29 +159,17 @@ def depth_to_space(x: jax.Array, k: int) -> jax.Array:
     return jnp.swapaxes(x, -4, -3).reshape(*x.shape[:-5], h * k, w * k, c // (k * k))
 
 
-def resize_nearest(x: jax.Array, size: int) -> jax.Array:
-    """Picks rows and columns floor(i * old / new) of ``[..., h, w, C]``: PyTorch's "nearest"."""
-    index = jnp.arange(size) * x.shape[-3] // size
-    return x[..., index, :, :][..., index, :]
-
-
 def padded_size(size: int) -> int:
     """Images of 28 pixels are worked on at 32."""
     return 32 if size == 28 else size
 
 
-def add_border(x: jax.Array, border: str) -> jax.Array:
-    """28 -> 32 pixels: by 2 pixels of zeros on every side (``pad``), or ``nearest``."""
-    size = padded_size(x.shape[-3])
-    if size == x.shape[-3]:
-        return x
-    if border == "nearest":
-        return resize_nearest(x, size)
-    return jnp.pad(x, ((0, 0),) * (x.ndim - 3) + ((2, 2), (2, 2), (0, 0)))
-
-
-def remove_border(x: jax.Array, size: int, border: str) -> jax.Array:
-    """The way back from `add_border`."""
-    if x.shape[-3] == size:
-        return x
-    return resize_nearest(x, size) if border == "nearest" else x[..., 2:-2, 2:-2, :]
+def resize(x: jax.Array, size: int, border: str) -> jax.Array:
+    """``[..., h, w, C]`` at ``size`` pixels: zeros added around it, or cut (``pad``); or as PyTorch's ``nearest``."""
+    margin = (size - x.shape[-3]) // 2
+    if border == "nearest" and margin:  # rows and columns floor(i * old / new)
+        index = jnp.arange(size) * x.shape[-3] // size
+        return x[..., index, :, :][..., index, :]
+    if margin < 0:
+        return x[..., -margin:margin, -margin:margin, :]
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(margin, margin)] * 2 + [(0, 0)])

@@ -210,12 +210,12 @@ def test_attention_in_its_written_order():
 
 def test_resizing_layers():
     x = jnp.arange(2 * 28 * 28, dtype=jnp.float32).reshape(2, 28, 28, 1)
-    padded = layers.add_border(x, "pad")
-    np.testing.assert_array_equal(layers.remove_border(padded, 28, "pad"), x)
-    near = layers.add_border(x, "nearest")
+    padded = layers.resize(x, 32, "pad")
+    np.testing.assert_array_equal(layers.resize(padded, 28, "pad"), x)
+    near = layers.resize(x, 32, "nearest")
     np.testing.assert_array_equal(near[0, :, 0, 0], x[0, np.floor(np.arange(32) * 28 / 32).astype(int), 0, 0])
     kept = [i for i in range(32) if i not in (7, 15, 23, 31)]  # PyTorch's nearest 32 -> 28
-    np.testing.assert_array_equal(layers.remove_border(near, 28, "nearest")[0, :, 0, 0], near[0, kept, 0, 0])
+    np.testing.assert_array_equal(layers.resize(near, 28, "nearest")[0, :, 0, 0], near[0, kept, 0, 0])
     np.testing.assert_array_equal(layers.depth_to_space(layers.space_to_depth(padded, 4), 4), padded)
     np.testing.assert_allclose(layers.average_pool(layers.upsample(x, 56)), x)
 
