@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -46,17 +45,14 @@ class Bottleneck(nn.Module):
         return x + h if self.residual else h
 
 
-def residual_block(levels: Levels, width: int, dtype: Any) -> Callable[..., nn.Module]:
-    """A block of a pyramid, its resolution and name left open."""
-    scale = 1 / math.sqrt(sum(depth for _, depth in levels))
-    return functools.partial(Bottleneck, width, width, scale=scale, residual=True, dtype=dtype)
+class Pyramid(nn.Module):
+    """Residual blocks at one resolution after another.
 
-
-class PyramidEncoder(nn.Module):
-    """Image features at every resolution: ``[B, N, H, W, C]`` -> {resolution: [B, N, r, r, width]}.
-
-    The first block of a new resolution computes at the old one and is pooled after (spec of the
-    reference code); the last activation of each resolution is kept.
+    Attributes:
+      levels: in the order of computation.
+      patch: side of the tiles of pixels at the highest resolution.
+      border: see `layers.resize`.
+      loop: blocks of one resolution in a compiled loop (`loops`).
     """
 
     levels: Levels
@@ -66,6 +62,25 @@ class PyramidEncoder(nn.Module):
     loop: bool = False
     dtype: Any = jnp.float32
 
+    def _level(self, x: jax.Array, resolution: int, depth: int) -> jax.Array:
+        """The blocks of a level; the first of a new resolution computes at the old one."""
+        scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
+        block = functools.partial(
+            Bottleneck, self.width, self.width, resolution, scale, residual=True, dtype=self.dtype
+        )
+        blocks = [block(name=f"r{resolution}_{i}") for i in range(depth)]
+        if x.shape[-3] != resolution:
+            x = layers.at_resolution(blocks.pop(0)(x), resolution)
+        return loops.one_after_another(self, blocks, x)
+
+
+class PyramidEncoder(Pyramid):
+    """Image features at every resolution: ``[B, N, H, W, C]`` -> {resolution: [B, N, r, r, width]}.
+
+    The first block of a new resolution is pooled after (spec of the reference code); the last activation of each
+    resolution is kept.
+    """
+
     @nn.compact
     def __call__(self, images: jax.Array, observed: jax.Array, train: bool) -> dict[int, jax.Array]:
         x = layers.resize(images.astype(self.dtype), layers.padded_size(images.shape[-3]), self.border)
@@ -73,33 +88,23 @@ class PyramidEncoder(nn.Module):
             x = Dense(self.width, dtype=self.dtype, name="stem")(layers.space_to_depth(x, self.patch))
         else:
             x = Conv(self.width, dtype=self.dtype, name="stem")(x)
-        block = residual_block(self.levels, self.width, self.dtype)
         features = {}
         for resolution, depth in self.levels:
-            blocks = [block(resolution=resolution, name=f"r{resolution}_{i}") for i in range(depth)]
-            if x.shape[-3] > resolution:
-                x = layers.average_pool(blocks.pop(0)(x), x.shape[-3] // resolution)
-            features[resolution] = x = loops.one_after_another(self, blocks, x)
+            features[resolution] = x = self._level(x, resolution, depth)
         return features
 
 
-class PyramidDecoder(nn.Module):
-    """From the image path (and the set path) at the latents' highest resolution to pixels.
+class PyramidDecoder(Pyramid):
+    """From the image path (and the set path) at the latents' highest resolution to pixels; levels low to high.
 
     ``paths`` has ``xz`` ``[B, M, r, r, width]`` and ``xc`` ``[B, 1, r, r, width]``. With
     ``context="top_left"`` only the first position of xc is used, as in the reference code: it convolves
     a map of one position, so that only the centre tap of the 3x3 kernel acts, and adds the result everywhere.
     """
 
-    levels: Levels  # low to high
-    width: int
-    image_size: int
-    out_channels: int
-    patch: int = 1
-    border: str = "pad"
+    image_size: int = 28
+    out_channels: int = 1
     context: str = "full"
-    loop: bool = False
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, paths: Any, observed: jax.Array, train: bool) -> jax.Array:
@@ -108,15 +113,12 @@ class PyramidDecoder(nn.Module):
             xc = xc[..., :1, :1, :]
         x = Conv(self.width, dtype=self.dtype, name="from_z")(xz)
         x = x + Conv(self.width, dtype=self.dtype, name="from_c")(xc)
-        block = residual_block(self.levels, self.width, self.dtype)
         for resolution, depth in self.levels:
-            blocks = [block(resolution=resolution, name=f"r{resolution}_{i}") for i in range(depth)]
-            if x.shape[-3] < resolution:
-                x = layers.upsample(blocks.pop(0)(x), resolution)
-            x = loops.one_after_another(self, blocks, x)
+            x = self._level(x, resolution, depth)
         if self.patch > 1:
             logits = Dense(self.out_channels * self.patch**2, dtype=jnp.float32, name="pixels")(gelu(x))
             return layers.resize(layers.depth_to_space(logits, self.patch), self.image_size, self.border)
         # A 1x1 layer commutes with cropping, and there are fewer pixels to compute after it.
-        x = layers.resize(x, self.image_size, self.border)
-        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(x)
+        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(
+            layers.resize(x, self.image_size, self.border)
+        )

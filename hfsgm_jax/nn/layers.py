@@ -145,6 +145,11 @@ def average_pool(x: jax.Array, k: int = 2) -> jax.Array:
     return x.reshape(*x.shape[:-3], h // k, k, w // k, k, c).mean((-4, -2))
 
 
+def at_resolution(x: jax.Array, size: int) -> jax.Array:
+    """``[..., h, w, C]`` pooled or upsampled to ``size`` pixels."""
+    return average_pool(x, x.shape[-3] // size) if x.shape[-3] > size else upsample(x, size)
+
+
 def space_to_depth(x: jax.Array, k: int) -> jax.Array:
     """``[..., h, w, C]`` -> ``[..., h/k, w/k, k*k*C]``: one vector per tile."""
     h, w, c = x.shape[-3:]
