@@ -42,12 +42,7 @@ def gain(params: Params, trace: Trace, sets: Sets) -> jax.Array:
       params: see `init`.
       trace: of contexts drawn with replacement.
       sets: with class ids, members and the sizes of the classes.
-
-    Raises:
-      ValueError: sets without class ids or members.
     """
-    if SET not in sets.ids or sets.member is None:
-        raise ValueError("the tightened bound needs the class and the members of every set: Sets.of(label=, member=)")
     values = [latent.value[:, 0].reshape(sets.num_rows, -1) for latent in trace.on(SET)]
     seen = jnp.concatenate(values, -1).astype(jnp.float32) @ params["projection"]
     scores = jnp.einsum("be,bme->bm", seen, params["embedding"][sets.ids[SET]])

@@ -23,8 +23,8 @@ def row():
     normal = Normal(jnp.zeros_like(c), jnp.ones_like(c))
     trace = Trace((Latent(c, normal, normal, None, SET, 1, "c1"),), None, None, None)
     images = jnp.zeros((b, 2, 1, 1, 1))
-    sets = Sets.of(images, class_size=jnp.full(b, SIZE), label=jnp.full(b, 5), member=members)
-    return trace, sets
+    sets = Sets.of(images, class_size=jnp.full(b, SIZE))
+    return trace, sets.replace(ids={SET: jnp.full(b, 5)}, member=members)
 
 
 def params(scale):
@@ -57,8 +57,3 @@ def test_the_gain_enters_the_loss_with_the_weight_of_the_class(row):
     share = objectives.class_share
     plain, gained = (objectives.loss_sums(trace, sets, share=share, gain=g) for g in (None, jnp.full(16, 2.0)))
     np.testing.assert_allclose(plain["loss"] - gained["loss"], 16 * 2 * 2.0 / SIZE, rtol=1e-6)
-
-
-def test_sets_without_members_are_refused(row):
-    with pytest.raises(ValueError, match="label"):
-        tightening.gain(params(0.0), row[0], row[1].replace(member=None))
