@@ -53,6 +53,8 @@ class StatisticianNode(Node):
 class SetNode(StatisticianNode):
     """c_l of NS (top only) and HFSGM: the images of the set, pooled, each with its z above.
 
+    Also a of the hierarchical VHE, shared by the classes of a group, such as an alphabet (VHE eq. 20).
+
     Attributes:
       aggregate, heads: pooling of q; p pools by `prior_aggregate`.
       prior_sees_images: p(c_l) pools z_{l+1} over the present slots (eq. 3); else it sees c_{l+1}.
@@ -119,13 +121,6 @@ class SetNode(StatisticianNode):
         return exp_normal(self.q_head(pooled, sets.observed, train)), weights
 
 
-class GroupNode(SetNode):
-    """a of the hierarchical VHE: shared by the classes of a group, such as an alphabet (VHE eq. 20)."""
-
-    plate: str = GROUP
-    top: bool = True
-
-
 class ImageNode(StatisticianNode):
     """z_l of every image given z_{l+1} and c: PriorZ and PosteriorZ of the papers."""
 
@@ -185,7 +180,7 @@ def _statistician(
     fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, dtype)
     look = dict(width=width, spatial=spatial, blocks=blocks, dtype=jnp.dtype(dtype))
     pool = dict(aggregate=aggregate, prior_aggregate="mean" if spatial else aggregate, heads=heads)
-    nodes = [GroupNode(channels=a_channels, **pool, **look)] if a_channels else []
+    nodes = [SetNode(plate=GROUP, top=True, channels=a_channels, **pool, **look)] if a_channels else []
     for layer in range(layers, 0, -1):
         top = layer == layers
         if layers_of_c == "all" or (layers_of_c == "top" and top):
