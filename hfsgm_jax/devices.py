@@ -72,9 +72,7 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
     """Arrays that are the same in every process, on the mesh; keys too. A process copies its devices' parts."""
 
     def put(x):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-        x = np.asarray(x)
+        x = x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x)
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
     return jax.tree.map(put, tree)

@@ -254,9 +254,7 @@ def _parse_levels(key: str, string: str) -> Levels:
     except ValueError:
         raise ConfigError(f"{key}={string!r} is no list of resolution-depth pairs such as '8-6,4-6,1-3'") from None
     sides = [side for side, _ in levels]
-    if sides != sorted(set(sides), reverse=True) or min(map(min, levels)) < 1:
-        raise ConfigError(f"{key}={string!r}: resolutions go from high to low, each once, with a depth of at least 1")
-    for high, low in zip(sides, sides[1:]):
-        if high % low:
-            raise ConfigError(f"{key}={string!r}: {low} does not divide {high}")
+    if min(map(min, levels)) < 1 or any(high % low or high == low for high, low in zip(sides, sides[1:])):
+        need = "resolutions go from high to low, each a divisor of the one before, with a depth of at least 1"
+        raise ConfigError(f"{key}={string!r}: {need}")
     return levels

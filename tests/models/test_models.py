@@ -27,7 +27,7 @@ KEYS = {"params": jax.random.key(0), "sample": jax.random.key(1)}
         ("scha_vae", dict(aggregate="lag", heads=5), ["heads=5", "128"]),
         ("scha_vae", dict(width=30), ["width=30", "multiple of 4"]),
         ("scha_vae", dict(width=10**9), ["width=1000000000", "at most 65536"]),
-        ("scha_vae", dict(encoder="32-2,12-2", latents="12-1", decoder="32-1,12-1"), ["encoder", "12 does not divide"]),
+        ("scha_vae", dict(encoder="32-2,12-2", latents="12-1", decoder="32-1,12-1"), ["encoder", "divisor of the one"]),
         ("scha_vae", dict(encoder="28-2,14-1"), ["encoder", "start at 32"]),
         ("scha_vae", dict(latents="7-2"), ["latents", "no resolution 7"]),
         ("scha_vae", dict(decoder="32-2,16-2"), ["decoder", "from 32 to 8"]),
