@@ -51,12 +51,10 @@ def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = 
 
 def _unit_range(x: np.ndarray) -> np.ndarray:
     """bool, uint8 or float -> float32 in [0, 1]."""
-    if x.dtype == np.uint8:
-        return x.astype(np.float32) / 255
     need = "uint8 in 0..255 or float in [0, 1] is needed"
-    if x.dtype != bool and not np.issubdtype(x.dtype, np.floating):
+    if x.dtype.kind not in "bf" and x.dtype != np.uint8:
         raise UserError(f"images of dtype {x.dtype} were given; {need}")
-    x = x.astype(np.float32)
+    x = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
     low, high = x.min(), x.max()
     if not (0 <= low and high <= 1):  # also where one is NaN
         raise UserError(f"float images from {low:g} to {high:g} were given; {need}")

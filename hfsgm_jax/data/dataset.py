@@ -206,13 +206,11 @@ def _pixels(images: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
         raise DataError(f"images {images.shape} and labels {lead} do not fit: [n, H, W] or [n, H, W, C], and [n].")
     images = images.reshape(-1, *images.shape[len(lead) :], *[1] * (len(lead) + 3 - images.ndim))
     kind = images.dtype.kind
-    if kind == "b":
-        return images.astype(np.uint8) * np.uint8(255)
     if kind == "f" and images.shape[1:3] == (1, 1):
         return images.astype(np.float32)
-    if kind not in "iuf":
+    if kind not in "biuf":
         raise DataError(f"images are uint8, or floats in [0, 1], not {images.dtype}.")
-    low, high, top = images.min(), images.max(), 1 if kind == "f" else 255
+    low, high, top = images.min(), images.max(), 1 if kind in "bf" else 255
     if not (low >= 0 and high <= top):
         raise DataError(f"{images.dtype} images must lie in [0, {top}], they lie in [{low}, {high}].")
-    return np.rint(images * 255.0).astype(np.uint8) if kind == "f" else images.astype(np.uint8, copy=False)
+    return np.rint(images * np.float32(255)).astype(np.uint8) if top == 1 else images.astype(np.uint8, copy=False)
