@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "FewShotModel", "Plan", "SetModel", "Sets", "build_model", "default_config", "elbo", "evaluate"]
-__all__ += ["export", "from_reference", "joint_bounds", "load", "log_weight", "loss_sums", "nested_bounds"]
+__all__ += ["export", "joint_bounds", "load", "log_weight", "loss_sums", "nested_bounds"]
 __all__ += ["pretrained", "setup", "train"]
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from hfsgm_jax.evaluation import evaluate
     from hfsgm_jax.models import SetModel, build_model
     from hfsgm_jax.objectives import elbo, joint_bounds, log_weight, loss_sums, nested_bounds
-    from hfsgm_jax.reference import from_reference
     from hfsgm_jax.run_folder import export
     from hfsgm_jax.shipped import pretrained
     from hfsgm_jax.trace import Plan, Sets
@@ -26,7 +25,7 @@ _OF = dict(FewShotModel="api", load="api", default_config="config", Dataset="dat
 _OF |= dict(SetModel="models", build_model="models", Plan="trace", Sets="trace")
 _OF |= dict(export="run_folder", pretrained="shipped")
 _OF |= dict.fromkeys(["elbo", "joint_bounds", "log_weight", "loss_sums", "nested_bounds"], "objectives")
-_OF |= dict(setup="training", train="training", from_reference="reference")
+_OF |= dict(setup="training", train="training")
 
 
 def __getattr__(name: str) -> Any:

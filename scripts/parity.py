@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hfsgm_jax import from_reference, objectives
+from examples.reference import from_reference
+from hfsgm_jax import objectives
 from hfsgm_jax.evaluation.tables import Table, markdown
 from hfsgm_jax.models import base
 from hfsgm_jax.trace import Plan, Sets, Trace

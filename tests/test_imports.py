@@ -16,7 +16,6 @@ ALLOWED = {
     "trace": {"distributions"},
     "nn": {"distributions", "trace", "warp"},
     "models": {"errors", "keys", "distributions", "trace", "nn"},
-    "reference": {"errors", "trace", "models"},
     "tightening": {"trace"},
     "objectives": {"distributions", "trace", "tightening"},
     "sampling": {"distributions", "errors", "trace"},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hfsgm_jax
-from hfsgm_jax import from_reference
+from examples.reference import from_reference
 from hfsgm_jax.config import KEYS, model_keys
 from hfsgm_jax.errors import CheckpointError, ConfigError
 from scripts import parity, readme
