@@ -98,13 +98,13 @@ class Log(contextlib.AbstractContextManager):
     Of several processes the first one alone writes.
 
     Args:
-      step, seconds: where the run continues from; lines beyond it are dropped.
+      step: where the run continues from; lines beyond it are dropped.
       total_steps, minutes: when it ends; no minutes: 0.
     """
 
-    def __init__(self, workdir: Path, step: int, seconds: float, total_steps: int, minutes: float = 0.0):
-        self._path, self._total, self._writes = workdir / METRICS_FILE, total_steps, processes.is_writer()
-        self._mark, self._budget = (step, seconds), 60 * minutes or math.inf
+    def __init__(self, workdir: Path, step: int, total_steps: int, minutes: float = 0.0):
+        self._path, self._writes = workdir / METRICS_FILE, processes.is_writer()
+        self._total, self._budget = total_steps, 60 * minutes or math.inf
         if self._writes:
             drop_metrics_beyond(workdir, step)
             self._write_event = _event_writer(workdir / "tb")
@@ -133,13 +133,11 @@ class Log(contextlib.AbstractContextManager):
         self._bar.set_postfix_str(values)
         if self._bar.disable or SCORE in line:
             self.say(f"step {line['step']}/{self._total}  {line['seconds']:.0f} s  {values}{self._left(line)}")
-        self._mark = line["step"], line["seconds"]
 
     def _left(self, line: dict[str, Any]) -> str:
-        """The time that the remaining steps will take at the rate since the last line, compilation apart."""
-        steps, seconds = (now - then for now, then in zip((line["step"], line["seconds"]), self._mark))
-        rate = (seconds - line.get("compile_seconds", 0.0)) / max(steps, 1)
-        left = min((self._total - line["step"]) * rate, self._budget - line["seconds"])
+        """The time that the remaining steps will take at the rate since the last line."""
+        images = (self._total - line["step"]) * line["images"] / line["step"]
+        left = min(images / line["images_per_second"], self._budget - line["seconds"])
         words = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
         return f"  {words} left" if left > 0 else ""
 

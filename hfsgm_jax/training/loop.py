@@ -80,7 +80,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
         Checkpoints(workdir, every.keep) as checkpoints,
         processes.together(UserError, NonFiniteError),  # within: closing checkpoints waits for all processes
         Ending(every, s.mesh) as ending,
-        Log(workdir, step, seconds, every.steps, every.minutes) as log,
+        Log(workdir, step, every.steps, every.minutes) as log,
         contextlib.closing(s.batches(step)) as batches,
     ):
         log.say(_greeting(s, step, workdir))

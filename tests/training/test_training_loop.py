@@ -234,5 +234,5 @@ def test_lines_that_nobody_reads_do_not_end_a_run(tmp_path, monkeypatch):
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stderr", Closed())
-    with Log(tmp_path, 0, 0.0, 10) as log:
+    with Log(tmp_path, 0, 10) as log:
         log.say("saved")
