@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,18 +18,19 @@ ImageShape = tuple[int, int, int]
 IMAGE_SIZES = (28, 32, 40, 64)
 
 
-def constructor(name: str) -> Callable[[Callable[..., SetModel]], Callable[..., SetModel]]:
+def constructor(name: str, without: Sequence[str] = ()) -> Callable[[Callable[..., SetModel]], Callable[..., SetModel]]:
     """Registers a function ``(image_shape, *, keywords) -> SetModel`` as the model ``name``.
 
-    Its keywords are the keys of ``config.model``. Their values are checked against ``Annotated[type, Key(...)]``
-    annotations before it is called, and the call is kept in the model (`SetModel.made_of`), so that it can be saved.
+    Its keywords, but those the model is ``without``, are the keys of ``config.model``. Their values are checked against
+    ``Annotated[type, Key(...)]`` annotations before it is called, and the call is kept in the model
+    (`SetModel.made_of`), so that it can be saved.
 
     Raises (the function made of it):
       ConfigError: a value out of range, an impossible combination.
     """
 
     def register(function: Callable[..., SetModel]) -> Callable[..., SetModel]:
-        known = keywords(function)
+        known = {keyword: key for keyword, key in keywords(function).items() if keyword not in without}
         signature = inspect.signature(function)
         usual = signature.parameters["image_shape"].default
 
@@ -43,7 +44,8 @@ def constructor(name: str) -> Callable[[Callable[..., SetModel]], Callable[..., 
             return model.clone(made_of=(("name", name), *values.items()))
 
         functools.update_wrapper(construct, getattr(function, "func", function))
-        construct.__signature__ = signature
+        kept = [parameter for keyword, parameter in signature.parameters.items() if keyword not in without]
+        construct.__signature__ = signature.replace(parameters=kept)
         construct.__name__ = name
         MODELS[name] = construct
         return construct

@@ -197,24 +197,9 @@ def _statistician(
     )
 
 
-@constructor("vae")
-def vae(
-    image_shape: ImageShape = (28, 28, 1),
-    *,
-    width: kw.Width = 512,
-    z_channels: kw.ZChannels = 32,
-    layers: kw.Layers = 3,
-    blocks: kw.Blocks = 3,
-    encoder_width: kw.EncoderWidth = 64,
-    likelihood: kw.LikelihoodName = "bernoulli",
-    pixelcnn_layers: kw.PixelCNNLayers = 0,
-    pixelcnn_width: kw.PixelCNNWidth = 64,
-    dtype: kw.Dtype = "float32",
-) -> SetModel:
-    """A VAE with L layers of z and no latent of the set: what the set models are compared with."""
-    return _statistician(False, "none", **locals())
-
-
+_OF_SETS = ("c_channels", "aggregate", "heads", "condition", "prior_sees_images", "a_channels")
+# L layers of z and no latent of the set: what the set models are compared with.
+vae = constructor("vae", without=_OF_SETS)(partial(_statistician, False, "none"))
 bns = constructor("bns")(partial(_statistician, False, "top", layers=1))
 ns = constructor("ns")(partial(_statistician, False, "top"))
 cns = constructor("cns")(partial(_statistician, True, "top", width=256))
