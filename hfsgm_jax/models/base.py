@@ -160,10 +160,9 @@ class SetModel(nn.Module):
             features = self._encode_apart(sets, plan.num_decoded) if apart else self.encode(sets, plan.train)
         noise = standard_noise(self.make_rng("sample"), sets, self.nodes)
         state, latents = {} if self.start is None else self.start(sets), []
-        visit = functools.partial(
-            _visit, features=features, sets=sets, plan=plan, given=given or {}, temperature=temperature or {}
-        )
-        alone = {*(given or {}), *sets.context, *(layer for _, layer, _ in plan.sources)}
+        given, temperature = given or {}, temperature or {}
+        visit = lambda node, state, noise: _visit(node, state, noise, features, sets, plan, given, temperature)
+        alone = {*given, *sets.context, *(layer for _, layer, _ in plan.sources)}
         for run in self._runs(noise, alone):
             if len(run) > 1:
                 state, found = self._visit_in_loop(visit, run[0][0][0].enter(state, sets), run)
@@ -217,17 +216,7 @@ def abstract_variables(model: SetModel) -> dict[str, Any]:
     return jax.eval_shape(lambda: model.init({"params": key, "sample": key}, sets, Plan()))
 
 
-def _visit(
-    node: Node,
-    state: State,
-    noise: jax.Array,
-    *,
-    features: Any,
-    sets: Sets,
-    plan: Plan,
-    given: Given,
-    temperature: dict[str, jax.Array],
-) -> tuple[State, Latent]:
+def _visit(node, state, noise, features, sets, plan, given, temperature) -> tuple[State, Latent]:
     """One node of the traversal: its distributions, its value, the state after it."""
     source, value, factor = plan.source(node.plate, node.layer), given.get(node.label), temperature.get(node.plate)
     state = node.enter(state, sets)
