@@ -197,15 +197,15 @@ class SetModel(nn.Module):
         """The pairs of a run by a loop, from a state at their resolution."""
         alike = [loops.unbound(node) for node, _ in run[0]]
 
-        def body(state, turn):
+        def body(state, params, noise):
             latents = []
-            for node, (params, noise) in zip(alike, turn):
-                state, latent = nn.apply(visit, node)({"params": params}, state, noise)
+            for node, own, x in zip(alike, params, noise):
+                state, latent = nn.apply(visit, node)({"params": own}, state, x)
                 latents.append(latent)
             return state, latents
 
-        turns = [[(loops.parameters(self, node), noise) for node, noise in pair] for pair in run]
-        state, found = loops.loop(body, state, turns)
+        params = [[loops.parameters(self, node) for node, _ in pair] for pair in run]
+        state, found = loops.loop(body, state, params, [[noise for _, noise in pair] for pair in run])
         steps = zip(itertools.chain(*run), itertools.chain(*found))
         return state, [latent.replace(layer=node.layer, label=node.label) for (node, _), latent in steps]
 

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 Tree = Any
 
@@ -24,20 +25,24 @@ def parameters(parent: nn.Module, child: nn.Module) -> Tree:
     return parent.variables["params"][child.name]
 
 
-def loop(body: Callable[[Tree, Tree], Any], carry: Tree, turns: Sequence[Tree]) -> tuple[Tree, list[Tree]]:
-    """``carry, output = body(carry, turn)`` for each turn: the last carry and all outputs."""
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *turns)
-    carry, outputs = jax.lax.scan(jax.checkpoint(body, prevent_cse=False), carry, stacked)
-    output = lambda i: jax.tree.map(lambda x: x[i], outputs)
-    return carry, [output(i) for i in range(len(turns))]
+def loop(body: Callable, carry: Tree, params: Sequence[Tree], inputs: Sequence[Tree]) -> tuple[Tree, list[Tree]]:
+    """``carry, output = body(carry, params, input)`` for each turn: the last carry and all outputs.
+
+    Parameters, and their gradients, cross the border of the loop as one vector a turn: a kernel or two, not two each.
+    """
+    unravel = ravel_pytree(params[0])[1]
+    turn = jax.checkpoint(lambda carry, x: body(carry, unravel(x[0]), x[1]), prevent_cse=False)
+    turns = [(ravel_pytree(own)[0], x) for own, x in zip(params, inputs)]
+    carry, outputs = jax.lax.scan(turn, carry, jax.tree.map(lambda *x: jnp.stack(x), *turns))
+    return carry, [jax.tree.map(lambda x, i=i: x[i], outputs) for i in range(len(turns))]
 
 
 def one_after_another(parent: nn.Module, blocks: Sequence[nn.Module], x: jax.Array) -> jax.Array:
     """Blocks that keep the shape of ``x``, in a loop if ``parent.loop``."""
     if len(blocks) > 1 and parent.loop and not parent.is_initializing():
         block = unbound(blocks[0])
-        body = lambda x, params: (block.apply({"params": params}, x), None)
-        return loop(body, x, [parameters(parent, block) for block in blocks])[0]
+        body = lambda x, params, _: (block.apply({"params": params}, x), None)
+        return loop(body, x, [parameters(parent, block) for block in blocks], [None] * len(blocks))[0]
     for block in blocks:
         x = block(x)
     return x
