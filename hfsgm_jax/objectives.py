@@ -4,13 +4,13 @@ All values are float32 nats. M is the number of decoded slots, N of all slots.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from hfsgm_jax import tightening
 from hfsgm_jax.distributions import Normal, kl
 from hfsgm_jax.trace import IMAGE, SET, SHARED_PRIOR, Apply, Given, Latent, Plan, Sets, Trace, take_slots
 
@@ -106,7 +106,7 @@ def loss_sums(
       free_bits: nats per target image that each shared latent has free: it counts max(share * KL, free_bits). Its KL
         is thus free up to ``free_bits * |D|`` nats per set (`context_share`: ``ns``, ``resample``) or
         ``free_bits * |X|`` (`class_share`: ``rescale``, ``vhe``, ``tightened``), D and X being those of its plate.
-      gain: ``[B]`` nats by which a tightened bound exceeds this one for the whole class (`tightening_gain`).
+      gain: ``[B]`` nats by which a tightened bound exceeds this one for the whole class (`tightening.gain`).
 
     Returns:
       `SUMS`: ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c`` (less the gain), ``kl_z``, ``count``: scalars.
@@ -129,52 +129,6 @@ def elbo(trace: Trace, sets: Sets) -> jax.Array:
     return -sums["nelbo"] / sums["count"]
 
 
-# --- The tightened bound of the Variational Homoencoder (VHE eq. 21): which images made the context, guessed from c ---
-#
-# The bound of the VHE treats the context D as auxiliary: drawn by q'(D; X), n images of the class with replacement, and
-# explained by r(D; c, X). With r learned instead of uniform the bound on log p(X) rises by E[log r - log q'], per image
-#
-#     log p(x | c) + 1/|X| log [ p(c) r(D; c, X) / (q'(D; X) q(c; D)) ],
-#
-# where the paper prints a minus before 1/|X|, which would reward a large KL. Here r = prod_i softmax over d in X
-# of f(c) . xi_d, with a linear f and an embedding xi of every training image: it needs the members of training classes,
-# so it serves training alone.
-
-EMBEDDING = 32  # numbers per training image
-
-
-def tightening_params(key: jax.Array, model: Any, labels: Any, sizes: Any) -> dict[str, jax.Array]:
-    """Parameters with which r is uniform, and so the bound the VHE's own.
-
-    Args:
-      labels, sizes: ``[classes]`` class ids, and images of each class.
-    """
-    latent_size = sum(math.prod(node.event_shape) for node in model.nodes if node.plate == SET)
-    projection = jax.random.normal(key, (latent_size, EMBEDDING)) / latent_size**0.5
-    return {"embedding": jnp.zeros((int(max(labels)) + 1, int(max(sizes)), EMBEDDING)), "projection": projection}
-
-
-def tightening_gain(params: dict[str, jax.Array], trace: Trace, sets: Sets) -> jax.Array:
-    """``[B]`` log r(D; c, X) - log q'(D; X), nats of the whole class; 0 where r is uniform.
-
-    Args:
-      params: see `tightening_params`.
-      trace: of contexts drawn with replacement.
-      sets: with class ids, members and the sizes of the classes.
-    """
-    values = [latent.value[:, 0].reshape(sets.num_rows, -1) for latent in trace.on(SET)]
-    seen = jnp.concatenate(values, -1).astype(jnp.float32) @ params["projection"]
-    scores = jnp.einsum("be,bme->bm", seen, params["embedding"][sets.ids[SET]])
-    in_class = jnp.arange(scores.shape[1]) < sets.size_of(SET)[:, None]
-    log_r = jax.nn.log_softmax(jnp.where(in_class, scores, -jnp.inf), -1)
-    context = sets.context_of(SET)
-    chosen = jnp.take_along_axis(log_r, jnp.where(context, sets.member, 0), 1)
-    return jnp.where(context, chosen + jnp.log(sets.size_of(SET))[:, None], 0.0).sum(1)
-
-
-# --- Objectives of training ---
-
-
 class Objective(NamedTuple):
     """An objective of training.
 
@@ -193,7 +147,7 @@ class Objective(NamedTuple):
 
 def _tightened(trace: Trace, sets: Sets, *, params: Any, **settings: Any) -> dict[str, jax.Array]:
     """Eq. 21 of the VHE paper; without parameters (classes never trained on), the VHE's own bound."""
-    gain = None if params is None else tightening_gain(params, trace, sets)
+    gain = None if params is None else tightening.gain(params, trace, sets)
     return loss_sums(trace, sets, share=class_share, gain=gain, **settings)
 
 
@@ -203,11 +157,8 @@ OBJECTIVES: dict[str, Objective] = {
     "resample": Objective(loss_sums, apart=True),
     "rescale": Objective(_whole_class),
     "vhe": Objective(_whole_class, apart=True),
-    "tightened": Objective(_tightened, apart=True, replace=True, init=tightening_params),
+    "tightened": Objective(_tightened, apart=True, replace=True, init=tightening.init),
 }
-
-
-# --- Importance weights ---
 
 
 def image_log_weights(trace: Trace, sets: Sets) -> jax.Array:

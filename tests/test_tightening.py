@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hfsgm_jax import objectives
+from hfsgm_jax import objectives, tightening
 from hfsgm_jax.distributions import Normal
 from hfsgm_jax.trace import SET, Latent, Sets, Trace
 
@@ -29,19 +29,19 @@ def row():
 
 def params(scale):
     model = SimpleNamespace(nodes=[SimpleNamespace(plate=SET, event_shape=(LATENT,))])
-    out = objectives.tightening_params(jax.random.key(1), model, labels=[2, 5], sizes=[7, 4])
+    out = tightening.init(jax.random.key(1), model, labels=[2, 5], sizes=[7, 4])
     return out | {"embedding": scale * jax.random.normal(jax.random.key(2), out["embedding"].shape)}
 
 
 def test_uniform_r_recovers_the_vhe_exactly(row):
-    np.testing.assert_allclose(objectives.tightening_gain(params(0.0), *row), 0, atol=1e-6)
+    np.testing.assert_allclose(tightening.gain(params(0.0), *row), 0, atol=1e-6)
 
 
 def test_r_is_a_distribution_over_contexts(row):
     """For one c, sum over all D of q'(D) * r(D; c) / q'(D) is 1: members beyond the class get nothing."""
     trace, sets = row
     same = trace.replace(latents=(trace.latents[0].replace(value=trace.latents[0].value[:1].repeat(16, 0)),))
-    gains = objectives.tightening_gain(params(1.0), same, sets)
+    gains = tightening.gain(params(1.0), same, sets)
     np.testing.assert_allclose(jnp.exp(gains).mean(), 1, rtol=1e-5)
     assert gains.std() > 0.1
 

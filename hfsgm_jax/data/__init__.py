@@ -9,8 +9,3 @@ from hfsgm_jax.data.sets import BINARIZE, SetSpec, draw_sets, finish_sets, sampl
 from hfsgm_jax.data.sources import ARRAYS, SOURCES, Source
 from hfsgm_jax.data.splits import SCHEMES, SPLITS
 from hfsgm_jax.data.stream import streamed_sets
-
-__all__ = ["Dataset", "StreamedImages", "Table", "image_shape", "load_dataset"]
-__all__ += ["ARRAYS", "BINARIZE", "CORRUPT", "RESIZES", "SCHEMES", "SOURCES", "SPLITS", "Source"]
-__all__ += ["SetSpec", "draw_sets", "drawn_sets", "finish_sets", "fixed_sets", "sample_sets", "streamed_sets"]
-__all__ += ["independent_pixel_nll", "lake_runs", "pixels_of"]

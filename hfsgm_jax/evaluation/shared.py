@@ -116,7 +116,14 @@ def _alphabets(run: Evaluation) -> Image.Image:
 
 def _style_transfer(run: Evaluation) -> Image.Image:
     """Styles on top, a column each; below them each row is a content redrawn in every style."""
-    content, shown = _contents(run), _of_styles(run)
+    dataset, rng = run.load(), np.random.default_rng([run.options.seed, 8])
+    classes = rng.permutation(np.flatnonzero(dataset.size >= run.set_size))[:COUNT]
+    members = [dataset.start[c] + rng.permutation(dataset.size[c])[: run.set_size] for c in classes]
+    content = _pixels(run, np.stack(members))  # [classes, n, H, W, C], each image in its own style
+    size, rng = _style_size(run), np.random.default_rng([run.options.seed, 9])
+    styles = np.sort(rng.permutation(np.flatnonzero(np.bincount(dataset.style) >= size))[:COUNT])
+    members = [rng.permutation(np.flatnonzero(dataset.style == style))[:size] for style in styles]
+    shown = _pixels(run, np.stack(members))  # [styles, size, H, W, C], of any classes
     rows, columns = np.indices((len(content), len(shown))).reshape(2, -1)
     cells = {label: value[rows] for label, value in _values(run, SET, content).items()}
     cells |= {label: value[columns] for label, value in _values(run, STYLE, shown).items()}
@@ -127,21 +134,6 @@ def _style_transfer(run: Evaluation) -> Image.Image:
     return pictures.grid([left, *new], ["content", "style (top), redrawn (below): means", "draws"])
 
 
-def _contents(run: Evaluation) -> np.ndarray:
-    """Images of some classes ``[classes, n, H, W, C]``, each in its own style."""
-    dataset, rng = run.load(), np.random.default_rng([run.options.seed, 8])
-    classes = rng.permutation(np.flatnonzero(dataset.size >= run.set_size))[:COUNT]
-    members = [dataset.start[c] + rng.permutation(dataset.size[c])[: run.set_size] for c in classes]
-    return _pixels(run, np.stack(members))
-
-
 def _style_size(run: Evaluation) -> int:
     """Images that show a style, no more than show a content."""
     return min(run.config.data.style_size, run.set_size)
-
-
-def _of_styles(run: Evaluation) -> np.ndarray:
-    """``[styles, size, H, W, C]``: images of some styles, of any classes."""
-    style, size, rng = run.load().style, _style_size(run), np.random.default_rng([run.options.seed, 9])
-    which = np.sort(rng.permutation(np.flatnonzero(np.bincount(style) >= size))[:COUNT])
-    return _pixels(run, np.stack([rng.permutation(np.flatnonzero(style == s))[:size] for s in which]))
