@@ -75,6 +75,7 @@ class Sets:
         target: jax.Array | None = None,
         present: jax.Array | None = None,
         class_size: jax.Array | None = None,
+        label: jax.Array | None = None,
     ) -> "Sets":
         """Sets whose every image is context and target, unless masks say otherwise.
 
@@ -83,6 +84,7 @@ class Sets:
           mask: ``[B, N]`` bool, the slots that hold an image; all by default.
           context, target, present: ``[B, N]`` bool; default: ``mask``.
           class_size: ``[B]`` images of the whole class; default: the size of the context.
+          label: ``[B]`` class ids.
         """
         b, n = images.shape[:2]
         mask = jnp.ones((b, n), bool) if mask is None else jnp.asarray(mask, bool)
@@ -96,6 +98,7 @@ class Sets:
             context={SET: context},
             target=mask if target is None else jnp.asarray(target, bool),
             sizes={SET: jnp.asarray(sizes, jnp.float32)},
+            ids={} if label is None else {SET: label},
         )
 
     def with_unobserved(self, num: int) -> "Sets":

@@ -23,8 +23,8 @@ def row():
     normal = Normal(jnp.zeros_like(c), jnp.ones_like(c))
     trace = Trace((Latent(c, normal, normal, None, SET, 1, "c1"),), None, None, None)
     images = jnp.zeros((b, 2, 1, 1, 1))
-    sets = Sets.of(images, class_size=jnp.full(b, SIZE))
-    return trace, sets.replace(ids={SET: jnp.full(b, 5)}, member=members)
+    sets = Sets.of(images, class_size=jnp.full(b, SIZE), label=jnp.full(b, 5))
+    return trace, sets.replace(member=members)
 
 
 def params(scale):

@@ -95,6 +95,6 @@ def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
         print(f"{len(paths)} of {len(own)} arrays of parameters are those of train.start", flush=True)
     taken = {path: devices.place(np.asarray(others[path], own[path].dtype), own[path].sharding) for path in paths}
     own = unflatten_dict(own | taken)
-    params = Flat.of(own.pop("params"))
+    params = as_vector(own.pop("params"))
     averaged = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
     return state.replace(params=params, ema_params=averaged, model_state=own)
