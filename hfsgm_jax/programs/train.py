@@ -4,13 +4,12 @@ Run again on the same DIR, it continues where it stopped. Exit status: 0 done, 1
 2 something in the command, the config or the data has to change, 143 stopped by SIGTERM (saved).
 """
 
+import importlib.util
 import inspect
-import runpy
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 from ml_collections import ConfigDict
 
@@ -34,18 +33,20 @@ def load_config_file(name: str, given: Mapping[str, str]) -> ConfigDict:
       ConfigError: no such file, an error in it, with its line, or a key or a value that the config does not take.
     """
     path, *argument = name.split(":", 1)
-    if not path.endswith(".py") or not Path(path).is_file():
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    if not Path(path).is_file() or spec is None:
         raise ConfigError(f"--config={name}: {path} is not a Python file (.py) that exists")
+    module = importlib.util.module_from_spec(spec)
     named = {key.replace(".", "_"): value for key, value in given.items()}
     try:
-        get_config = SimpleNamespace(**runpy.run_path(path)).get_config
-        keywords = inspect.signature(get_config).parameters.keys() & named.keys()
-        config = get_config(*argument, **{key: named[key] for key in keywords})
+        spec.loader.exec_module(module)
+        keywords = inspect.signature(module.get_config).parameters.keys() & named.keys()
+        config = module.get_config(*argument, **{key: named[key] for key in keywords})
     except UserError:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == path]
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == Path(path).absolute()]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else 1)  # of a syntax error, or of what failed
         raise ConfigError(f"--config={name}: {path}, line {line}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):

@@ -1,11 +1,10 @@
 """The training run: set up, restore, then step, log, validate, draw, save, until the end."""
 
 import contextlib
-import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -29,8 +28,7 @@ class NonFiniteError(RuntimeError):
     """The loss or its gradient was not finite for too many steps in a row."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """The end of a run, reached because of its ``steps``, its ``minutes`` or a ``signal``.
 
     Attributes:

@@ -105,7 +105,7 @@ def test_errors_of_the_command_line_are_one_message(arguments, message, config_f
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1\n", "AttributeError: 'types.SimpleNamespace' object has no attribute 'get_config'"),
+        ("x = 1\n", "AttributeError: module 'config_file' has no attribute 'get_config'"),
         ("def get_config():\n    return 3\n", "returned 3, not an ml_collections.ConfigDict"),
         ("import nothing_like_it\n", "experiment.py, line 1: ModuleNotFoundError: No module named 'nothing_like_it'"),
         ("\ndef get_config(:\n", "experiment.py, line 2: SyntaxError"),
