@@ -102,14 +102,10 @@ def check_memory(state: Any, mesh: Mesh) -> None:
         raise ConfigError(f"parameters, optimizer state and gradients {sizes}: use a smaller model (model.width)")
 
 
-def jit(function: Callable, once: bool = False, **options: Any) -> Callable:
-    """`jax.jit` for large programs: on a CPU compiled in four fifths of the time, and as fast to run.
-
-    What runs ``once`` is compiled in half the time or less, and slower to run.
-    """
-    level = "xla_backend_optimization_level"
-    if jax.default_backend() == "cpu" and (once or level not in os.environ.get("XLA_FLAGS", "")):
-        options["compiler_options"] = {level: 0 if once else 2}
+def jit_once(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` for what runs once: on a CPU compiled in half the time or less, and slower to run."""
+    if jax.default_backend() == "cpu":
+        options["compiler_options"] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return jax.jit(function, **options)
 
 

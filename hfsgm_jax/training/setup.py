@@ -69,7 +69,7 @@ class Setup:
         example = jax.tree.map(lambda x: x[:1], self.fixed_sets)
         init = lambda key: init_state(key, model, optimizer, config.optimizer.ema, example, own)
         whole = devices.replicated(mesh)
-        self._create = devices.jit(init, once=True, out_shardings=whole)
+        self._create = devices.jit_once(init, out_shardings=whole)
         # Not threefry: hundreds of its draws, one per parameter, take longer to compile than the rest of a small run.
         self._init_key = devices.place(jax.random.key(config.seed, impl="unsafe_rbg"), whole)
         abstract_state = jax.eval_shape(self._create, self._init_key)

@@ -85,7 +85,7 @@ def make_step(
         state, metrics = jax.lax.scan(lambda state, _: one_step(state, batch), state, length=steps)
         return state, {name: x[-1] if name == "learning_rate" else x.sum(0) for name, x in metrics.items()}
 
-    return devices.jit(dispatch, out_shardings=devices.replicated(mesh), donate_argnums=0)
+    return jax.jit(dispatch, out_shardings=devices.replicated(mesh), donate_argnums=0)
 
 
 def training_plan(config: ConfigDict) -> Plan:

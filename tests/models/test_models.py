@@ -154,7 +154,7 @@ def test_a_loop_over_layers_changes_memory_alone():
 
         kept = jax.eval_shape(lambda *args, loss=loss: jax.vjp(loss, *args, has_aux=True)[1], variables, {})
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
-        (_, latents), grads = devices.jit(jax.value_and_grad(loss, has_aux=True), once=True)(variables, {})
+        (_, latents), grads = devices.jit_once(jax.value_and_grad(loss, has_aux=True))(variables, {})
         given = {"c2": jnp.ones((1, 1, *model.shared_nodes[-2].event_shape))}
         partly = jax.eval_shape(loss, variables, given)[1]
         found.append((size, [latent.label for latent in latents + partly], (variables, latents, grads)))
