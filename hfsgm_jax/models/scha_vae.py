@@ -167,18 +167,6 @@ def _all_slots(x: jax.Array, sets: Sets) -> jax.Array:
     return jnp.broadcast_to(x, (x.shape[0], sets.num_slots, *x.shape[2:]))
 
 
-def _nodes(levels: Levels, channels: tuple[int, int], pool: dict[str, Any], **look: Any) -> tuple[Node, ...]:
-    """c_L, z_L, ..., c_1, z_1 for ``levels`` (resolution, depth), low to high."""
-    resolutions = [r for r, depth in levels for _ in range(depth)]
-    total = len(resolutions)
-    out = []
-    for i, resolution in enumerate(resolutions):
-        layer = dict(layer=total - i, resolution=resolution, scale=1 / math.sqrt(total), **look)
-        out.append(SetNode(channels=channels[0], top=i == 0, **pool, **layer))
-        out.append(ImageNode(channels=channels[1], **layer))
-    return tuple(out)
-
-
 Pyramid = Annotated[str, Key(text("'resolution-depth,...', high to low: '8-6,4-6,1-3'"), "resolution-depth pairs")]
 Context = Annotated[str, Key(one_of("full", "top_left"), "positions of c in the decoder: all, or the reference's one")]
 Std = Annotated[str, Key(one_of(table=lambda: NORMALS), "standard deviations: softplus, or the reference's exp")]
@@ -221,9 +209,14 @@ def scha_vae(
     pixels = dict(patch=patch, border=border, loop=loop)
     pool = dict(aggregate=aggregate, heads=heads, prior_sees_images=prior_sees_images)
     pixels_out = dict(image_size=image_shape[0], out_channels=out_channels, context=decoder_context)
+    resolutions, nodes = [r for r, depth in levels["latents"][::-1] for _ in range(depth)], []
+    scale = 1 / math.sqrt(len(resolutions))
+    for i, resolution in enumerate(resolutions):
+        layer = dict(layer=len(resolutions) - i, resolution=resolution, scale=scale, std=std, **look)
+        nodes += [SetNode(channels=c_channels, top=i == 0, **pool, **layer), ImageNode(channels=z_channels, **layer)]
     return SetModel(
         encoder=PyramidEncoder(levels["encoder"], **pixels, **look),
-        nodes=_nodes(levels["latents"][::-1], (c_channels, z_channels), pool, std=std, **look),
+        nodes=tuple(nodes),
         start=Start(width, jnp.dtype(dtype)),
         decoder=PyramidDecoder(levels["decoder"][::-1], **pixels_out, **pixels, **look),
         prior_sees_images=prior_sees_images,

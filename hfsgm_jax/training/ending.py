@@ -30,8 +30,7 @@ class Ending:
         if step >= self._config.steps:
             return "steps"
         # The first process's clock alone: the others' run on while it writes and draws.
-        limit = 60 * self._config.minutes if processes.is_writer() else 0
-        time_is_up = bool(limit) and seconds >= limit
+        time_is_up = processes.is_writer() and 0 < 60 * self._config.minutes <= seconds
         mine = REASONS.index("signal" if self._signalled.is_set() else "minutes" if time_is_up else None)
         if processes.alone():
             return REASONS[mine]
