@@ -113,7 +113,8 @@ def look(folder):
     with ThreadPoolExecutor() as threads:
         found = [seen for seen in threads.map(_look_at, some) if seen]  # training names those that are unreadable
     if not found:
-        raise DataError(f"{len(some)} images in {folder!r} were tried, and none can be read: {', '.join(some[:10])}")
+        names = ", ".join(some[:10]) + ", ..." * (len(some) > 10)
+        raise DataError(f"{len(some)} images in {folder!r} were tried, and none can be read: {names}")
     side, between, color = np.median(found, axis=0)
     sizes = collections.Counter(name for name, _ in files).values()
     return Look(len(sizes), len(files), min(sizes), int(side), bool(between < BETWEEN), bool(color > COLORED))

@@ -13,7 +13,7 @@ from hfsgm_jax import devices, sampling
 
 
 def each_row(
-    one: Callable, static: dict, model, variables, rows, key: jax.Array, mesh: Mesh, at_once: int, progress=iter
+    one: Callable, static: dict, model: Any, variables, rows, *, key: Any, mesh: Mesh, at_once: int, progress=iter
 ) -> Iterator[Any]:
     """The results of ``one`` for rows, a batch of one compiled shape at a time; every process gets all of them.
 
@@ -26,11 +26,12 @@ def each_row(
       static: hashable options of ``one``.
       model, variables: a Flax module and its variables.
       rows: pytree of arrays with a leading axis of rows, such as `Sets`.
+      key: of the noise.
       at_once: rows of a batch, which is rounded up to a multiple of the devices.
-      progress: around the numbers of the batches' first rows.
+      progress: wraps the iterable of the batches' first rows.
 
     Yields:
-      Its pytree, every array with a leading axis of rows.
+      The pytree of ``one``, every array with a leading axis of rows.
     """
     rows = jax.tree.map(np.asarray, rows)
     total = len(jax.tree.leaves(rows)[0])

@@ -8,7 +8,7 @@ images.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -120,8 +120,14 @@ def _one_by_one(apply, given, num_rows, num, image_shape, key, chunk) -> Images:
         trace = apply(new, PRIOR, trace_key, given=given)
         return mean_and_draw(trace.px, pixel_key)
 
-    images = jax.lax.map(one, jnp.arange(num), batch_size=min(chunk, num))  # [num, B, 1, H, W, C]
+    images = _in_chunks(one, num, chunk)  # [num, B, 1, H, W, C]
     return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, 0], 0, 1), images)
+
+
+def _in_chunks(one: Callable[[jax.Array], Any], num: int, chunk: int) -> Any:
+    """``one(0) ... one(num - 1)``, ``chunk`` at a time; whole chunks, as a part of one would be a second program."""
+    numbers = jnp.minimum(jnp.arange(-(-num // chunk) * chunk), num - 1)
+    return jax.tree.map(lambda x: x[:num], jax.lax.map(one, numbers, batch_size=min(chunk, num)))
 
 
 def refine(
@@ -167,7 +173,7 @@ def refine(
         keys = jax.random.split(jax.random.fold_in(chain_key, index), num_iterations)
         return jax.lax.scan(step, start[:, index, None], keys)[1]  # [num_iterations, B, 1, H, W, C]
 
-    images = jax.lax.map(chain, jnp.arange(num), batch_size=min(chunk, num))
+    images = _in_chunks(chain, num, chunk)  # [num, num_iterations, B, 1, H, W, C]
     return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, :, 0], 2, 0), images)
 
 

@@ -41,7 +41,8 @@ def gain(params: Params, trace: Trace, sets: Sets) -> jax.Array:
     Args:
       params: see `init`.
       trace: of contexts drawn with replacement.
-      sets: with class ids, members and the sizes of the classes.
+      sets: of `data.sample_sets`, or ``Sets.of(label=..., class_size=...).replace(member=...)``: which classes, how
+        large, and which of a class's images the slots hold.
     """
     values = [latent.value[:, 0].reshape(sets.num_rows, -1) for latent in trace.on(SET)]
     seen = jnp.concatenate(values, -1).astype(jnp.float32) @ params["projection"]

@@ -24,6 +24,7 @@ from unittest import mock
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # ask no cloud what this machine is
 os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no driver
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what runs: the initialisation of variables
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=3")  # the default, not that of a CPU's programs
 
 import jax
 import numpy as np

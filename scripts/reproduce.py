@@ -8,12 +8,12 @@ from hfsgm_jax.run_folder import read_metrics
 from scripts.results import RESULTS, rank
 
 # Name -> its config in configs/, and the argument of that.
-CONFIGS = {"omniglot-scha-first": ("best_scha_vae",), "omniglot-scha": ("best_scha_vae", "longer")}
-CONFIGS |= {"omniglot": ("best_scha_pixelcnn",), "omniglot-vhe-first": ("best_vhe",)}
-CONFIGS |= {"omniglot-vhe": ("best_vhe", "longer"), "vhe-1200": ("best_vhe", "vhe_1200")}
+CONFIGS = {"omniglot": ("best_scha_pixelcnn",), "hierarchical-vhe": ("omniglot_hierarchical_vhe", "cpu")}
+CONFIGS |= {"omniglot-scha-first": ("best_scha_vae",), "omniglot-scha": ("best_scha_vae", "longer")}
+CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "vhe-1200": ("best_vhe", "vhe_1200")}
+CONFIGS |= {"omniglot-vhe": ("best_vhe", "longer")}
 BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae", "vhe-deconv": "vhe_deconv"}
 CONFIGS |= {name: ("cpu_baselines", argument) for name, argument in BASELINES.items()}
-CONFIGS["hierarchical-vhe"] = ("omniglot_hierarchical_vhe", "cpu")
 # Task -> the conditions of a record that a call of evaluate.py has one value of, and others; the options they are of.
 OPTIONS = {
     "likelihood": dict(set_size="set_size", num_sets="max_sets"),
@@ -42,12 +42,11 @@ def commands(name: str) -> str:
             calls.setdefault(call, []).append(record)
         for call, records in calls.items():
             flags = dict(call) | {MORE[key]: r[key] for r in sorted(records, key=rank) for key in MORE if key in r}
-            numbers = [record for record in records if record.get("unit") and record["name"] != "independent_pixels"]
+            numbers = [described(r) for r in records if r.get("unit") and r["name"] != "independent_pixels"]
             flags |= {"transfer": ""} if task == "classify" else {}
             words = " ".join(f"--eval.{option}={value}" for option, value in flags.items())
-            lines += [f"python evaluate.py {run} --tasks={task} {words}"]
-            minutes = sum(record["seconds"] for record in records) / 60
-            lines += [f"#   {minutes:.0f} minutes: {'; '.join(map(described, numbers))}"]
+            found = f"{sum(record['seconds'] for record in records) / 60:.0f} minutes"
+            lines += [f"python evaluate.py {run} --tasks={task} {words}", f"#   {found}: {'; '.join(numbers)}"]
     return "\n".join(lines)
 
 

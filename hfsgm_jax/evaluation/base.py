@@ -76,11 +76,6 @@ class Evaluation:
         return self.config.eval
 
     @property
-    def folder(self) -> Path:
-        """Place of results and pictures."""
-        return self.workdir / "eval"
-
-    @property
     def set_size(self) -> int:
         """Images per set: ``eval.set_size``, or the (largest) training size."""
         return self.options.set_size or self.train_set_size
@@ -185,8 +180,9 @@ class Evaluation:
         """
         images = images_per_row or rows.num_slots
         at_once = max(1, self.options.sets_per_batch * self.train_set_size // images)
-        where = jax.random.key(self.options.seed), self._mesh, at_once, functools.partial(_progress, label=label)
-        found = [reduce(batch) for batch in each_row(one, static, self.model, self._replicated, rows, *where)]
+        how = dict(key=jax.random.key(self.options.seed), mesh=self._mesh, at_once=at_once)
+        how["progress"] = functools.partial(_progress, label=label)
+        found = [reduce(batch) for batch in each_row(one, static, self.model, self._replicated, rows, **how)]
         return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
     @functools.cached_property

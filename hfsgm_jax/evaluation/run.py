@@ -113,14 +113,14 @@ def _tell(text: str) -> None:
 
 def begin(run: Evaluation, name: str, task: Task) -> Begun:
     """A task at its first record; raises a UserError where it does not apply."""
-    found = {conditions_of(result): result for result in read_results(run.folder / f"{name}.json")}
+    found = {conditions_of(result): result for result in read_results(run.workdir / "eval" / f"{name}.json")}
     records = task(run)
     return records, next(records, None), found
 
 
 def finish(run: Evaluation, name: str, task: Begun) -> list[Result]:
     """Measures and writes a task's records, those excepted that are kept; prints their table."""
-    path, start = run.folder / f"{name}.json", time.monotonic()
+    path, start = run.workdir / "eval" / f"{name}.json", time.monotonic()
     print(f"\n{name}: {run.workdir}, step {run.step}", flush=True)
     (records, record, found), results, num_kept = task, [], 0
     while record is not None:

@@ -114,6 +114,9 @@ def split_conditions(records: Sequence[Mapping[str, Any]], hidden: Collection[st
     keys = [key for key in dict.fromkeys(["name", *(k for r in records for k in r)]) if key not in hidden]
     values = {key: {json.dumps(r[key], sort_keys=True): r[key] for r in records if key in r} for key in keys}
     common = {key: next(iter(x.values())) for key, x in values.items() if key != "name" and len(x) == 1}
+    rows = lambda shown: len({json.dumps([r.get(key) for key in shown], sort_keys=True) for r in records})
+    differ = [key for key in keys if key not in common]
+    common = {key: x for key, x in common.items() if rows([*differ, key]) == rows(differ)}  # else two rows look alike
     varying = [key for key in keys if key not in common and not any(isinstance(r.get(key), dict) for r in records)]
     if {"source", "split", "resize", "set_size"} & {*varying}:  # other data, as these say
         varying = [key for key in varying if key not in ("sha256", "available_sets", "num_classes")]

@@ -49,7 +49,8 @@ class Pyramid(nn.Module):
     """Residual blocks at one resolution after another.
 
     Attributes:
-      levels: in the order of computation.
+      levels: resolutions and depths, in the order of computation.
+      width: features of every block.
       patch: side of the tiles of pixels at the highest resolution.
       border: see `layers.resize`.
       loop: blocks of one resolution in a compiled loop (`loops`).
@@ -64,10 +65,9 @@ class Pyramid(nn.Module):
 
     def _level(self, x: jax.Array, resolution: int, depth: int) -> jax.Array:
         """The blocks of a level; the first of a new resolution computes at the old one."""
-        scale = 1 / math.sqrt(sum(depth for _, depth in self.levels))
-        block = functools.partial(
-            Bottleneck, self.width, self.width, resolution, scale, residual=True, dtype=self.dtype
-        )
+        scale = 1 / math.sqrt(sum(blocks for _, blocks in self.levels))
+        look = dict(residual=True, dtype=self.dtype)
+        block = functools.partial(Bottleneck, self.width, self.width, resolution, scale, **look)
         blocks = [block(name=f"r{resolution}_{i}") for i in range(depth)]
         if x.shape[-3] != resolution:
             x = layers.at_resolution(blocks.pop(0)(x), resolution)
@@ -94,7 +94,7 @@ class PyramidEncoder(Pyramid):
         return features
 
 
-class PyramidDecoder(Pyramid):
+class PyramidDecoder(Pyramid, kw_only=True):
     """From the image path (and the set path) at the latents' highest resolution to pixels; levels low to high.
 
     ``paths`` has ``xz`` ``[B, M, r, r, width]`` and ``xc`` ``[B, 1, r, r, width]``. With
@@ -102,8 +102,8 @@ class PyramidDecoder(Pyramid):
     a map of one position, so that only the centre tap of the 3x3 kernel acts, and adds the result everywhere.
     """
 
-    image_size: int = 28
-    out_channels: int = 1
+    image_size: int
+    out_channels: int
     context: str = "full"
 
     @nn.compact
@@ -119,6 +119,5 @@ class PyramidDecoder(Pyramid):
             logits = Dense(self.out_channels * self.patch**2, dtype=jnp.float32, name="pixels")(gelu(x))
             return layers.resize(layers.depth_to_space(logits, self.patch), self.image_size, self.border)
         # A 1x1 layer commutes with cropping, and there are fewer pixels to compute after it.
-        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(
-            layers.resize(x, self.image_size, self.border)
-        )
+        x = layers.resize(x, self.image_size, self.border)
+        return Dense(self.out_channels, dtype=jnp.float32, name="pixels")(x)

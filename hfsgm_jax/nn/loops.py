@@ -28,7 +28,8 @@ def parameters(parent: nn.Module, child: nn.Module) -> Tree:
 def loop(body: Callable, carry: Tree, params: Sequence[Tree], inputs: Sequence[Tree]) -> tuple[Tree, list[Tree]]:
     """``carry, output = body(carry, params, input)`` for each turn: the last carry and all outputs.
 
-    Parameters, and their gradients, cross the border of the loop as one vector a turn: a kernel or two, not two each.
+    Parameters enter the loop, and their gradients leave it, as one vector a turn: a few kernels in place of a few for
+    every array.
     """
     unravel = ravel_pytree(params[0])[1]
     turn = jax.checkpoint(lambda carry, x: body(carry, unravel(x[0]), x[1]), prevent_cse=False)

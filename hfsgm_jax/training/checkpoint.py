@@ -23,7 +23,7 @@ from hfsgm_jax import config as config_lib
 from hfsgm_jax import processes
 from hfsgm_jax.errors import CheckpointError, ConfigError
 from hfsgm_jax.run_folder import CHECKPOINTS, SCORE, damage, facts, read_item, saved_steps, write_manifest
-from hfsgm_jax.training.state import TrainState, as_tree, as_vector
+from hfsgm_jax.training.state import TrainState, as_flat, as_tree
 
 # A full file system, a quota, the largest file allowed (ulimit -f, or the file system's).
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -106,7 +106,7 @@ def restore_latest(workdir: str | os.PathLike, like: TrainState) -> tuple[TrainS
     like = jax.eval_shape(lambda state: state.with_parameters(as_tree), like)
     like = jax.tree.map(lambda x: x.update(sharding=sharding), like)
     items = [read_item(latest / name, item) for name, item in _split(like).items()]
-    return like.replace(**items[0], **items[1]).with_parameters(as_vector), facts(latest)["seconds"]
+    return like.replace(**items[0], **items[1]).with_parameters(as_flat), facts(latest)["seconds"]
 
 
 def _set_damaged_aside(folder: Path) -> None:

@@ -107,7 +107,7 @@ def _run(s: Setup, workdir: Path) -> Summary:
                 if due(every.eval_every):
                     state = s.observe(state, score)
                 log.write(line)
-                if draws and processes.is_writer():
+                if draws:
                     _draw(s, state, workdir / "samples")
                 is_best = math.isfinite(score) and (best is None or score < best[1])
                 if is_best:
@@ -133,8 +133,9 @@ def _draw(s: Setup, state: TrainState, folder: Path) -> None:
     from hfsgm_jax.evaluation import pictures  # imported late: matplotlib and the like cost seconds
 
     key = jax.random.fold_in(jax.random.key(s.config.seed), PICTURE_KEY)
-    variables = jax.device_get(state.variables)  # the other processes do not draw
-    pictures.write_sample_grids(s.model, variables, s.fixed_sets, key, folder, int(state.step))
+    variables = jax.device_get(state.variables)  # a program of all processes; the others do not draw
+    if processes.is_writer():
+        pictures.write_sample_grids(s.model, variables, s.fixed_sets, key, folder, int(state.step))
 
 
 def _greeting(s: Setup, step: int, workdir: Path) -> str:

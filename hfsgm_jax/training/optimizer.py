@@ -56,7 +56,7 @@ class Optimizer:
             # Of optax, the evaluation that decays is one of the patience; of PyTorch, the one after.
             self.plateau = optax.contrib.reduce_on_plateau(factor=config.decay_factor, patience=config.patience + 1)
 
-    def init(self, params: Any) -> OptimizerState:
+    def init(self, params: jax.Array) -> OptimizerState:
         return OptimizerState(self.rule.init(params), self.plateau.init(jnp.zeros(())) if self.plateau else ())
 
     def learning_rate(self, state: OptimizerState, step: jax.Array) -> jax.Array:
@@ -64,11 +64,12 @@ class Optimizer:
         scale = state.plateau.scale if self.plateau else 1.0
         return jnp.asarray(self.schedule(step) * scale, jnp.float32)
 
-    def update(self, grads: Any, state: OptimizerState, params: Any, step: jax.Array) -> tuple[Any, OptimizerState]:
-        """``(new params, new state)``."""
+    def update(
+        self, grads: jax.Array, state: OptimizerState, params: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, OptimizerState]:
+        """``(new params, new state)``; gradients and parameters are the vectors of `Flat`."""
         directions, inner = self.rule.update(grads, state.inner, params)
-        updates = optax.tree.scale(-self.learning_rate(state, step), directions)
-        return optax.apply_updates(params, updates), state._replace(inner=inner)
+        return params - self.learning_rate(state, step) * directions, state._replace(inner=inner)
 
     def observe(self, state: OptimizerState, value: float) -> OptimizerState:
         """Tells the plateau schedule the value of a validation, lower is better.

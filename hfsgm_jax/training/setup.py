@@ -140,6 +140,10 @@ def _check_together(config: ConfigDict, model: Any, shape: tuple[int, ...], mesh
     """Raises a ConfigError where parts of a training do not go together."""
     if tuple(model.image_shape) != shape:
         raise ConfigError(f"the model is of images {tuple(model.image_shape)}, and the data are {shape}")
+    try:
+        hash(model)  # compiled functions are told apart by it
+    except TypeError as error:
+        raise ConfigError(f"fields of a model must be hashable (tuples, not lists or dictionaries): {error}") from None
     rows, parts = config.data.sets_per_batch, config.optimizer.accumulate
     if rows % (mesh.size * parts):  # every device gets the same rows of every part of the batch
         need = f"a multiple of the devices x optimizer.accumulate ({mesh.size} x {parts})"

@@ -22,7 +22,7 @@ class TrainState:
 
     Attributes:
       step: int32, optimizer steps done, skipped ones included.
-      params: of the model, and under ``objective`` those of an objective's own.
+      params: of the model, and under ``objective`` those of an objective's own: ``params.tree`` has their names.
       ema_params: their running average, or None.
       opt_state: see ``optimizer.OptimizerState``.
       model_state: ``{"batch_stats": ...}`` of models with batch normalisation, otherwise ``{}``.
@@ -46,12 +46,13 @@ class TrainState:
         return {"params": as_tree(params), **self.model_state}
 
     def with_parameters(self, function: Callable) -> "TrainState":
-        """The state whose parameters, and their average, went through a function: a checkpoint has them `as_tree`."""
+        """The state with a function applied to the parameters and to their average: checkpoints hold them `as_tree`."""
         averaged = None if self.ema_params is None else function(self.ema_params)
         return self.replace(params=function(self.params), ema_params=averaged)
 
 
-as_tree, as_vector = jax.jit(lambda flat: flat.tree), jax.jit(Flat.of)
+as_tree = jax.jit(lambda flat: flat.tree)  # compiled: else a slice and a reshape for every array
+as_flat = jax.jit(Flat.of)
 
 
 def init_state(
@@ -73,7 +74,7 @@ def init_state(
         step=jnp.int32(0),
         params=(flat := Flat.of(params)),
         ema_params=jax.tree.map(jnp.copy, flat) if ema else None,
-        opt_state=optimizer.init(flat),
+        opt_state=optimizer.init(flat.vector),
         model_state=variables,
         images=jnp.uint32(0),
         skipped=jnp.int32(0),
@@ -95,6 +96,6 @@ def start_from(state: TrainState, variables: dict[str, Any]) -> TrainState:
         print(f"{len(paths)} of {len(own)} arrays of parameters are those of train.start", flush=True)
     taken = {path: devices.place(np.asarray(others[path], own[path].dtype), own[path].sharding) for path in paths}
     own = unflatten_dict(own | taken)
-    params = as_vector(own.pop("params"))
+    params = as_flat(own.pop("params"))
     averaged = None if state.ema_params is None else jax.tree.map(jnp.copy, params)
     return state.replace(params=params, ema_params=averaged, model_state=own)

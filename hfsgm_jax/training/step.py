@@ -64,7 +64,7 @@ def make_step(
         sets = jax.lax.with_sharding_constraint(sets, devices.by_rows(mesh))
         model_key, weights = jax.random.fold_in(key, MODEL_KEY), loss_weights(config, state.step)
         grads, sums, model_state = gradients(state.params, state.model_state, sets, model_key, weights)
-        norm = optax.global_norm(grads)
+        norm = jnp.linalg.norm(grads.vector)
         good = jnp.isfinite(norm) & jnp.isfinite(sums["loss"]) & (state.skipped_in_a_row < MAX_SKIPPED)
         new = _updated(state, grads, model_state, optimizer, config.optimizer.ema)
         new = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
@@ -103,7 +103,8 @@ def loss_weights(config: ConfigDict, step: jax.Array) -> dict[str, Any]:
 
 def _updated(state: TrainState, grads, model_state, optimizer: Optimizer, ema: float) -> TrainState:
     """The state after this gradient, counters apart."""
-    params, opt_state = optimizer.update(grads, state.opt_state, state.params, state.step)
+    vector, opt_state = optimizer.update(grads.vector, state.opt_state, state.params.vector, state.step)
+    params = state.params.replace(vector=vector)
     averaged = state.ema_params
     if averaged is not None:
         # The average forgets its start quickly, so that short runs profit too.
@@ -125,7 +126,7 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
         return sums["loss"], ({name: sums[name] for name in SUMS}, dict(updated))
 
     def mean(grads: Flat, sums: Sums) -> Flat:
-        # Without the barrier XLA would pick the array of every number anew wherever it is used.
+        # Without the barrier XLA fuses the concatenation into each of its uses, which look up every number's array.
         return jax.tree.map(lambda x: jax.lax.optimization_barrier(x) / sums["count"], grads)
 
     def of_batch(params, model_state, sets, key, weights):
@@ -175,7 +176,8 @@ def make_validation(
         devices.
       drawn: sets of ``val/objective``, whose contexts and targets are drawn as in training; None: ``fixed``.
     """
-    where = jax.random.fold_in(jax.random.key(config.eval.seed), 1), mesh, config.eval.sets_per_batch
+    key = jax.random.fold_in(jax.random.key(config.eval.seed), 1)
+    how = dict(key=key, mesh=mesh, at_once=config.eval.sets_per_batch)
     plans = Plan(), dataclasses.replace(training_plan(config), train=False)
     planned = [({"plan": plan}, sets) for plan, sets in zip(plans, (fixed, drawn)) if sets is not None]
 
@@ -186,7 +188,7 @@ def make_validation(
         return objectives.loss_sums(trace, sets), measure(trace, sets)
 
     def validate(variables: dict[str, Any]) -> dict[str, float]:
-        found = [each_row(of_row, plan, model, variables, sets, *where) for plan, sets in planned]
+        found = [each_row(of_row, plan, model, variables, sets, **how) for plan, sets in planned]
         sums = [jax.tree.map(lambda *x: np.concatenate(x).sum(dtype=np.float64), *batches) for batches in found]
         elbo, objective = sums[0][0], sums[-1][1]
         values = {f"val/{name}": float(elbo[name] / elbo["count"]) for name in PARTS}

@@ -63,10 +63,10 @@ def test_a_failing_or_refused_task_is_told_and_the_others_go_on(nothing, capsys)
     out, err = capsys.readouterr()
     assert "no luck" in err and "refused is refused: no images" in err and "broken failed" in err
     assert "2.000" in out and "fine.json" in out
-    kept = {name: json.loads((nothing.folder / f"{name}.json").read_text()) for name in ("fine", "broken")}
+    kept = {name: json.loads((nothing.workdir / "eval" / f"{name}.json").read_text()) for name in ("fine", "broken")}
     assert kept["fine"] == results["fine"] and [record["name"] for record in kept["fine"]] == ["one", "two"]
     assert [record["name"] for record in kept["broken"]] == ["half"]  # what it had measured
-    assert not (nothing.folder / "refused.json").exists()
+    assert not (nothing.workdir / "eval" / "refused.json").exists()
 
 
 def test_of_all_tasks_those_without_meaning_are_skipped(nothing, monkeypatch, capsys):
@@ -114,7 +114,7 @@ def test_what_was_finished_is_kept(nothing, capsys):
     assert "1 of 4 records were there already" in capsys.readouterr().out
     run_tasks(nothing, [task])
     assert measured[4:] == ["picture", "figure"]
-    (nothing.folder / "a.png").touch()
+    (nothing.workdir / "eval" / "a.png").touch()
     again, _ = run_tasks(nothing, [task])
     assert measured[6:] == ["figure"] and again == results
     nothing.config.eval.seed = 1
