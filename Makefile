@@ -31,7 +31,7 @@ docs: $(VENV)/.dev  ## the documentation as a site, build/docs/index.html
 	@JAX_PLATFORMS=cpu $(RUN) -m sphinx -q docs/site build/docs
 
 test: lint  ## lint, then the test suite
-	@JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(RUN) -m pytest -q -n auto --maxprocesses=4 --dist=loadfile
+	@JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(RUN) -m pytest -q -n auto --maxprocesses=4 --dist=worksteal
 
 lint: $(VENV)/.dev  ## ruff check and format check, shellcheck
 	@$(RUN) -m ruff check -q --output-format=concise .

@@ -11,7 +11,7 @@ from scripts.results import RESULTS, rank
 CONFIGS = {"omniglot": ("best_scha_pixelcnn",), "hierarchical-vhe": ("omniglot_hierarchical_vhe", "cpu")}
 CONFIGS |= {"omniglot-scha-first": ("best_scha_vae",), "omniglot-scha": ("best_scha_vae", "longer")}
 CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "vhe-1200": ("best_vhe", "vhe_1200")}
-CONFIGS |= {"omniglot-vhe": ("best_vhe", "longer")}
+CONFIGS |= {"omniglot-vhe-second": ("best_vhe", "longer"), "omniglot-vhe": ("best_vhe", "longest")}
 BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae", "vhe-deconv": "vhe_deconv"}
 CONFIGS |= {name: ("cpu_baselines", argument) for name, argument in BASELINES.items()}
 # Task -> the conditions of a record that a call of evaluate.py has one value of, and others; the options they are of.
