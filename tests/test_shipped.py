@@ -39,7 +39,8 @@ def test_images_unlike_its_data_are_unlikely(name):
     few = hfsgm_jax.load(name)
     specks = (np.random.default_rng(0).random((2, 28, 28, 1)) > 0.9).astype(np.float32)
     for images in (np.ones_like(specks), specks):
-        assert -np.inf < few.log_likelihood(images, num_samples=2) < -300
+        # Of real characters about -60; -177 by the means of their pixels.
+        assert -np.inf < few.log_likelihood(images, num_samples=2) < -177
 
 
 def test_classifies_as_its_card_says(name):

@@ -69,7 +69,9 @@ def test_measures_of_models_whose_values_are_known():
     assert ideal - 0.01 < found["error"][0].mean() < ideal + 0.05
 
 
-def test_the_command_writes_results_table_and_figure(tmp_path, capsys):
+def test_the_command_writes_results_table_and_figure(tmp_path, capsys, monkeypatch):
+    trained = jax.tree.map(lambda *x: jnp.stack(x), exact_gaussian(1), exact_gaussian(2)), np.ones((2, 1))
+    monkeypatch.setattr(Runs, "train", lambda self: trained)
     args = study.parse(["--out", str(tmp_path / "out"), "--sizes", "1", "2", "--restarts", "1"])
     small = tiny_study(objective="ns", largest=2, known=(laws.SIGMA,))
     records, found = study.study(small, args.sizes, args.restarts)
