@@ -32,7 +32,6 @@ PROGRAM = """
     config = tiny_config()
     config.data.update(source="omniglot", resize="gmn")
     config.model.dtype = "bfloat16"
-    config.train.steps_per_dispatch = 2
     hfsgm_jax.train(config, folder / "run")
     (line,) = read_metrics(folder / "run")
     assert np.isfinite([line["train/loss"], line["val/nelbo"]]).all() and line["skipped"] == 0, line

@@ -79,7 +79,7 @@ def test_one_pass_gives_the_top_set_latent_and_nothing_else(tiny):
 
 
 def test_the_number_of_images_changes_none_of_them_where_the_prior_of_c_sees_images():
-    model = models.chfsgm(width=8, encoder_width=4, layers=2, blocks=1, c_channels=2, z_channels=2)
+    model = models.hfsgm(width=8, encoder_width=2, layers=2, blocks=1, c_channels=2, z_channels=2)
     sets, key = sets_of(2, 2), jax.random.key(1)
 
     variables = jax.jit(model.init)({"params": key, "sample": key}, sets)

@@ -190,7 +190,7 @@ def test_gradients_are_finite_at_extreme_logits(name):
 
 @pytest.mark.xdist_group("scha_vae_lag")
 def test_jit_is_eager():
-    model, variables, program = member("ns_lag")
+    model, variables, program = member("bns")
     trace = program(Sets.of(images()))[0]
     eager = model.apply(variables, Sets.of(images()), Plan(), rngs={"sample": jax.random.key(0)})
     chex.assert_trees_all_close(jax.tree.leaves(trace), jax.tree.leaves(eager), rtol=1e-3, atol=1e-3)

@@ -36,7 +36,7 @@ def faces(folder):
 
 def shrink(config, path):
     config.data.update(path=str(path), set_size=2, sets_per_batch=2, split="random")
-    config.model.update(width=8, c_channels=2, z_channels=2, blocks=1)
+    config.model.update(width=8, c_channels=2, z_channels=2, blocks=1, context_prior="normal")
     config.model.update(pixelcnn_width=4, pixelcnn_layers=1, prior_width=4, context_kernel=3)
     config.train.update(steps=2, log_every=2, eval_every=2, save_every=2, sample_every=0, devices=1)
     config.eval.update(val_sets=2, max_sets=2, sets_per_batch=2, importance_samples=2, importance_samples_z=2)
