@@ -47,7 +47,7 @@ def run(tmp_path_factory):
 def results(run):
     """Task -> results; the report is made of them."""
     sets, found = {split: characters(split) for split in ("train", "test")}, {}
-    calls = [("likelihood", 20, "test"), ("classify", 5, "test"), ("kl_layers", 5, "train")]
+    calls = [("likelihood", 20, "test"), ("classify", 5, "test"), ("kl_layers", 5, "test"), ("kl_layers", 5, "train")]
     for task, set_size, split in [*calls, ("report", 5, "test")]:
         own = changed(run, set_size=set_size)
         object.__setattr__(own, "load", lambda split=split, source=None: sets[split])
