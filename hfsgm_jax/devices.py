@@ -52,7 +52,7 @@ def use_cpu_cores(rows: int = 0, devices: int = 0) -> None:
     keep_freed_memory()
     flags = os.environ.get("XLA_FLAGS", "")
     if _no_accelerator() and "xla_backend_optimization_level" not in flags:
-        # The default is 3; at 2 large programs compile in four fifths of the time and run as fast.
+        # The default is 3; at 2 large programs compile sooner and run as fast.
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=2".strip()
     chosen = jax.config.jax_num_cpu_devices > 0 or "host_platform_device_count" in flags
     if chosen or jax.distributed.is_initialized():

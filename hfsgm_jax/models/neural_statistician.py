@@ -168,7 +168,7 @@ def _statistician(
     pixelcnn_width: kw.PixelCNNWidth = 64,
     dtype: kw.Dtype = "float32",
 ) -> SetModel:
-    """L layers of z below none (VAE), one (NS, CNS) or L latents c of the set (HFSGM, CHFSGM).
+    """L layers of z, and no latent c of the set (VAE), one (NS, CNS) or L of them (HFSGM, CHFSGM).
 
     Latents are vectors (NS, HFSGM) or 4x4 maps (CNS, CHFSGM): SCHA-VAE paper, section 3 and appendix. With a latent
     of the group (an alphabet) above c, the hierarchical VHE (VHE eq. 20-24). ``layers_of_c``: none, top or all.
