@@ -12,7 +12,7 @@ def test_fifty_steps_lower_the_heldout_nelbo():
     config = default_config("scha_vae")
     train, heldout = data.load_dataset(config.data, "train"), data.load_dataset(config.data, "val")
     batch = data.fixed_sets(heldout, 3, 24, seed=0)
-    levels = dict(patch=4, encoder="8-1,1-1", latents="8-1,1-1", decoder="8-1")
+    levels = dict(patch=4, encoder="8-1", latents="8-1", decoder="8-1")
     model = models.scha_vae(width=16, c_channels=8, z_channels=8, aggregate="lag", **levels)
     key = jax.random.key(0)
     config.data.update(set_size=3, sets_per_batch=8)

@@ -31,7 +31,7 @@ PROGRAM = """
     folder = pathlib.Path(sys.argv[1])
     config = tiny_config()
     config.data.update(source="omniglot", resize="gmn")
-    config.model.dtype = "bfloat16"
+    config.model.update(dtype="bfloat16", encoder="8-1", latents="8-1")
     hfsgm_jax.train(config, folder / "run")
     (line,) = read_metrics(folder / "run")
     assert np.isfinite([line["train/loss"], line["val/nelbo"]]).all() and line["skipped"] == 0, line

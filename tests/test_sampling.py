@@ -40,7 +40,7 @@ class Spy:
         return self.apply(sets, plan, key, given=given, features=features, temperature=temperature)
 
 
-@pytest.mark.parametrize(("slots", "num", "chunk"), [(1, 1, 64), (1, 5, 2), (4, 3, 64), (7, 4, 3)])
+@pytest.mark.parametrize(("slots", "num", "chunk"), [(1, 1, 64), (1, 5, 2), (7, 4, 3)])
 def test_any_number_of_images_from_any_number(tiny, slots, num, chunk):
     apply, encode = sampling.bind(*tiny)
     sets, key = sets_of(2, slots), jax.random.key(1)

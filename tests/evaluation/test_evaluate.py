@@ -16,6 +16,7 @@ import hfsgm_jax
 from hfsgm_jax.errors import ConfigError, DataError, NotApplicable
 from hfsgm_jax.evaluation import TASKS, Evaluation, Record
 from hfsgm_jax.evaluation.run import choose, run_tasks
+from hfsgm_jax.programs import evaluate as program
 from hfsgm_jax.rows import _of_rows as compiled
 from hfsgm_jax.run_folder import export
 
@@ -201,12 +202,18 @@ def test_results_of_rounded_weights_are_told_from_the_runs_own(run_folder, tmp_p
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--workdir=nowhere", "--eval.shots=1,5"], "nowhere does not exist, nor is it a model"),
         (["--workdir=a,b", "--tasks=report", "--eval.shots=1"], "and --out, go with --tasks=report alone"),
         (["--tasks=all"], "the following arguments are required: --workdir"),
     ],
 )
-def test_command_line_errors(flags, message):
-    done = subprocess.run([sys.executable, "evaluate.py", *flags], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr and "Traceback" not in done.stderr
+def test_command_line_errors(flags, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        program.main(flags)
+    assert error.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_as_a_program_it_ends_with_a_sentence():
+    command = [sys.executable, "evaluate.py", "--workdir=nowhere", "--eval.shots=1,5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "nowhere does not exist, nor is it a model" in done.stderr

@@ -100,5 +100,7 @@ def member(name):
         return trace, kls, log_weight, value, grads
 
     # As NumPy arrays: what tests do with them compiles nothing.
-    program = lambda sets, seed=0: jax.device_get(run(variables["params"], sets, jax.random.key(seed)))
+    def program(sets, seed=0, params=variables["params"]):
+        return jax.device_get(run(params, sets, jax.random.key(seed)))
+
     return model, variables, program

@@ -145,7 +145,7 @@ def test_a_loop_over_layers_changes_memory_alone():
     sets, key = Sets.of(family.images()), jax.random.key(0)
     found = []
     for loop in (False, True):
-        model = family.build("scha_vae_lag", loop=loop, encoder="8-1,4-2", latents="4-4", decoder="8-2,4-1")
+        model = family.build("scha_vae_lag", loop=loop, patch=8, encoder="4-2", latents="4-3", decoder="4-2")
         variables = family.random_variables(model)
 
         def loss(variables, given, model=model):
