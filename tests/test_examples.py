@@ -11,7 +11,13 @@ TOUR = Path(__file__).resolve().parents[1] / "examples" / "tour.ipynb"
 def test_the_tour(run_folder):
     """With a tiny model in the place of the one that comes with the library, which compiles for a minute."""
     cells = [cell for cell in json.loads(TOUR.read_text())["cells"] if cell["cell_type"] == "code"]
-    quick = {"STEPS = 60": "STEPS = 2", "num=8": "num=2", "num_samples=20": "num_samples=2"}
+    quick = {
+        "STEPS = 60": "STEPS = 2",
+        "8-1,1-1": "8-1",
+        "width=32": "width=8",
+        "num=8": "num=2",
+        "num_samples=20": "num_samples=2",
+    }
     quick |= {'"omniglot"': repr(str(run_folder)), "shown)), query)": "shown)), query, num_samples=2, num_samples_z=2)"}
     names = {}
     for cell in cells:

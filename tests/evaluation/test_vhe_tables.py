@@ -34,7 +34,7 @@ def run(tmp_path_factory):
     config.model.update(width=8, encoder_width=2, c_channels=2, z_channels=2, blocks=1)
     config.objective.name = "vhe"
     config.eval.update(estimator="nested", importance_samples=2, importance_samples_z=2, max_sets=3, sets_per_batch=2)
-    config.eval.update(episodes=1, shots=(5,), class_samples_c=2, class_samples_z=2, transfer=())
+    config.eval.update(episodes=1, shots=(5,), class_samples_c=1, class_samples_z=1, transfer=())
     config.image_shape = (28, 28, 1)
     model = hfsgm_jax.build_model(config.model, config.image_shape)
     variables = jax.tree.map(jnp.abs, random_variables(model, scale=0.05))  # variances among them

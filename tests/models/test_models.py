@@ -165,8 +165,7 @@ def test_a_loop_over_layers_changes_memory_alone():
 
 def test_scha_vae_starts_with_almost_no_kl():
     """At initialisation KL < 0.2 nats per image, NELBO about 784 log 2, all finite."""
-    levels = "8-1,1-1"
-    model = models.scha_vae(width=32, aggregate="lag", patch=4, encoder=levels, latents=levels, decoder="8-1")
+    model = models.scha_vae(width=32, aggregate="lag", patch=4, encoder="8-1", latents="8-1", decoder="8-1")
     sets = Sets.of(jax.random.bernoulli(jax.random.key(2), 0.2, (4, 5, 28, 28, 1)).astype(jnp.float32))
 
     @jax.jit
