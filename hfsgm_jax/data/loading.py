@@ -92,12 +92,14 @@ def load_dataset(config: Any, split: str, source: str | None = None, dataset: Da
 
 
 def _check_sizes(dataset: Dataset, config: Any) -> None:
-    """Checks that no more is drawn of a class than the training data have, and that there are groups."""
+    """Checks that training can draw such sets: as many images, groups, and squares to be turned."""
     low, high = set_size_range(config.set_size)
     smallest, largest = int(dataset.size.min()), int(dataset.size.max())
     if low > smallest or high > largest:
         have = f"training classes have {smallest} to {largest} images"
         raise DataError(f"data.set_size={config.set_size}: {have}; a range may go up to ({smallest}, {largest}).")
+    if config.dihedral and dataset.image_shape[0] != dataset.image_shape[1]:
+        raise DataError(f"data.dihedral=True turns images, and these are {dataset.image_shape}, no squares: use False.")
     if config.group_size and len(np.unique(dataset.group)) == 1:
         raise DataError(f"data.group_size={config.group_size}: all classes are of one group: use 0.")
 

@@ -44,7 +44,7 @@ def render(images: jax.Array, style: jax.Array, num: int) -> jax.Array:
     """Grey images in their styles.
 
     Args:
-      images: ``[..., H, W, C]`` in [0, 1], ink high; the first channel is taken.
+      images: ``[..., H, W, C]`` in [0, 1], ink high; of colours, the mean of the channels.
       style: ``[...]`` int32.
       num: S, static.
 
@@ -53,7 +53,7 @@ def render(images: jax.Array, style: jax.Array, num: int) -> jax.Array:
     """
     colour, width, gain = map(jnp.asarray, palette(num))
     rows, columns = (_blur(width, n)[style] for n in images.shape[-3:-1])
-    ink = jnp.einsum("...ij,...jk,...lk->...il", rows, images[..., 0], columns)
+    ink = jnp.einsum("...ij,...jk,...lk->...il", rows, images.mean(-1), columns)
     ink = jnp.clip(gain[style][..., None, None] * ink, 0, 1)
     return jnp.round(255 * ink[..., None] * colour[style][..., None, None, :]) / 255
 

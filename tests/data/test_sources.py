@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from configs import own_images
-from hfsgm_jax.data import image_shape, load_dataset, strokes
+from hfsgm_jax.data import Dataset, image_shape, load_dataset, strokes
 from hfsgm_jax.errors import DataError
 
 
@@ -211,6 +211,13 @@ def test_sets_larger_than_the_smallest_class_are_refused_unless_sizes_vary(confi
         load_dataset(config, "train")
     config.set_size = (2, 5)
     assert load_dataset(config, "train").size.min() == 3
+
+
+def test_only_squares_are_turned(config):
+    wide = Dataset.from_arrays(np.zeros((40, 20, 28, 1), np.uint8), np.arange(40) // 4)
+    config.update(split="random", set_size=3, dihedral=True)
+    with pytest.raises(DataError, match=r"data.dihedral=True .* \(20, 28, 1\), no squares: use False"):
+        load_dataset(config, "train", dataset=wide)
 
 
 def test_gmn_needs_binary_105_pixels(config, write_npz):

@@ -40,6 +40,9 @@ def test_every_pen_draws_its_colour_on_black():
     np.testing.assert_allclose(255 * drawn, np.rint(255 * drawn), atol=1e-4)
     wide = (drawn.max(-1)[:, :, 14] > 0.3 * colour.max(1)[:, None]).sum(1)
     assert set(wide) >= {1, 3} and wide.max() <= 5
+    photo = image * np.array([1, 0.5, 0], np.float32)  # drawn as the mean of its channels
+    drawn = [styles.render(x[None], np.zeros(1, int), num) for x in (photo, image / 2)]
+    np.testing.assert_array_equal(*drawn)
     apart = np.abs(colour[:, None] - colour).max(-1) + np.eye(num)
     assert apart.min() > 0.02 and len(np.unique(width)) == num
     np.testing.assert_allclose(np.bincount(styles.assign(9000, 30)) / 300, 1, atol=0.25)
