@@ -17,13 +17,13 @@ def get_config():
     config.data.set_size = 5
 
     config.model.aggregate = "lag"
-    config.model.width = 64
+    config.model.width = 96
     config.model.c_channels = 16
     config.model.z_channels = 16
     config.model.patch = 4
-    config.model.encoder = "8-2,4-2,1-1"
-    config.model.latents = "8-2,4-2,1-1"
-    config.model.decoder = "8-3"
+    config.model.encoder = "8-1"
+    config.model.latents = "8-2"
+    config.model.decoder = "8-1"
 
     config.data.sets_per_batch = 8
     config.optimizer.learning_rate = 3e-3
