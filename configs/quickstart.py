@@ -1,10 +1,10 @@
-"""A small SCHA-VAE-LAG on procedural characters: a few minutes on two CPU cores, no data to download.
+"""A small SCHA-VAE-LAG on procedural characters: a few minutes on a CPU, no data to download.
 
     make quickstart
 
 or `python train.py --config=configs/quickstart.py --workdir=runs/quickstart`.
 
-Measured with this library (results/quickstart, two cores): test NELBO 98.3, 212.8 for the best independent-pixel model;
+Measured with this library (results/quickstart, one core): test NELBO 95.1, 212.8 for the best independent-pixel model;
 93 % of 20-way conditional samples are recognised.
 """
 
