@@ -35,7 +35,7 @@ DRAWINGS = {28: 150, 32: 150}
 LOOKED_AT = 200  # images by which a folder is judged
 BETWEEN = 0.2  # of the pixels of a drawing, at most, lie between its paper and its ink
 COLORED = 12  # levels between the channels of a pixel of a colour photograph, on average
-MEMORY = {True: "2.4 GiB at 28 pixels", False: "1.4 GiB at 64 pixels"}  # measured, of drawings and of photographs
+MEMORY = {True: "1 GiB at 28 pixels", False: "1.4 GiB at 64 pixels"}  # measured, of drawings and of photographs
 
 
 def get_config(data_path=None, data_image_size=None, train_minutes=10):
