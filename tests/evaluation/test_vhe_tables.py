@@ -47,7 +47,7 @@ def run(tmp_path_factory):
 def results(run):
     """Task -> results; the report is made of them."""
     sets, found = {split: characters(split) for split in ("train", "test")}, {}
-    calls = [("likelihood", 20, "test"), ("classify", 5, "test"), ("kl_layers", 5, "test"), ("kl_layers", 5, "train")]
+    calls = [("likelihood", 20, "test"), ("classify", 5, "test"), ("kl_layers", 5, "train")]
     for task, set_size, split in [*calls, ("report", 5, "test")]:
         own = changed(run, set_size=set_size)
         object.__setattr__(own, "load", lambda split=split, source=None: sets[split])
@@ -77,7 +77,6 @@ def test_records_stand_beside_the_papers_numbers(run, results, task, which, tabl
 
 
 def test_kl_of_c_is_of_whole_sets(results):
-    kl = {record["split"]: record for record in results["kl_layers"] if record["name"] == "kl_c"}
-    layer = next(record for record in results["kl_layers"] if record["name"] == "c1")
-    np.testing.assert_allclose(kl["test"]["value"], layer["parts"]["per_set"], rtol=1e-4)  # q(c; D) needs no noise
-    assert kl["train"]["unit"] == "nats/set" and kl["train"]["set_size"] == 5 and kl["train"]["value"] > 0
+    kl, layer = (next(r for r in results["kl_layers"] if r["name"] == name) for name in ("kl_c", "c1"))
+    np.testing.assert_allclose(kl["value"], layer["parts"]["per_set"], rtol=1e-4)  # q(c; D) needs no noise
+    assert (kl["unit"], kl["split"], kl["set_size"]) == ("nats/set", "train", 5) and kl["value"] > 0
