@@ -12,7 +12,7 @@ from hfsgm_jax.run_folder import read_metrics
 from launch import local
 
 PATIENCE = 300  # seconds for what takes a few, where the machine is not idle
-HEARTBEAT = 120  # seconds; waited for only where a broken connection is not noticed
+HEARTBEAT = 60  # seconds; waited for only where a broken connection is not noticed
 ENDLESS = ["train__steps=1000000"]
 
 
