@@ -5,9 +5,9 @@
       --workdir=runs/omniglot
 
 Trained from random parameters, a head of pixels explains an image without its class. Here the latents know the class
-before there is a head: the first run starts with the parameters of `best_scha_vae.py:longer`, and goes on by the
-objective of the VHE, which charges a class's images for c once and scores images that q(c) has not seen. At a learning
-rate of 2e-3 it diverges. The second run goes on with it.
+before there is a head: the first run starts with the parameters of `omniglot-scha` and goes on by the objective of the
+VHE, which charges a class's images for c once and scores images that q(c) has not seen; the second trains on. At a
+learning rate of 2e-3 the first run diverges.
 """
 
 from configs import best_scha_vae
@@ -19,6 +19,6 @@ def get_config():
     config.objective.update(name="vhe", targets=10)
     config.optimizer.learning_rate = 1e-3
     config.data.sets_per_batch = 4
-    config.train.update(start="runs/omniglot-scha", steps=10_000)
+    config.train.update(start="omniglot-scha", steps=10_000)
     config.train.update(log_every=100, eval_every=1_200, save_every=300)
     return config

@@ -87,12 +87,12 @@ def load_dataset(config: Any, split: str, source: str | None = None, dataset: Da
         found.style = styles.assign(len(found.images), config.styles)
     found.info = _info(config, found, name, split, scheme, entry)
     if split == "train":
-        _check_sizes(found, config)
+        _check_training(found, config)
     return found
 
 
-def _check_sizes(dataset: Dataset, config: Any) -> None:
-    """Checks that training can draw such sets: as many images, groups, and squares to be turned."""
+def _check_training(dataset: Dataset, config: Any) -> None:
+    """Checks that training can draw such sets: classes large enough, groups, and squares where images are turned."""
     low, high = set_size_range(config.set_size)
     smallest, largest = int(dataset.size.min()), int(dataset.size.max())
     if low > smallest or high > largest:

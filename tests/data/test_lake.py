@@ -38,7 +38,7 @@ def test_the_images_are_the_recorded_ones(omniglot, runs):
 
 def test_grey_images_are_those_of_fixed_sets(omniglot):
     test = load_dataset(omniglot, "test")
-    test.images = test.images // 2  # as `box` makes them, which takes long
+    test.images = test.images // 2  # grey ink, as of `box`, which takes long to make
     known = {image.tobytes() for image in fixed_sets(test, 20, 0, 3).images.reshape(-1, 28 * 28)}
     query = lake_runs(test, seed=3)[1]
     assert all(image.tobytes() in known for image in query[[0, 19]].reshape(-1, 28 * 28))

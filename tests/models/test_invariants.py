@@ -180,7 +180,7 @@ def test_gradients_are_finite_at_extreme_logits(name):
     chex.assert_tree_all_finite((loss, grads))
 
 
-@pytest.mark.xdist_group("scha_vae_lag")
+@pytest.mark.xdist_group("bns")
 def test_jit_is_eager():
     model, variables, program = member("bns")
     trace = program(Sets.of(images()))[0]
