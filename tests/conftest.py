@@ -5,6 +5,7 @@ finds first. On an accelerator `tests/models/test_invariants.py` and the like ma
 of bits that resume need eight devices, and a CPU.
 """
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -20,6 +21,8 @@ if ON_CPU and "xla_backend_optimization_level" not in _FLAGS:
 # What one test, worker or run has compiled, the others read.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+gc.set_threshold(100_000, 50, 100)  # tracing makes many objects that stay; looking at them took a tenth of the time
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
