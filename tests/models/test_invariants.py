@@ -180,9 +180,9 @@ def test_gradients_are_finite_at_extreme_logits(name):
     chex.assert_tree_all_finite((loss, grads))
 
 
-@pytest.mark.xdist_group("bns")
-def test_jit_is_eager():
-    model, variables, program = member("bns")
+@every_model
+def test_jit_is_eager(name):
+    model, variables, program = member(name)
     trace = program(Sets.of(images()))[0]
     eager = model.apply(variables, Sets.of(images()), Plan(), rngs={"sample": jax.random.key(0)})
     chex.assert_trees_all_close(jax.tree.leaves(trace), jax.tree.leaves(eager), rtol=1e-3, atol=1e-3)
