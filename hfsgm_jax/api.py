@@ -117,8 +117,7 @@ class FewShotModel:
           ``[num, H, W, C]`` float32 in [0, 1].
         """
         check_choice("mode", mode, MODES)
-        _check_whole(1, num=num, num_iterations=num_iterations)
-        _check_whole(0, seed=seed)
+        _check_whole(seed=seed, num=num, num_iterations=num_iterations)
         noise, key = temperatures(temperature), jax.random.key(seed)
         if mode == "unconditional":
             if images is not None:
@@ -147,8 +146,7 @@ class FewShotModel:
           images: one set; divide by their number for nats per image.
           num_samples: K; the bound grows with it.
         """
-        _check_whole(1, num_samples=num_samples)
-        _check_whole(0, seed=seed)
+        _check_whole(seed=seed, num_samples=num_samples)
         sets = self._sets(images, resize)
         if not self.model.shared_nodes:  # no latent is shared: images are independent, and one bound each is tighter
             sets = Sets.of(jnp.swapaxes(sets.images, 0, 1))
@@ -190,8 +188,7 @@ class FewShotModel:
         if not isinstance(supports, Mapping) or len(supports) < 2:
             given = f"{len(supports)} class" if isinstance(supports, Mapping) else type(supports).__name__
             raise UserError(f"classify needs images of 2 or more classes, as {{name: images}}, not {given}")
-        _check_whole(1, num_samples=num_samples, num_samples_z=num_samples_z)
-        _check_whole(0, seed=seed)
+        _check_whole(seed=seed, num_samples=num_samples, num_samples_z=num_samples_z)
         static = dict(num_samples=num_samples, num_samples_z=num_samples_z)
         images = [self._named_images(f"class {name!r}", value, resize) for name, value in supports.items()]
         queries = self._named_images("queries", queries, resize)
@@ -275,7 +272,8 @@ def temperatures(value: float | Mapping[str, float] | None) -> dict[str, jax.Arr
     return {plate: jnp.float32(given.get(plate, 1.0)) for plate in PLATES}
 
 
-def _check_whole(least: int, **values: int) -> None:
+def _check_whole(**values: int) -> None:
     for name, value in values.items():
+        least = 0 if name == "seed" else 1
         if not isinstance(value, Integral) or not least <= value <= LARGEST:
             raise UserError(f"{name}={value!r}: it is a whole number of at least {least} and at most {LARGEST}")

@@ -56,10 +56,7 @@ WHOLE = ["--eval.set_size=20", "--eval.estimator=nested", f"--eval.importance_sa
 STUDY = study.Study(
     "recipes",
     variants={name: arguments(change) for name, change in CHANGES.items()},
-    evaluations=[
-        [*VALIDATION, "--eval.importance_samples=1"],
-        [*VALIDATION, *WHOLE, "--eval.importance_samples_z=2"],
-    ],
+    evaluations=[[*VALIDATION, "--eval.importance_samples=1"], [*VALIDATION, *WHOLE, "--eval.importance_samples_z=2"]],
     numbers=numbers,
     table=table,
     panels={"val/nelbo": ("validation NELBO, nats per image", {"ylim": (None, 135)})},

@@ -29,3 +29,18 @@ def test_gradients_of_a_convolution_are_those_of_jax(monkeypatch, size, padding,
     chex.assert_trees_all_close(own, jaxs, atol=3e-5)  # of values up to 30
     chex.assert_trees_all_equal_shapes_and_dtypes(own, jaxs)
     assert jnp.abs(own[1][1]).max() > 1
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape, features", [((2, 3, 4, 4, 8), 5), ((2, 3, 4, 4, 5), 8), ((2, 3, 5), 8)])
+def test_gradients_of_a_product_are_those_of_jax(shape, features, dtype):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, kernel = (jax.random.normal(key, s, dtype) for key, s in zip(keys, (shape, (shape[-1], features))))
+
+    def gradients(function):
+        y, backward = jax.vjp(function, x, kernel)
+        return y, backward(jax.random.normal(keys[2], y.shape, dtype))
+
+    own, jaxs = gradients(layers.product), gradients(jnp.matmul)
+    chex.assert_trees_all_close(own, jaxs, rtol=1e-5 if dtype == jnp.float32 else 2e-2, atol=1e-5)
+    chex.assert_trees_all_equal_shapes_and_dtypes(own, jaxs)

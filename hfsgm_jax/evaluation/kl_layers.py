@@ -39,8 +39,8 @@ def layer_statistics(apply: Apply, encode: Encode, row: Sets, key: jax.Array) ->
     def statistics(temperature):
         factors = dict.fromkeys(PLATES, temperature)
         trace = apply(sets, Plan(), key, features=features, temperature=factors)
-        counted = objectives.counted_slots(trace, sets)
-        return {latent.label: _sums(latent, counted if latent.plate == IMAGE else None) for latent in trace.latents}
+        counted = {IMAGE: objectives.counted_slots(trace, sets)}  # other latents count once
+        return {x.label: _sums(x, counted.get(x.plate, jnp.ones((1, 1), bool))) for x in trace.latents}
 
     out = {}
     for label, (unit_kl, mean, square) in jax.lax.map(statistics, jnp.array([1.0, 0.0])).items():
@@ -48,9 +48,8 @@ def layer_statistics(apply: Apply, encode: Encode, row: Sets, key: jax.Array) ->
     return out
 
 
-def _sums(latent: Latent, counted: jax.Array | None) -> tuple[jax.Array, ...]:
-    """Sums over the counted slots of KL, value and squared value of every unit: ``[*event]`` each."""
-    mask = jnp.ones((1, 1), bool) if counted is None else counted
+def _sums(latent: Latent, mask: jax.Array) -> tuple[jax.Array, ...]:
+    """Sums over the slots of ``mask`` of KL, value and squared value of every unit: ``[*event]`` each."""
     informed = mask if latent.informed is None else mask & latent.informed
     value, unit_kl = jnp.broadcast_arrays(latent.value, objectives.unit_kl(latent))
     masked = (informed, unit_kl), (mask, value), (mask, value**2)

@@ -39,7 +39,6 @@ class Run(NamedTuple):
 
 
 Section = dict[str, Any]  # a part of the page: title and, where it has them, about, table, pictures
-Picture = dict[str, str]  # uri: a data URI (empty: the file is missing); caption; path
 
 
 def report(run: Evaluation) -> Iterator[Record]:
@@ -139,24 +138,20 @@ def _facts(runs: Sequence[Run]) -> Table:
 
 def _section(task: str, runs: Sequence[Run]) -> Section:
     """A task's records of all runs, the papers' numbers beside them, and their pictures, those of one kind together."""
-    records, pictures = [], {}
+    captions, records, pictures = WORDS["captions"], [], {}
     for run in runs:
         results = run.results.get(task, [])
         valued = [result for result in results if result.get("value") is not None]
         records += [{**record, "run": run.name} for record in paper.beside(task, valued, run.config, run.lines)]
         for result in results:
             for path in result.get("pictures", ()):
-                pictures.setdefault(path, {})[run.name] = _picture(run, result["name"], path)
+                file = run.folder / path
+                words = captions.get(result["name"]) or captions.get(file.stem.split("_")[-1], "")
+                uri = _uri(file.read_bytes(), path) if file.is_file() else ""
+                pictures.setdefault(path, {})[run.name] = dict(uri=uri, caption=words, path=f"{run.name}/{path}")
     found = [picture for by_run in pictures.values() for picture in by_run.values()]
     title, about = WORDS["tasks"].get(task, (task, ""))
     return dict(title=title, about=about, table=table(records) if records else None, pictures=found)
-
-
-def _picture(run: Run, name: str, path: str) -> Picture:
-    captions, file = WORDS["captions"], run.folder / path
-    words = captions.get(name) or captions.get(file.stem.split("_")[-1], "")
-    uri = _uri(file.read_bytes(), path) if file.is_file() else ""
-    return dict(uri=uri, caption=words, path=f"{run.name}/{path}")
 
 
 def _uri(content: bytes, name: str) -> str:

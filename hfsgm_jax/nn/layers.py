@@ -32,10 +32,40 @@ def gelu(x: jax.Array) -> jax.Array:
     return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """``x @ kernel`` of ``[B, ..., C]``, whose gradient of the kernel is one of every row, added up.
+
+    With the fewer channels first: XLA on a CPU takes a quarter of the time of the product over all rows, which JAX
+    derives and for which XLA writes one of the two with its axes exchanged.
+    """
+    return x @ kernel
+
+
+def _product_backward(residuals, dy):
+    x, kernel = residuals
+    widens = x.shape[-1] < dy.shape[-1]
+    rows = [a.reshape(len(a), -1, a.shape[-1]) for a in ((x, dy) if widens else (dy, x))]
+    total = jnp.einsum("bka,bkc->bac", *rows, preferred_element_type=jnp.float32).sum(0)
+    return dy @ kernel.T, (total if widens else total.T).astype(kernel.dtype)
+
+
+product.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), _product_backward)
+
+
+def _dot_general(x: jax.Array, kernel: jax.Array, dimensions: Any, **options: Any) -> jax.Array:
+    """The one of `flax.linen.Dense`."""
+    # A gradient of every row takes no more memory than the row itself.
+    if jax.default_backend() == "cpu" and min(kernel.shape) <= math.prod(x.shape[1:-1]):
+        return product(x, kernel)
+    return jax.lax.dot_general(x, kernel, dimensions, **options)
+
+
 class Dense(nn.Dense):
     """Linear map of the last axis; on ``[..., h, w, C]`` a 1x1 convolution, as a matrix product."""
 
     kernel_init: Any = KERNEL_INIT
+    dot_general: Any = _dot_general
 
 
 def _plain(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Pads, **dilation: Strides) -> jax.Array:
@@ -50,10 +80,6 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Pads) -
     JAX derives for the gradient of the kernel, which takes a hundred times as long.
     """
     return _plain(x, kernel, strides, padding)
-
-
-def _convolve_forward(x, kernel, strides, padding):
-    return _plain(x, kernel, strides, padding), (x, kernel)
 
 
 def _convolve_backward(strides, padding, residuals, dy):
@@ -81,7 +107,7 @@ def _convolve_backward(strides, padding, residuals, dy):
     return dx, jax.lax.scan(add, jnp.zeros(kernel.shape), split)[0].astype(kernel.dtype)
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
+convolve.defvjp(lambda *args: (_plain(*args), args[:2]), _convolve_backward)
 
 
 def convolution(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Pads, **_: Any) -> jax.Array:
