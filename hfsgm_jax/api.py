@@ -231,14 +231,12 @@ def class_scores(apply, encode, supports, queries, key, **static):
 
 
 def _sample(apply, encode, sets, key, mode, draw, **static):
-    mean, drawn = sampling.CONDITIONAL[mode](apply, encode, sets, key=key, **static)
-    images = drawn[0] if draw else mean[0]
+    images = sampling.CONDITIONAL[mode](apply, encode, sets, key=key, **static)[int(draw)][0]  # (means, draws)
     return images[:, -1] if mode == "refined" else images
 
 
 def _unconditional(apply, encode, key, num, draw, shape):
-    mean, drawn = sampling.unconditional(apply, num, 1, shape, key)
-    return drawn[:, 0] if draw else mean[:, 0]
+    return sampling.unconditional(apply, num, 1, shape, key)[int(draw)][:, 0]
 
 
 def _likelihood(apply, encode, sets, keys, num_samples):

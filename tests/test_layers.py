@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from hfsgm_jax import devices
 from hfsgm_jax.nn import layers
 
 
@@ -44,3 +45,18 @@ def test_gradients_of_a_product_are_those_of_jax(shape, features, dtype):
     own, jaxs = gradients(layers.product), gradients(jnp.matmul)
     chex.assert_trees_all_close(own, jaxs, rtol=1e-5 if dtype == jnp.float32 else 2e-2, atol=1e-5)
     chex.assert_trees_all_equal_shapes_and_dtypes(own, jaxs)
+
+
+def test_devices_add_up_gradients_of_their_own_images():
+    mesh, keys = devices.make_mesh(2), jax.random.split(jax.random.key(0), 2)
+    x, kernel = jax.random.normal(keys[0], (24, 32, 32, 3)), jax.random.normal(keys[1], (3, 3, 3, 4))
+    loss = lambda kernel, x: jnp.square(layers.convolve(x, kernel, (1, 1), ((1, 1), (1, 1)))).mean()
+
+    def spread(kernel, x):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return jax.grad(loss)(kernel, x)
+
+    placed = devices.place(kernel, devices.replicated(mesh)), devices.place(x, devices.by_rows(mesh))
+    program = jax.jit(spread, out_shardings=devices.replicated(mesh)).lower(*placed).compile()
+    assert "all-gather" not in program.as_text() and "all-reduce" in program.as_text()
+    chex.assert_trees_all_close(program(*placed), jax.grad(loss)(kernel, x), rtol=1e-5, atol=1e-5)

@@ -83,8 +83,7 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Pads) -
 
 
 def _convolve_backward(strides, padding, residuals, dy):
-    x, kernel = residuals
-    before, ends_x, ends_kernel = [before for before, _ in padding], [], []
+    (x, kernel), before, ends_x, ends_kernel = residuals, [before for before, _ in padding], [], []
     for axis in (0, 1):
         span, beyond = (dy.shape[axis + 1] - 1) * strides[axis] + 1, kernel.shape[axis] - 1
         ends_x.append((beyond - before[axis], x.shape[axis + 1] + before[axis] - span))
@@ -96,15 +95,21 @@ def _convolve_backward(strides, padding, residuals, dy):
         x, dy = x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)
         return _plain(x, dy, (1, 1), ends_kernel, rhs_dilation=strides).transpose(1, 2, 0, 3)
 
-    # Of many images of large maps at once XLA's convolution takes two to three times as long.
-    few = max(4, POSITIONS // math.prod(dy.shape[1:3]) // 4 * 4)
-    parts = -(-len(x) // few)
-    if parts == 1:
-        return dx, of_few(x, dy)
-    pad = lambda a: jnp.pad(a, ((0, parts * few - len(a)), (0, 0), (0, 0), (0, 0)))
-    split = [pad(a).reshape(parts, few, *a.shape[1:]) for a in (x, dy)]
-    add = lambda total, part: (total + of_few(*part), None)
-    return dx, jax.lax.scan(add, jnp.zeros(kernel.shape), split)[0].astype(kernel.dtype)
+    def of_many(x, dy):
+        """Of many images of large maps at once XLA's convolution takes two to three times as long."""
+        few = min(len(x), max(4, POSITIONS // math.prod(dy.shape[1:3]) // 4 * 4))
+        parts = -(-len(x) // few)
+        pad = lambda a: jnp.pad(a, ((0, parts * few - len(a)), (0, 0), (0, 0), (0, 0)))
+        split = [pad(a).reshape(parts, few, *a.shape[1:]) for a in (x, dy)]
+        add = lambda total, part: (total + of_few(*part), None)
+        return jax.lax.scan(add, jnp.zeros(kernel.shape), split)[0].astype(kernel.dtype)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size < 2 or len(x) % mesh.size:
+        return dx, of_many(x, dy)
+    # Every device its own images: left to XLA, all would get all images.
+    own = lambda x, dy: jax.lax.psum(of_many(x, dy), mesh.axis_names)
+    return dx, jax.shard_map(own, in_specs=jax.P(mesh.axis_names), out_specs=jax.P(), check_vma=False)(x, dy)
 
 
 convolve.defvjp(lambda *args: (_plain(*args), args[:2]), _convolve_backward)

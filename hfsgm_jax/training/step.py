@@ -63,7 +63,8 @@ def make_step(
         sets = sample(batch.data, jax.random.fold_in(key, BATCH_KEY))
         sets = jax.lax.with_sharding_constraint(sets, devices.by_rows(mesh))
         model_key, weights = jax.random.fold_in(key, MODEL_KEY), loss_weights(config, state.step)
-        grads, sums, model_state = gradients(state.params, state.model_state, sets, model_key, weights)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `layers.convolve`
+            grads, sums, model_state = gradients(state.params, state.model_state, sets, model_key, weights)
         norm = jnp.linalg.norm(grads.vector)
         good = jnp.isfinite(norm) & jnp.isfinite(sums["loss"]) & (state.skipped_in_a_row < MAX_SKIPPED)
         new = _updated(state, grads, model_state, optimizer, config.optimizer.ema)
@@ -150,12 +151,8 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
 
 def _split_rows(sets: Sets, parts: int, mesh: Mesh) -> Sets:
     """``[B, ...]`` -> ``[parts, B / parts, ...]``; part p takes every parts-th row, from every device."""
-
-    def split(x):
-        x = jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
-        return jax.lax.with_sharding_constraint(x, devices.by_rows(mesh, axis=1))
-
-    return jax.tree.map(split, sets)
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), sets)
+    return jax.lax.with_sharding_constraint(split, devices.by_rows(mesh, axis=1))
 
 
 # --- validation -------------------------------------------------------------------------------
