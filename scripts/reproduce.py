@@ -10,7 +10,8 @@ from scripts.results import RESULTS, rank
 # Name -> its config in configs/, and the argument of that.
 CONFIGS = {name: ("best_scha_pixelcnn",) for name in ("omniglot-first", "omniglot")}
 CONFIGS["hierarchical-vhe"] = "omniglot_hierarchical_vhe", "cpu"
-CONFIGS |= {"omniglot-scha-first": ("best_scha_vae",), "omniglot-scha": ("best_scha_vae", "longer")}
+CONFIGS |= {"omniglot-scha-first": ("best_scha_vae",), "omniglot-scha-second": ("best_scha_vae", "longer")}
+CONFIGS |= {"omniglot-scha": ("best_scha_vae", "longer")}
 CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "vhe-1200": ("best_vhe", "vhe_1200")}
 CONFIGS |= {"omniglot-vhe-second": ("best_vhe", "longer"), "omniglot-vhe": ("best_vhe", "longest")}
 BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae", "vhe-deconv": "vhe_deconv"}
