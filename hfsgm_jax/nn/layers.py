@@ -96,8 +96,8 @@ def _convolve_backward(strides, padding, residuals, dy):
         return _plain(x, dy, (1, 1), ends_kernel, rhs_dilation=strides).transpose(1, 2, 0, 3)
 
     def of_many(x, dy):
-        """Of many images of large maps at once XLA's convolution takes two to three times as long."""
-        few = min(len(x), max(4, POSITIONS // math.prod(dy.shape[1:3]) // 4 * 4))
+        """Of many images of large maps at once, or an odd number, XLA's convolution takes two to five times as long."""
+        few = min(len(x) + len(x) % 2, max(4, POSITIONS // math.prod(dy.shape[1:3]) // 4 * 4))
         parts = -(-len(x) // few)
         pad = lambda a: jnp.pad(a, ((0, parts * few - len(a)), (0, 0), (0, 0), (0, 0)))
         split = [pad(a).reshape(parts, few, *a.shape[1:]) for a in (x, dy)]
