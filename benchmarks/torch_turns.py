@@ -24,7 +24,7 @@ def torch_peer(
 ) -> Iterator[dict[str, Any]]:
     """Training steps of one SCHA-VAE, ours and PyTorch's variants in turns on the same cores.
 
-    CPU ms: of all cores together. Start: until two steps are done, compilation included.
+    CPU ms: of all cores together. Start: until two steps are done, compilation included. Peak GiB: of the process.
 
     A step draws a batch (sets, and their pixels anew), goes forward and backward, clips, updates Adam and averages the
     parameters, as the config says. Every variant has a process of its own; one waits while another runs, so that all
@@ -47,12 +47,13 @@ def torch_peer(
         for pool in pools.values():
             pool.shutdown()
     images = steps * config.data.sets_per_batch * config.data.set_size
-    for name, start, (seconds, cpu_seconds) in zip(pools, starts, np.transpose(turns, (1, 2, 0)), strict=True):
+    for name, start, (seconds, cpu_seconds, memory) in zip(pools, starts, np.transpose(turns, (1, 2, 0)), strict=True):
         yield {
             "name": name,
             **timing.rates(images, seconds, "images_per_second"),
             "cpu_seconds_per_image": np.median(cpu_seconds) / images,
             "seconds_to_start": start,
+            "peak_memory_gib": memory.max(),
             "sets_per_batch": config.data.sets_per_batch,
             "set_size": config.data.set_size,
             "dtype": config.model.dtype,
@@ -77,12 +78,12 @@ def _prepare(config: ConfigDict, variant: str, cores: int) -> float:
     return time.monotonic() - start
 
 
-def _turn(steps: int) -> tuple[float, float]:
-    """Seconds and CPU seconds of so many steps."""
+def _turn(steps: int) -> tuple[float, float, float]:
+    """Seconds and CPU seconds of so many steps; GiB of this process at most until now."""
     start, cpu = time.monotonic(), time.process_time()
     for _ in range(steps):
         _step()
-    return time.monotonic() - start, time.process_time() - cpu
+    return time.monotonic() - start, time.process_time() - cpu, timing.peak_memory()["peak_memory_gib"]
 
 
 def our_step(config: ConfigDict) -> Callable[[], None]:

@@ -32,7 +32,7 @@ KINDS = {
     ),
     "sampling": ("Sampling", "new images per set | images/s | ms per image | peak GiB | program GiB | compile s"),
     "importance_sampling": ("Importance sampling", "K | at once | sample-images/s | peak GiB | compile s"),
-    "torch_peer": ("The same model in PyTorch", "variant | images/s | CPU ms per image | start s | PyTorch"),
+    "torch_peer": ("The same model in PyTorch", "variant | images/s | CPU ms per image | start s | peak GiB | PyTorch"),
 }
 
 
