@@ -59,8 +59,7 @@ def use_cpu_cores(rows: int = 0, devices: int = 0) -> None:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):
-        per_core = max(n for n in range(1, cores + 1) if rows % n == 0)
-        jax.config.update("jax_num_cpu_devices", devices or per_core)
+        jax.config.update("jax_num_cpu_devices", devices or max(n for n in range(1, cores + 1) if rows % n == 0))
 
 
 def _no_accelerator() -> bool:

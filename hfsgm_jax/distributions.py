@@ -43,8 +43,7 @@ class Normal:
         return self.loc
 
     def sample(self, key: jax.Array) -> jax.Array:
-        shape = jnp.broadcast_shapes(self.loc.shape, self.scale.shape)
-        return self.at(jax.random.normal(key, shape, jnp.float32))
+        return self.at(jax.random.normal(key, jnp.broadcast_shapes(self.loc.shape, self.scale.shape), jnp.float32))
 
     def at(self, noise: jax.Array, temperature: jax.Array | float | None = None) -> jax.Array:
         """loc + temperature * scale * noise: the sample that standard normal noise gives."""
@@ -216,8 +215,7 @@ class DiscretizedLogistics:
         component_key, noise_key = jax.random.split(key)
         index = jax.random.categorical(component_key, self.mixture)
         noise = jax.random.logistic(noise_key, self.loc.shape[:-1])
-        one_hot = jax.nn.one_hot(index, self.mixture.shape[-1])
-        return _to_level(self._chain(one_hot, noise))
+        return _to_level(self._chain(jax.nn.one_hot(index, self.mixture.shape[-1]), noise))
 
     def mean(self) -> jax.Array:
         """Mean over components of their chains without noise, in [0, 1]."""

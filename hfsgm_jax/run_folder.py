@@ -76,8 +76,7 @@ def open_run(
         raise ConfigError(f"{folder} holds a run of a model of the user's own: hand it over as model=")
     devices.use_compilation_cache()
     model = build_model(config.model, tuple(config.image_shape)) if model is None else model
-    saved = any((folder / name).exists() for name in (WEIGHTS, MANIFEST))
-    read = _exported if saved else load_variables
+    read = _exported if any((folder / name).exists() for name in (WEIGHTS, MANIFEST)) else load_variables
     variables, *rest = read(folder, config.eval.step if step is None else step)
     return Run(config, model, variables, *rest)
 

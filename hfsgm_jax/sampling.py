@@ -101,8 +101,7 @@ def _last_slots(apply, sets, plan, key, num, chunk, **known) -> Images:
         return mean_and_draw(trace.px, jax.random.fold_in(pixel_key, index))
 
     images = jax.lax.map(part, jnp.arange(-(-num // chunk)))  # [parts, B, chunk, H, W, C]
-    join = lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])[:, :num]
-    return jax.tree.map(join, images)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])[:, :num], images)
 
 
 def _top_shared(trace: Trace) -> dict[str, jax.Array]:
@@ -185,8 +184,7 @@ def unconditional(apply: Apply, num_rows: int, num: int, image_shape: tuple[int,
     trace_key, pixel_key = jax.random.split(key)
     trace = apply(blank_sets(num_rows, num, image_shape), PRIOR, trace_key)
     if trace.prior_sees_images:
-        given = _top_shared(trace)
-        return _one_by_one(apply, given, num_rows, num, image_shape, pixel_key, num)
+        return _one_by_one(apply, _top_shared(trace), num_rows, num, image_shape, pixel_key, num)
     return mean_and_draw(trace.px, pixel_key)
 
 

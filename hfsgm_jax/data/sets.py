@@ -147,8 +147,7 @@ def _draw_classes(key: jax.Array, draws: jax.Array, num: int) -> jax.Array:
     """The class of every row, of ``num``: distinct ones where there are enough, else by ``draws``."""
     if num < len(draws):
         return jnp.floor(draws * num).astype(jnp.int32)
-    order = jax.random.uniform(jax.random.fold_in(key, _SHUFFLE), (num,))
-    return jax.lax.top_k(order, len(draws))[1]
+    return jax.lax.top_k(jax.random.uniform(jax.random.fold_in(key, _SHUFFLE), (num,)), len(draws))[1]
 
 
 def _draw_context(draws: jax.Array, size: jax.Array, spec: SetSpec) -> tuple[jax.Array, jax.Array]:

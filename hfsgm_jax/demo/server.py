@@ -96,7 +96,10 @@ class Demo:
         if len(texts) > play.SHOTS:
             raise UserError(f"a set is {play.SHOTS} images at most")
         files = [io.BytesIO(base64.b64decode(text.partition(",")[2])) for text in texts]  # of data:image/...;base64,
-        return self._few.read([Image.open(file) for file in files])
+        try:
+            return self._few.read([Image.open(file) for file in files])
+        except OSError as error:  # of Pillow
+            raise UserError("a picture cannot be read: broken, or of an unknown format: send PNG or JPEG") from error
 
     def _sets(self, *texts: list[str]) -> Sets:
         return api.ragged([self._images(of_set) for of_set in texts], play.SHOTS)

@@ -178,8 +178,7 @@ class Evaluation:
         Returns:
           Its dict, every array with a leading axis of rows (or of what ``reduce`` gives).
         """
-        images = images_per_row or rows.num_slots
-        at_once = max(1, self.options.sets_per_batch * self.train_set_size // images)
+        at_once = max(1, self.options.sets_per_batch * self.train_set_size // (images_per_row or rows.num_slots))
         how = dict(key=jax.random.key(self.options.seed), mesh=self._mesh, at_once=at_once)
         how["progress"] = functools.partial(_progress, label=label)
         found = [reduce(batch) for batch in each_row(one, static, self.model, self._replicated, rows, **how)]

@@ -37,8 +37,7 @@ def layer_statistics(apply: Apply, encode: Encode, row: Sets, key: jax.Array) ->
     features = encode(sets)
 
     def statistics(temperature):
-        factors = dict.fromkeys(PLATES, temperature)
-        trace = apply(sets, Plan(), key, features=features, temperature=factors)
+        trace = apply(sets, Plan(), key, features=features, temperature=dict.fromkeys(PLATES, temperature))
         counted = {IMAGE: objectives.counted_slots(trace, sets)}  # other latents count once
         return {x.label: _sums(x, counted.get(x.plate, jnp.ones((1, 1), bool))) for x in trace.latents}
 

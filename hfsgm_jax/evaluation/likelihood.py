@@ -94,8 +94,7 @@ def likelihood(run: Evaluation) -> Records:
     panels = {"{source} {split}, {num_sets} sets of {set_size}".format(**data): {label: points}}
     draw = functools.partial(plots.lines, panels, xlabel="importance samples K", ylabel="NLL, nats per image")
     yield plots.record(run, stem, estimator | conditions, draw, name="convergence", keep=False)
-    training = functools.partial(run.load, "train", run.config.data.source)
-    yield from independent_pixels(run, data, run.sets, training)
+    yield from independent_pixels(run, data, run.sets, functools.partial(run.load, "train", run.config.data.source))
 
 
 def _estimator(run: Evaluation) -> dict[str, Any]:

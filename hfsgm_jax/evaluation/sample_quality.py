@@ -121,8 +121,7 @@ class Judge:
 
     def _recognised(self, described: Any) -> np.ndarray:
         """``[B]``, of rows of features."""
-        scores = map(self._scores, described)
-        return _means(chance_of_right(x, row, self._ways) for row, x in enumerate(scores))
+        return _means(chance_of_right(x, row, self._ways) for row, x in enumerate(map(self._scores, described)))
 
     def _to_context(self, described: Any) -> list[np.ndarray]:
         """Distance of every image of a row to the nearest of the row's context."""

@@ -79,8 +79,7 @@ def _values(run: Evaluation, plate: str, images: np.ndarray, mask: np.ndarray | 
 
 def _images(run: Evaluation, values: Values, rows: int) -> Values:
     """`from_values` of ``rows * n`` values, in [0, 1]: ``[rows, n, H, W, C]``."""
-    shape = tuple(run.model.image_shape)
-    found = run.each("shared: images", from_values, values, images_per_row=1, shape=shape)
+    found = run.each("shared: images", from_values, values, images_per_row=1, shape=tuple(run.model.image_shape))
     return {kind: images.reshape(rows, -1, *images.shape[2:]) / np.float32(255) for kind, images in found.items()}
 
 

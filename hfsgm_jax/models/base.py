@@ -82,13 +82,14 @@ def standard_noise(key: jax.Array, sets: Sets, nodes: tuple[Node, ...]) -> list[
     Each slot's noise follows from its id, so that padding and permutation change nothing. There is
     one draw per plate, split over its nodes: a draw per node would take seconds to compile.
     """
-    noise = {}
+    own = jax.sharding.get_abstract_mesh().manual_axes  # in training on CPU devices, each has its own rows
+    rows = jnp.arange(sets.num_rows) + (sets.num_rows * jax.lax.axis_index(own) if own else 0)
+    fold_in, noise = jax.vmap(jax.random.fold_in, (None, 0)), {}
     for index, plate in enumerate(sorted({node.plate for node in nodes})):
         sizes = [math.prod(node.event_shape) for node in nodes if node.plate == plate]
         draw = functools.partial(jax.random.normal, shape=(sum(sizes),))
-        rows = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, index), jnp.arange(sets.num_rows))
         slots = sets.slots if plate == IMAGE else jnp.zeros((sets.num_rows, 1), jnp.int32)
-        keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(rows, slots)
+        keys = jax.vmap(fold_in)(fold_in(jax.random.fold_in(key, index), rows), slots)
         flat = jax.vmap(jax.vmap(draw))(keys)
         noise[plate] = iter(jnp.split(flat, list(itertools.accumulate(sizes))[:-1], axis=-1))
     return [(part := next(noise[node.plate])).reshape(*part.shape[:2], *node.event_shape) for node in nodes]

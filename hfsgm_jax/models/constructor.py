@@ -40,8 +40,7 @@ def constructor(name: str, without: Sequence[str] = ()) -> Callable[[Callable[..
             values = {keyword: given.get(keyword, key.default) for keyword, key in known.items()}
             if problems := [p for keyword, key in known.items() if (p := key.problem(keyword, values[keyword]))]:
                 raise ConfigError("\n".join(problems))
-            model = function(image_shape=tuple(image_shape), **values)
-            return model.clone(made_of=(("name", name), *values.items()))
+            return function(image_shape=tuple(image_shape), **values).clone(made_of=(("name", name), *values.items()))
 
         functools.update_wrapper(construct, getattr(function, "func", function))
         kept = [parameter for keyword, parameter in signature.parameters.items() if keyword not in without]

@@ -105,7 +105,7 @@ def _convolve_backward(strides, padding, residuals, dy):
         return jax.lax.scan(add, jnp.zeros(kernel.shape), split)[0].astype(kernel.dtype)
 
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size < 2 or len(x) % mesh.size:
+    if mesh.size < 2 or mesh.manual_axes or len(x) % mesh.size:
         return dx, of_many(x, dy)
     # Every device its own images: left to XLA, all would get all images.
     own = lambda x, dy: jax.lax.psum(of_many(x, dy), mesh.axis_names)

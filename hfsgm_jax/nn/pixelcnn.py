@@ -236,5 +236,4 @@ def draw_map(
 
     shapes = jax.eval_shape(draw, jnp.zeros((*lead, net.outputs)), jax.tree.map(lambda a: a[..., 0, 0, :], noise))
     out = jax.tree.map(lambda s: jnp.zeros((*s.shape[:axis], height, width, *s.shape[axis:]), s.dtype), shapes)
-    end = height if rows is None else rows
-    return jax.lax.fori_loop(0, end, row, (out, inputs))[0]
+    return jax.lax.fori_loop(0, height if rows is None else rows, row, (out, inputs))[0]

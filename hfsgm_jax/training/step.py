@@ -13,16 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from hfsgm_jax import devices, objectives
 from hfsgm_jax.config import num_targets
+from hfsgm_jax.models import SetModel
 from hfsgm_jax.objectives import SUMS
 from hfsgm_jax.rows import each_row
 from hfsgm_jax.run_folder import OWN
 from hfsgm_jax.trace import Apply, Encode, Plan, Sets, as_batch
-from hfsgm_jax.training.optimizer import Flat, Optimizer
+from hfsgm_jax.training.optimizer import Optimizer
 from hfsgm_jax.training.state import TrainState
 
 BATCH_KEY, MODEL_KEY = 0, 1
@@ -126,14 +128,10 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
         sums = measure(trace, sets, **weights, **own)
         return sums["loss"], ({name: sums[name] for name in SUMS}, dict(updated))
 
-    def mean(grads: Flat, sums: Sums) -> Flat:
-        # Without the barrier XLA fuses the concatenation into each of its uses, which look up every number's array.
-        return jax.tree.map(lambda x: jax.lax.optimization_barrier(x) / sums["count"], grads)
-
-    def of_batch(params, model_state, sets, key, weights):
+    def of_rows(params, model_state, sets, key, weights):
+        """``(gradients, (sums, model_state))`` of these rows, summed."""
         if parts == 1:
-            grads, (sums, model_state) = gradient(params, model_state, sets, jax.random.fold_in(key, 0), weights)
-            return mean(grads, sums), sums, model_state
+            return gradient(params, model_state, sets, jax.random.fold_in(key, 0), weights)
 
         def add_part(carry, part):
             total, model_state = carry
@@ -144,7 +142,21 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
         zeros = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(SUMS, jnp.float32(0))
         rows = jnp.arange(parts), _split_rows(sets, parts, mesh)
         ((grads, sums), model_state), _ = jax.lax.scan(add_part, (zeros, model_state), rows)
-        return mean(grads, sums), sums, model_state
+        return grads, (sums, model_state)
+
+    def of_own_rows(*args):
+        vector, unravel = ravel_pytree(of_rows(*args))
+        return unravel(jax.lax.psum(vector, "data"))
+
+    def of_batch(params, model_state, *batch):
+        function, several_cpus = of_rows, mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
+        if several_cpus and isinstance(model, SetModel) and not model_state:
+            # One sum over the devices: left to XLA, those of a CPU would meet for every array of parameters.
+            specs = jax.P(), jax.P(), jax.P("data"), jax.P(), jax.P()
+            function = jax.shard_map(of_own_rows, in_specs=specs, out_specs=jax.P(), check_vma=False)
+        grads, (sums, model_state) = function(params, model_state, *batch)
+        # Without the barrier XLA fuses the concatenation into each of its uses, which look up every number's array.
+        return jax.tree.map(lambda x: jax.lax.optimization_barrier(x) / sums["count"], grads), sums, model_state
 
     return of_batch
 
@@ -152,7 +164,8 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
 def _split_rows(sets: Sets, parts: int, mesh: Mesh) -> Sets:
     """``[B, ...]`` -> ``[parts, B / parts, ...]``; part p takes every parts-th row, from every device."""
     split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), sets)
-    return jax.lax.with_sharding_constraint(split, devices.by_rows(mesh, axis=1))
+    own = jax.sharding.get_abstract_mesh().manual_axes
+    return split if own else jax.lax.with_sharding_constraint(split, devices.by_rows(mesh, axis=1))
 
 
 # --- validation -------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_bad_input_is_answered_with_a_sentence(demo, address):
         ("generate", {"images": []}, "no images were given"),
         ("generate", {"images": drawings + drawings[:1]}, "a set is 5 images at most"),
         ("generate", {"images": drawings[:1], "num": 1e9}, "an answer is 32 images at most"),
-        ("generate", {"images": ["data:image/png;base64,AAAA"]}, "cannot identify image file"),
+        ("generate", {"images": ["data:image/png;base64,AAAA"]}, "a picture cannot be read: broken"),
         ("read", {"images": [blank()]}, "no strokes are seen"),
         ("between", {"sets": [drawings]}, "draw in both sets first"),
         ("_images", {}, "there is nothing called"),

@@ -1,14 +1,17 @@
 """The compiled step: accumulation, skipping, averaging, no recompilation."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_model
 from tiny_training import TinyModel, run, setup_tiny, tiny_config
 
 from hfsgm_jax.errors import ConfigError
-from hfsgm_jax.training import step
+from hfsgm_jax.training import setup, step
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,21 @@ def test_noise_does_not_repeat_between_parts():
     jax.block_until_ready(run(s, 1, state))
     jax.effects_barrier()
     assert len({value.tobytes() for draw in seen for value in draw}) == 8  # 2 parts of 4 rows
+
+
+def test_devices_do_not_matter_and_meet_once_for_all_gradients():
+    def of(devices):
+        config = tiny_model.tiny_config()
+        config.train.devices, config.optimizer.accumulate = devices, 2
+        config.model.update(patch=32, encoder="1-1", latents="1-1", decoder="1-1", aggregate="mean")
+        with config.ignore_type():
+            config.data.set_size = 1, 3
+        return setup(config)
+
+    one, two = of(1), of(2)
+    chex.assert_trees_all_close(run(one, 3), run(two, 3), rtol=1e-5, atol=1e-6)
+    program = two.step.lower(two.abstract_state, next(two.batches(0))).compile().as_text()
+    assert len(re.findall(r" all-reduce(-start)?\(", program)) <= 2  # and that of the batch's counters
 
 
 def test_a_dispatch_of_steps_equals_single_steps(averaging):
