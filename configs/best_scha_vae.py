@@ -38,7 +38,7 @@ def cpu():
     config = cpu_best.get_config()
     config.data.update(resize="gmn", dihedral=True)
     config.optimizer.ema = 0.999
-    config.train.update(minutes=0.0, steps=14_000, log_every=200, eval_every=2_000, save_every=1_000)
+    config.train.update(cpu_devices=1, minutes=0.0, steps=14_000, log_every=200, eval_every=2_000, save_every=1_000)
     config.eval.val_sets = 97
     return config
 

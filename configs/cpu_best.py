@@ -18,7 +18,7 @@ def get_config():
     config.model.decoder = "8-4"
     config.data.sets_per_batch = 8
     config.optimizer.ema = 0.998
-    config.train.cpu_devices = 1
+    config.train.cpu_devices = 2
     config.train.steps = 4_600
     config.train.log_every = 50
     config.train.eval_every = 500

@@ -48,7 +48,7 @@ def get_config(data_path=None, data_image_size=None, train_minutes=10):
         raise ConfigError(f"data.image_size={size}: this config has models of {' and '.join(map(str, sizes))} pixels")
     config = quickstart.get_config() if drawn else _of_photographs(seen.colored)
     config.data.update(source="folder", split="random", image_size=size, sets_per_batch=8)
-    config.train.update(log_every=50, eval_every=500, save_every=500, sample_every=0, cpu_devices=1)
+    config.train.update(log_every=50, eval_every=500, save_every=500, sample_every=0, cpu_devices=2)
     config.train.minutes = float(train_minutes)
     config.train.steps = round(sizes[size] * (config.train.minutes or 10))
     config.eval.update(val_sets=40, max_sets=100, importance_samples=50, iterations=10)

@@ -32,7 +32,7 @@ def get_config():
     config.optimizer.decay_factor = 0.02
     config.optimizer.ema = 0.99
 
-    config.train.cpu_devices = 1
+    config.train.cpu_devices = 2
     config.train.minutes = 6.0  # of a slow machine
     config.train.steps = 1_400
     config.train.log_every = 50

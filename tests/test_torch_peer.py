@@ -62,7 +62,7 @@ def test_peer_gives_the_same_latents_and_loss(monkeypatch):
     sets = Sets.of(images)
     slots = {"image": NUM, "set": 1}
     noises = [rng.normal(size=(ROWS, slots[n.plate], *n.event_shape)).astype(np.float32) for n in model.nodes]
-    monkeypatch.setattr(base, "standard_noise", lambda key, sets, nodes: noises)
+    monkeypatch.setattr(base, "standard_noise", lambda *_: noises)
     with jax.default_matmul_precision("highest"):
         trace = jax.jit(lambda *args: model.apply(*args, Plan(), rngs={"sample": jax.random.key(0)}))(variables, sets)
     sums = OBJECTIVES["ns"].sums(trace, sets, alpha=0.5)

@@ -76,13 +76,14 @@ class Node(nn.Module):
         return self.update(state, zeros, None)
 
 
-def standard_noise(key: jax.Array, sets: Sets, nodes: tuple[Node, ...]) -> list[jax.Array]:
+def standard_noise(key: jax.Array, sets: Sets, nodes: tuple[Node, ...], train: bool = False) -> list[jax.Array]:
     """N(0, 1) noise of every node: ``[B, N, *event]``, ``[B, 1, *event]`` on shared plates.
 
     Each slot's noise follows from its id, so that padding and permutation change nothing. There is
     one draw per plate, split over its nodes: a draw per node would take seconds to compile.
     """
-    own = jax.sharding.get_abstract_mesh().manual_axes  # in training on CPU devices, each has its own rows
+    # In training on several CPU devices, each has its own rows; in `rows.each_row`, every row has its own key.
+    own = train and jax.sharding.get_abstract_mesh().manual_axes
     rows = jnp.arange(sets.num_rows) + (sets.num_rows * jax.lax.axis_index(own) if own else 0)
     fold_in, noise = jax.vmap(jax.random.fold_in, (None, 0)), {}
     for index, plate in enumerate(sorted({node.plate for node in nodes})):
@@ -159,7 +160,7 @@ class SetModel(nn.Module):
         if features is None and any(plan.source(node.plate, node.layer) == "posterior" for node in self.nodes):
             apart = plan.train and plan.decode == "target" and "batch_stats" in self.variables
             features = self._encode_apart(sets, plan.num_decoded) if apart else self.encode(sets, plan.train)
-        noise = standard_noise(self.make_rng("sample"), sets, self.nodes)
+        noise = standard_noise(self.make_rng("sample"), sets, self.nodes, plan.train)
         state, latents = {} if self.start is None else self.start(sets), []
         given, temperature = given or {}, temperature or {}
         visit = lambda node, state, noise: _visit(node, state, noise, features, sets, plan, given, temperature)

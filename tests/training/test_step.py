@@ -59,7 +59,10 @@ def test_devices_do_not_matter_and_meet_once_for_all_gradients():
         return setup(config)
 
     one, two = of(1), of(2)
-    chex.assert_trees_all_close(run(one, 3), run(two, 3), rtol=1e-5, atol=1e-6)
+    found = run(one, 3), run(two, 3)
+    chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-6)
+    validated = [s.validate(state.variables) for s, (state, _) in zip((one, two), found)]
+    chex.assert_trees_all_close(*validated, rtol=1e-5, atol=1e-6)
     program = two.step.lower(two.abstract_state, next(two.batches(0))).compile().as_text()
     assert len(re.findall(r" all-reduce(-start)?\(", program)) <= 2  # and that of the batch's counters
 
