@@ -152,6 +152,7 @@ def _gradients_function(model: Any, measure: Callable, plan: Plan, parts: int, m
         function, several_cpus = of_rows, mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
         if several_cpus and isinstance(model, SetModel) and not model_state:
             # One sum over the devices: left to XLA, those of a CPU would meet for every array of parameters.
+            # The noise of a `SetModel` follows the rows of the whole batch.
             specs = jax.P(), jax.P(), jax.P("data"), jax.P(), jax.P()
             function = jax.shard_map(of_own_rows, in_specs=specs, out_specs=jax.P(), check_vma=False)
         grads, (sums, model_state) = function(params, model_state, *batch)
