@@ -6,7 +6,7 @@
 
 Trained from random parameters, a head of pixels explains an image without its class. Here the latents know the class
 before there is a head: the first run starts with the parameters of `omniglot-scha` (that of the model that ships, with
-those of the second of its three runs) and goes on by the objective of the VHE, which charges a class's images for c
+those of the second of its four runs) and goes on by the objective of the VHE, which charges a class's images for c
 once and scores images that q(c) has not seen; the second trains on. At a learning rate of 2e-3 the first run diverges.
 """
 
