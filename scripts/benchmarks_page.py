@@ -32,7 +32,7 @@ KINDS = {
     ),
     "sampling": ("Sampling", "new images per set | images/s | ms per image | peak GiB | program GiB | compile s"),
     "importance_sampling": ("Importance sampling", "K | at once | sample-images/s | peak GiB | compile s"),
-    "torch_peer": ("The same model in PyTorch", "variant | images/s | CPU ms per image | start s | peak GiB | PyTorch"),
+    "torch_peer": ("Against PyTorch", "cores | variant | images/s | CPU ms per image | start s | peak GiB | PyTorch"),
 }
 
 
@@ -62,6 +62,7 @@ COLUMNS = {
     "K": "samples",
     "at once": "chunk",
     "sample-images/s": "sample_images_per_second",
+    "cores": lambda row: ([w[8:] for w in row["command"].split() if w.startswith("--cores=")] or [row["cores"]])[0],
     "variant": "name",
     "CPU ms per image": ("cpu_seconds_per_image", 1e3),
     "start s": "seconds_to_start",
