@@ -88,7 +88,7 @@ KEYS: dict[str, Key] = {
     "train.start": Key(text().or_none("random parameters"), "model to start from: a run's folder, or a shipped name"),
     "train.keep": Key(whole(1), "latest checkpoints kept, beside the best", 2),
     "train.devices": Key(whole(), "devices used (0: all)", 0),
-    "train.cpu_devices": Key(whole(0, 4096), "devices of the CPU (0: one per core, as far as they divide the rows)", 0),
+    "train.cpu_devices": Key(whole(0, 4096), "devices of the CPU (0: one per core), as far as they divide the rows", 0),
     "eval.split": Key(one_of(table=lambda: SPLITS), "classes (heldout: held-out images of training classes)", "test"),
     "eval.source": Key(_SOURCE.or_none("data.source"), "other images"),
     "eval.set_size": Key(whole(), "images per set (0: the training size, its upper end)", 0),

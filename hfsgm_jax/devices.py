@@ -41,7 +41,7 @@ def make_mesh(num_devices: int = 0) -> Mesh:
 
 
 def use_cpu_cores(rows: int = 0, devices: int = 0) -> None:
-    """Without an accelerator: ``devices``, or (0) one device per core, as far as they divide ``rows`` (0: all cores).
+    """Without an accelerator: ``devices``, or (0) one device per core, as far as they divide ``rows`` (0: all divide).
 
     XLA runs most convolutions of a CPU device on one core, so that large maps ask for one device per core; of
     small ones (patches of 4x4 pixels) two devices of 4 rows do 1.2 to 1.4 times as much as one of 8. The number stays
@@ -59,7 +59,7 @@ def use_cpu_cores(rows: int = 0, devices: int = 0) -> None:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", devices or max(n for n in range(1, cores + 1) if rows % n == 0))
+        jax.config.update("jax_num_cpu_devices", max(n for n in range(1, (devices or cores) + 1) if rows % n == 0))
 
 
 def _no_accelerator() -> bool:
