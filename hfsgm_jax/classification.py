@@ -27,7 +27,8 @@ import jax.numpy as jnp
 
 from hfsgm_jax import objectives
 from hfsgm_jax.distributions import kl
-from hfsgm_jax.trace import PLATES, SET, Apply, Encode, Latent, Plan, Sets, Trace
+from hfsgm_jax.errors import NotApplicable
+from hfsgm_jax.trace import SET, STILL, STYLE, Apply, Encode, Latent, Plan, Sets, Trace, as_batch
 
 BY_LIKELIHOOD = ("mean_log", "log_mean")
 BY_DIVERGENCE = ("kl", "kl_all")
@@ -66,7 +67,7 @@ def scores(
       classifier -> ``[Q, Y]`` float32.
 
     Raises:
-      ValueError: the model has no latent that a set shares.
+      NotApplicable: the model has no latent that a set shares, or latents of styles as well.
     """
     query = queries, jax.tree.map(lambda x: x[0], encode(Sets.of(queries[None])))
     features = encode(supports)
@@ -76,11 +77,10 @@ def scores(
         at_once = max(1, chunk // supports.num_rows)
 
         def of_class(row, row_features, key):
-            row, row_features = jax.tree.map(lambda x: x[None], (row, row_features))
+            row, row_features = as_batch((row, row_features))
             draw = lambda key: _draw(apply, row, row_features, query, key, sampled, num_samples_z, at_once)
             values = jax.lax.map(lambda index: draw(jax.random.fold_in(key, index)), jnp.arange(num_samples))
-            log_mean = lambda x: jax.nn.logsumexp(x, 0) - jnp.log(jnp.float32(num_samples))
-            return {name: log_mean(x) if name == "log_mean" else x.mean(0) for name, x in values.items()}
+            return {name: jax.nn.logmeanexp(x, 0) if name == "log_mean" else x.mean(0) for name, x in values.items()}
 
         number = jnp.arange(supports.num_rows) * (not shared_noise)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
@@ -136,16 +136,17 @@ def _for_each(f: Callable[..., jax.Array], query: Any, size: int) -> jax.Array:
 
 def _kl_scores(apply, supports, features, query) -> dict[str, jax.Array]:
     images, query_features = jax.tree.map(lambda x: x[:, None], query)
-    still = dict.fromkeys(PLATES, 0.0)
     key = jax.random.key(0)  # of no effect at temperature 0
-    of = _shared(apply(supports, Plan(), key, features=features, temperature=still))
-    to = _shared(apply(Sets.of(images), Plan(), key, features=query_features, temperature=still))
+    of = _shared(apply(supports, Plan(), key, features=features, temperature=STILL))
+    to = _shared(apply(Sets.of(images), Plan(), key, features=query_features, temperature=STILL))
     lowest = max(i for i, latent in enumerate(of) if latent.plate == SET)
     found = [posterior_kl(*pair) for pair in zip(of, to, strict=True)]
     return {"kl": -found[lowest], "kl_all": -sum(found)}
 
 
 def _shared(trace: Trace) -> tuple[Latent, ...]:
-    if not trace.shared:
-        raise ValueError("this model has no latent shared by a set: it cannot tell classes apart by their images")
+    plates = {latent.plate for latent in trace.shared}
+    if not plates or STYLE in plates:  # a query may have another style than the support
+        has = "latents of styles as well" if plates else "none"
+        raise NotApplicable(f"images are classified by the latents of their class, and this model has {has}")
     return trace.shared

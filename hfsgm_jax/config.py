@@ -15,7 +15,7 @@ from flax import traverse_util
 from ml_collections.config_dict import FieldReference
 
 from hfsgm_jax import keys, processes
-from hfsgm_jax.data import ARRAYS, BINARIZE, CORRUPT, RESIZES, SCHEMES, SOURCES, SPLITS
+from hfsgm_jax.data import ARRAYS, BINARIZE, CORRUPT, RESIZES, SCHEMES, SOURCES, SPLITS, image_shape, set_size_range
 from hfsgm_jax.distributions import LIKELIHOODS
 from hfsgm_jax.errors import ConfigError, check_choice, hint, nearest
 from hfsgm_jax.keys import FLAG, SET_SIZE, STEP, Key, Kind, number, one_of, several, text, whole
@@ -230,7 +230,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     problems += [f"config.{key} is missing: start from hfsgm_jax.default_config()" for key in known if key not in flat]
     _refuse(problems or _conditions(config))
     if name != CUSTOM and config.data.source != ARRAYS:
-        build_model(config.model, (config.data.image_size, config.data.image_size, config.data.channels))
+        build_model(config.model, image_shape(config.data))
 
 
 def _refuse(problems: Iterable[str]) -> None:
@@ -259,8 +259,7 @@ def num_targets(config: ml_collections.ConfigDict) -> int:
     """Target images per set that are drawn apart from the context: as many as it may have, unless set; 0: none."""
     if not OBJECTIVES[config.objective.name].apart:
         return 0
-    size = config.data.set_size
-    return config.objective.targets or (max(size) if isinstance(size, tuple | list) else size)
+    return config.objective.targets or set_size_range(config.data.set_size)[1]
 
 
 def _conditions(config: ml_collections.ConfigDict) -> Iterator[str]:

@@ -148,8 +148,8 @@ class DiscretizedNormal:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
-        settings = norm.cdf, norm.logcdf, norm.logpdf
-        return _log_levels(_f32(x) * 2 - 1, self.loc, self.log_scale, *settings).sum(IMAGE_AXES)
+        x = _to_level(_f32(x) * 2 - 1) * 2 - 1
+        return _log_levels(x, self.loc, self.log_scale, norm.cdf, norm.logcdf, norm.logpdf).sum(IMAGE_AXES)
 
 
 @flax.struct.dataclass
@@ -192,9 +192,9 @@ class DiscretizedLogistics:
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Log-probability of pixels in [0, 1], rounded to the nearest level, summed over the image."""
-        x = (_f32(x) * 2 - 1)[..., None]  # [..., H, W, C, 1]
-        settings = jax.nn.sigmoid, jax.nn.log_sigmoid, logistic.logpdf
-        per_channel = _log_levels(x, self._means(x), self.log_scale, *settings)
+        x = (_to_level(_f32(x) * 2 - 1) * 2 - 1)[..., None]  # [..., H, W, C, 1]
+        standard = jax.nn.sigmoid, jax.nn.log_sigmoid, logistic.logpdf
+        per_channel = _log_levels(x, self._means(x), self.log_scale, *standard)
         per_component = per_channel.sum(-2) + jax.nn.log_softmax(self.mixture)
         return jax.scipy.special.logsumexp(per_component, -1).sum((-2, -1))
 

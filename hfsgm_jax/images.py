@@ -27,14 +27,17 @@ def model_images(images: Any, image_shape: tuple[int, int, int], resize: bool = 
     """Images as the model takes them: ``[N, H, W, C]`` float32 in [0, 1].
 
     Args:
-      images: ``[N, H, W, C]`` or ``[N, H, W]``, N at least 1; bool, uint8 in 0..255 or float in [0, 1].
+      images: ``[N, H, W, C]`` or ``[N, H, W]``, N at least 1; bool, uint8 (0..255, or 0 and 1) or float in [0, 1].
       image_shape: (H, W, C) of the model.
       resize: convert another size (centred square, averaged) and grey from or to RGB.
 
     Raises:
       UserError: another shape, dtype or range.
     """
-    x = np.asarray(images)
+    try:
+        x = np.asarray(images)
+    except ValueError as error:
+        raise UserError(f"the images do not have one shape: {error}") from None
     height, width, channels = image_shape
     need = f"the model takes [N, {height}, {width}, {channels}]" + f" or [N, {height}, {width}]" * (channels == 1)
     given = f"images of shape {list(x.shape)} were given; {need}"
@@ -54,7 +57,7 @@ def _unit_range(x: np.ndarray) -> np.ndarray:
     need = "uint8 in 0..255 or float in [0, 1] is needed"
     if x.dtype.kind not in "bf" and x.dtype != np.uint8:
         raise UserError(f"images of dtype {x.dtype} were given; {need}")
-    x = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
+    x = x.astype(np.float32) / (255 if x.dtype == np.uint8 and x.max() > 1 else 1)
     low, high = x.min(), x.max()
     if not (0 <= low and high <= 1):  # also where one is NaN
         raise UserError(f"float images from {low:g} to {high:g} were given; {need}")

@@ -112,15 +112,16 @@ def loss_sums(
       `SUMS`: ``loss`` (differentiable), ``nelbo``, ``log_px``, ``kl_c`` (less the gain), ``kl_z``, ``count``: scalars.
     """
     targets = sets.target.sum(1).astype(jnp.float32)
-    log_px, kl_z = _log_px(trace, sets).sum(), sum(layer.sum() for layer in _kl_z(trace, sets))
+    log_px = _log_px(trace, sets).sum()
+    kl_z = sum(layer.sum() for layer in _kl_z(trace, sets))
     per_image = [share(sets, latent.plate) * latent_kl(latent)[:, 0] for latent in trace.shared]
     floored = [jnp.maximum(value, free_bits) for value in per_image] if free_bits else per_image
     gained = [] if gain is None else [-share(sets, SET) * gain]
     total = lambda values: sum(((targets * value).sum() for value in values), jnp.float32(0))
     kl_c, charged = total(per_image + gained), total(floored + gained)
     loss = -(1 + alpha) * log_px + kl_weight * (kl_z + charged) / (1 + alpha)
-    values = loss, kl_z + kl_c - log_px, log_px, kl_c, kl_z, targets.sum()
-    return dict(zip(SUMS, (jnp.asarray(value, jnp.float32) for value in values)))
+    sums = dict(loss=loss, nelbo=kl_z + kl_c - log_px, log_px=log_px, kl_c=kl_c, kl_z=kl_z, count=targets.sum())
+    return {name: jnp.asarray(value, jnp.float32) for name, value in sums.items()}
 
 
 def elbo(trace: Trace, sets: Sets) -> jax.Array:
@@ -209,7 +210,7 @@ def importance_bounds(
     draw = lambda k: sample_log_weight(jax.random.fold_in(key, k))
     weights = jax.lax.map(draw, jnp.arange(most), batch_size=min(chunk, most))
     # Not `jax.lax.cumlogsumexp`: its program grows with the logarithm of K, and takes long to compile.
-    return jnp.stack([jax.nn.logsumexp(weights[:k], 0) - jnp.log(jnp.float32(k)) for k in samples])
+    return jnp.stack([jax.nn.logmeanexp(weights[:k], 0) for k in samples])
 
 
 def joint_bounds(

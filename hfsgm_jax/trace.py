@@ -19,6 +19,7 @@ SET = "set"  # the plate of the latents c: one per row and layer
 GROUP = "group"  # the plate of latents that the classes of a group (an alphabet) share
 STYLE = "style"  # the plate of latents that images of one style share
 PLATES = (IMAGE, SET, GROUP, STYLE)
+STILL = dict.fromkeys(PLATES, 0.0)  # temperatures at which every latent takes its mean
 SOURCES = ("posterior", "prior", "skip")
 DECODED = ("all", "target", "unobserved")
 
@@ -149,7 +150,8 @@ class Plan:
 
     def source(self, plate: str, layer: int) -> str:
         """Source of the value of this plate and layer's latent."""
-        return ["posterior", *(s for p, at, s in self.sources if p == plate and at in (None, layer))][-1]
+        named = [source for of, at, source in self.sources if of == plate and at in (None, layer)]
+        return named[-1] if named else "posterior"
 
 
 PRIOR = Plan(sources=tuple((plate, None, "prior") for plate in PLATES))
@@ -235,7 +237,7 @@ def take_slots(x: jax.Array, index: jax.Array | None) -> jax.Array:
     """Picks slots ``index`` ``[B, M]`` of ``x`` ``[B, N or 1, ...]``; None or N = 1 pick all."""
     if index is None or x.shape[1] == 1:
         return x
-    return jnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), axis=1)
+    return jnp.take_along_axis(x, expand_mask(index, x.ndim), axis=1)
 
 
 def pad_slots(x: jax.Array, num: int) -> jax.Array:

@@ -5,7 +5,6 @@ python -m scripts.film [MODEL]   # needs the extra `browser` and Chromium; waiti
 
 import io
 import itertools
-import json
 import shutil
 import sys
 import threading
@@ -19,7 +18,7 @@ from playwright import sync_api
 import hfsgm_jax
 from hfsgm_jax.demo.server import Demo, make_server, warm_up
 from scripts import readme
-from scripts.machine import ROOT, machine
+from scripts.machine import ROOT, machine, write
 
 FILM, TIMES = ROOT / "docs" / "demo.gif", ROOT / "results" / "page" / "results.json"
 VIEW, WIDTH, MILLISECONDS, COLORS = {"width": 1080, "height": 1060}, 720, 110, 48
@@ -94,8 +93,7 @@ def film(model: str) -> tuple[list[Image.Image], float, list[float]]:
 def main(model: str = "omniglot") -> None:
     frames, opened, waits = film(model)
     times = dict(machine=machine(), model=model, seconds_until_open=opened, seconds_until_images=waits)
-    TIMES.parent.mkdir(exist_ok=True)
-    TIMES.write_text(json.dumps(times, indent=1) + "\n")
+    write(times, TIMES)
     cores = "{cpu}, cores: {cores}".format(**times["machine"])
     text = f"16 new images by `{model}` come {waits[0]:.2f} s after the first stroke and at most {max(waits[1:]):.2f} s"
     rest = f"after later ones; the page opens\n{opened:.0f} s after the start, with all programs compiled ({cores})."

@@ -94,12 +94,17 @@ def test_classify_says_what_it_needs(few, images):
         (np.full((1, 28, 28), 200.0), "from 200 to 200"),
         (np.full((1, 28, 28), np.nan), "from nan"),
         (-np.ones((1, 28, 28)), "from -1"),
+        ([np.zeros((28, 28)), np.zeros((30, 30))], "do not have one shape"),
     ],
 )
 def test_other_images_are_refused(few, given, message):
     for method in (few.generate, few.log_likelihood, few.embed):
         with pytest.raises(ValueError, match=message):
             method(given)
+
+
+def test_ones_among_whole_numbers_are_ink():
+    assert model_images(np.ones((1, 28, 28), np.uint8), (28, 28, 1)).max() == 1
 
 
 def test_resize_converts_size_and_channels():

@@ -68,6 +68,8 @@ def test_discretized_likelihoods_sum_to_one_over_all_levels(scale):
     for px in (_logistics(1, scale), DiscretizedNormal.from_params(params, 1)):
         total = jnp.exp(jax.jit(jax.vmap(px.log_prob))(images)).sum()
         np.testing.assert_allclose(total, 1, rtol=2e-3)
+        exact, near = (jax.vmap(px.log_prob)(images[1:-1] + shift / 255) for shift in (0, 0.4))
+        np.testing.assert_array_equal(near, exact)
 
 
 def test_mixture_of_logistics_chains_its_channels():

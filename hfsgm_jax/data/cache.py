@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hfsgm_jax.data.dataset import Dataset, StreamedImages
+from hfsgm_jax.data.dataset import Dataset, StreamedImages, image_shape
 from hfsgm_jax.data.sources import UNREADABLE, Source
 
 _VERSION = "v2"  # raise it when the same raw data would give other arrays
@@ -82,6 +82,5 @@ def _read(path: str, config: Any, source: Source) -> Dataset | None:
         warnings.warn(f"The cache file {path} cannot be read ({error}); it is made anew.", stacklevel=5)
         return None
     if config.stream:
-        shape = config.image_size, config.image_size, config.channels
-        arrays["images"] = StreamedImages(source.open(config), arrays.pop("position"), shape)
+        arrays["images"] = StreamedImages(source.open(config), arrays.pop("position"), image_shape(config))
     return Dataset(**arrays, info=info)

@@ -177,6 +177,11 @@ class Dataset:
         return Dataset(take_images(self.images, index), start, size, *ids, self.info | named, style)
 
 
+def image_shape(config: Any) -> tuple[int, int, int]:
+    """``(H, W, C)`` of every source's images, from the config's section `data` alone."""
+    return config.image_size, config.image_size, config.channels
+
+
 def group_by_class(
     images: Images, ids: np.ndarray, groups: np.ndarray, parts: np.ndarray, info: dict[str, Any]
 ) -> Dataset:
@@ -209,8 +214,9 @@ def _pixels(images: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
     if kind == "f" and images.shape[1:3] == (1, 1):
         return images.astype(np.float32)
     if kind not in "biuf":
-        raise DataError(f"images are uint8, or floats in [0, 1], not {images.dtype}.")
-    low, high, top = images.min(), images.max(), 1 if kind in "bf" else 255
+        raise DataError(f"images are uint8 (0..255, or 0 and 1), or floats in [0, 1], not {images.dtype}.")
+    low, high = images.min(), images.max()
+    top = 1 if kind in "bf" or high == 1 else 255  # 0 and 1 alone are ink and ground, not grey levels
     if not (low >= 0 and high <= top):
         raise DataError(f"{images.dtype} images must lie in [0, {top}], they lie in [{low}, {high}].")
     return np.rint(images * np.float32(255)).astype(np.uint8) if top == 1 else images.astype(np.uint8, copy=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from hfsgm_jax.data.dataset import Dataset, StreamedImages
+from hfsgm_jax.data.dataset import Dataset, StreamedImages, image_shape
 from hfsgm_jax.data.resize import CONTRAST, ink_of, square
 from hfsgm_jax.errors import DataError
 
@@ -45,7 +45,7 @@ def read(config: Any) -> Dataset:
         if config.corrupt == "refuse" or not len(good):
             raise DataError(message + " Repair or remove them, or set data.corrupt=skip to use the others.")
         warnings.warn(message + " They are left out (data.corrupt=skip).", stacklevel=4)
-    shape = config.image_size, config.image_size, config.channels
+    shape = image_shape(config)
     images = StreamedImages(opener(config), good, shape) if config.stream else np.stack([found[i] for i in good])
     return Dataset.from_arrays(images, [files[i][0] for i in good], info={"corrupt_images": len(bad)})
 

@@ -17,11 +17,6 @@ from hfsgm_jax.errors import DataError, check_choice
 _RAW = ("omniglot", "npz")  # sources that may hold Omniglot's own drawings
 
 
-def image_shape(config: Any) -> tuple[int, int, int]:
-    """``(H, W, C)`` of every source's images, from the config's section `data` alone."""
-    return config.image_size, config.image_size, config.channels
-
-
 def source_config(config: Any, name: str) -> tuple[Any, Source]:
     """The section `data` as it is for a source, and the source.
 
@@ -68,20 +63,24 @@ def load_dataset(config: Any, split: str, source: str | None = None, dataset: Da
     """
     check_choice("split", split, SPLITS, DataError)
     classes = "train" if split == "heldout" else split
-    name = ARRAYS if dataset is not None and source in (None, config.source) else source or config.source
+    name = source or config.source
+    name = ARRAYS if dataset is not None and name == config.source else name
     if name == ARRAYS and dataset is None:
         raise DataError(f"data.source={ARRAYS!r} stands for a data set of the user's own: give it as `dataset`.")
     config, entry = (config, Source(lambda _: dataset)) if name == ARRAYS else source_config(config, name)
-    whole = cache.load(config, name, entry, *([("train", "val", "test").index(classes)] if entry.by_part else []))
+    part = [("train", "val", "test").index(classes)] if entry.by_part else []
+    whole = cache.load(config, name, entry, *part)
     scheme = config.split if entry.schemes or whole.part.any() or config.split in RANDOM else "random"
-    ids = split_classes(scheme, whole.label, whole.group, whole.part, config.seed)[classes]
+    names = whole.info.get("class_names")
+    ids = split_classes(scheme, whole.label, whole.group, whole.part, config.seed, names)[classes]
     if len(ids) == 0:
         raise DataError(f"source {name!r} has no {classes} classes under data.split={scheme!r}: use data.split=random.")
     found = whole if entry.by_part else whole.select(np.isin(whole.label, ids))
     if split == "heldout" and not config.heldout:
         raise DataError("no images are held out: set data.heldout to their number per training class.")
     if classes == "train" and config.heldout:
-        found = found.hold_out(config.heldout)[split == "heldout"]
+        kept, held_out = found.hold_out(config.heldout)
+        found = held_out if split == "heldout" else kept
     if config.styles:
         found.images = convert_channels(found.images, 3) if found.image_shape[-1] == 1 else found.images
         found.style = styles.assign(len(found.images), config.styles)

@@ -104,13 +104,17 @@ def draw_sets(table: Table, key: jax.Array, spec: SetSpec) -> Sets:
         index, sizes[GROUP] = _draw_group(table, classes, for_group)
         parts[GROUP] = of_any(index)
     if spec.styles:
-        style = table.style[targets[2][:, -1]]
-        parts[STYLE], sizes[STYLE] = of_any(_draw_style(table, style, for_style)), table.style_size[style]
-    member, mask, index = (jnp.concatenate(columns, 1) for columns in zip(*parts.values(), targets))
+        *_, target_index = targets
+        style = table.style[target_index[:, -1]]
+        parts[STYLE] = of_any(_draw_style(table, style, for_style))
+        sizes[STYLE] = table.style_size[style]
+    drawn = [*parts.values(), targets]
+    member, mask, index = (jnp.concatenate(columns, 1) for columns in zip(*drawn))
     if spec.styles:
         ids[STYLE] = table.style[index]
-    part = np.repeat(range(len(parts) + 1), [x[0].shape[1] for x in (*parts.values(), targets)])  # of every slot
-    sets = Sets.of(index, mask, target=mask & (part == (len(parts) if spec.targets else 0)))
+    part = np.repeat(range(len(drawn)), [there.shape[1] for _, there, _ in drawn])  # of every slot: which of `drawn`
+    scored = len(parts) if spec.targets else 0  # the targets, or the context
+    sets = Sets.of(index, mask, target=mask & (part == scored))
     return sets.replace(
         context={plate: mask & (part == number) for number, plate in enumerate(parts)},
         sizes={plate: (size * spec.copies).astype(jnp.float32) for plate, size in sizes.items()},

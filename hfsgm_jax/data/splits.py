@@ -1,10 +1,11 @@
 """Class-disjoint splits, explicit and reproducible.
 
-Shuffles follow the hash of the class id, not a random generator: they are the same in every version of every
-library, and adding a class does not move the others.
+Shuffles follow the hash of a class, not a random generator: they are the same in every version of every library, and
+a class more moves few others.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +19,7 @@ _NS = (1000, 200, 423)  # classes of train, val, test
 
 
 def split_classes(
-    scheme: str, label: np.ndarray, group: np.ndarray, part: np.ndarray, seed: int
+    scheme: str, label: np.ndarray, group: np.ndarray, part: np.ndarray, seed: int, names: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
     """Ids of the classes of train, val and test.
 
@@ -36,12 +37,13 @@ def split_classes(
         tenth of them validates as well.
       label, group, part: ``[classes]``; part is 0 for official training, 1 validation, 2 test classes.
       seed: of `random` and these two.
+      names: of the classes, by which these shuffle; by default their ids.
 
     Raises:
       DataError: the scheme does not fit the source, or there are too few classes.
     """
     if scheme in RANDOM:
-        return _random(scheme, label, seed)
+        return _random(scheme, label, seed, names)
     if scheme in ("ns", "vhe_1200"):
         if len(label) != sum(_NS):
             raise DataError(f"data.split={scheme!r} needs Omniglot's {sum(_NS)} classes, there are {len(label)}.")
@@ -69,16 +71,17 @@ def _spread(label: np.ndarray, group: np.ndarray, num: int) -> np.ndarray:
     return np.sort(order[(2 * np.arange(num) + 1) * len(label) // max(1, 2 * num)])
 
 
-def _random(scheme: str, label: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _random(scheme: str, label: np.ndarray, seed: int, names: Sequence[str] | None) -> dict[str, np.ndarray]:
     test = TEST_CLASSES.get(scheme, max(1, round(0.2 * len(label))))
     if len(label) < test + 2:
         other = "" if scheme == "random" else "; data.split=random takes a fifth for test"
         raise DataError(f"too few classes: data.split={scheme!r} needs {test + 2}, there are {len(label)}{other}.")
     val = max(1, round(0.1 * (len(label) if scheme == "random" else len(label) - test)))
-    val, test, train = map(np.sort, np.split(_shuffled(label, f"random:{seed}"), [val, val + test]))
+    val, test, train = map(np.sort, np.split(_shuffled(label, f"random:{seed}", names), [val, val + test]))
     return {"train": train if scheme == "random" else np.union1d(train, val), "val": val, "test": test}
 
 
-def _shuffled(ids: np.ndarray, salt: str) -> np.ndarray:
-    keys = [hashlib.sha256(f"{salt}:{i}".encode()).digest() for i in ids]
+def _shuffled(ids: np.ndarray, salt: str, names: Sequence[str] | None = None) -> np.ndarray:
+    """The ids in the order of a hash of their names, by default themselves."""
+    keys = [hashlib.sha256(f"{salt}:{name}".encode()).digest() for name in (ids if names is None else names)]
     return ids[sorted(range(len(ids)), key=keys.__getitem__)]

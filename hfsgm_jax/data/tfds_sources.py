@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hfsgm_jax.data import tfds_prepare
-from hfsgm_jax.data.dataset import Dataset, StreamedImages, group_by_class
+from hfsgm_jax.data.dataset import Dataset, StreamedImages, group_by_class, image_shape
 from hfsgm_jax.data.resize import resize_images
 from hfsgm_jax.data.tfds_prepare import import_tfds
 
@@ -68,7 +68,7 @@ class TfdsSource:
         read = self.open(config)
         ids, groups, parts = self.arrange(*self._fields(config))
         keep = parts >= 0
-        images = StreamedImages(read, np.flatnonzero(keep), (config.image_size, config.image_size, config.channels))
+        images = StreamedImages(read, np.flatnonzero(keep), image_shape(config))
         info = {"tfds_splits": self.prepared_splits(config)}
         return group_by_class(images, ids[keep], groups[keep], parts[keep], info)
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax import sampling
-from hfsgm_jax.api import temperatures
-from hfsgm_jax.trace import PRIOR, Apply, Encode, Plan, Sets
+from hfsgm_jax.trace import PRIOR, STILL, Apply, Encode, Plan, Sets
 
 SHOTS = 5  # images of a set, at most
 AT_ONCE = 8  # new images of a program; more are several runs of it, each with a draw of the shared latents
@@ -32,7 +31,7 @@ def refined(apply: Apply, encode: Encode, sets: Sets, key: jax.Array) -> jax.Arr
 
 def between(apply: Apply, encode: Encode, sets: Sets, key: jax.Array) -> jax.Array:
     """Images on the way from the latents of one set to those of another, ``[ROWS, STEPS, H, W, C]``."""
-    trace = apply(sets, Plan(), key, features=encode(sets), temperature=temperatures(0.0))
+    trace = apply(sets, Plan(), key, features=encode(sets), temperature=STILL)
     ends = {latent.label: latent.value for latent in trace.shared}
     blank = sampling.blank_sets(1, ROWS, sets.images.shape[2:])
 
@@ -45,5 +44,5 @@ def between(apply: Apply, encode: Encode, sets: Sets, key: jax.Array) -> jax.Arr
 
 def attention(apply: Apply, encode: Encode, sets: Sets) -> dict[str, jax.Array]:
     """Weights of the images of one set, ``[SHOTS]``, mean of the heads, by layer of c; empty without attention."""
-    trace = apply(sets, Plan(), jax.random.key(0), features=encode(sets), temperature=temperatures(0.0))
+    trace = apply(sets, Plan(), jax.random.key(0), features=encode(sets), temperature=STILL)
     return {x.label: x.weights[0].mean(-1) for x in trace.latents if x.weights is not None}

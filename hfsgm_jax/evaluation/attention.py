@@ -11,7 +11,7 @@ from hfsgm_jax.errors import NotApplicable
 from hfsgm_jax.evaluation import plots
 from hfsgm_jax.evaluation.base import Arrays, Evaluation, resolution
 from hfsgm_jax.evaluation.records import Record, Records, measured
-from hfsgm_jax.trace import PLATES, SET, Apply, Encode, Plan, Sets, as_batch
+from hfsgm_jax.trace import SET, STILL, Apply, Encode, Plan, Sets, as_batch
 
 SHOWN = 6  # sets in the picture
 
@@ -24,7 +24,7 @@ def attention_weights(apply: Apply, encode: Encode, row: Sets, key: jax.Array) -
     See `Evaluation.each` for the arguments.
     """
     sets = as_batch(row)
-    trace = apply(sets, Plan(), key, features=encode(sets), temperature=dict.fromkeys(PLATES, 0.0))
+    trace = apply(sets, Plan(), key, features=encode(sets), temperature=STILL)
     return {latent.label: latent.weights[0] for latent in trace.latents if latent.weights is not None}
 
 
@@ -43,7 +43,7 @@ def attention(run: Evaluation) -> Records:
     weights = functools.cache(lambda: run.each("attention", attention_weights, sets))
     for node in nodes:
         layer = {"layer": node.layer, "resolution": resolution(node), "heads": node.heads}
-        measure = functools.partial(lambda node: _measure(weights()[node.label], sets, node), node)
+        measure = lambda node=node: _measure(weights()[node.label], sets, node)
         yield Record(node.label, {**layer, **conditions}, measure)
 
     def picture():

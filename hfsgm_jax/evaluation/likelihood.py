@@ -87,7 +87,7 @@ def likelihood(run: Evaluation) -> Records:
     yield Record("nelbo", NELBO | conditions, lambda: nelbo_of(results(), sets))
     points = []
     for i, k in enumerate(samples):
-        measure = functools.partial(lambda i: per_image(results()["nll"][:, i], sets), i)
+        measure = lambda i=i: per_image(results()["nll"][:, i], sets)
         points.append((k, (yield Record("nll", {"importance_samples": k, **estimator, **conditions}, measure))))
 
     stem, label = ("likelihood_nested", f"nested, K over z {samples_z}") if samples_z else ("likelihood", "joint")

@@ -122,14 +122,13 @@ def finish(run: Evaluation, name: str, task: Begun) -> list[Result]:
     """Measures and writes a task's records, those excepted that are kept; prints their table."""
     path, start = run.workdir / "eval" / f"{name}.json", time.monotonic()
     print(f"\n{name}: {run.workdir}, step {run.step}", flush=True)
-    (records, record, found), results, num_kept = task, [], 0
+    records, record, found = task
+    results, num_kept = [], 0
     while record is not None:
         conditions = {"name": record.name, **run.run_conditions, **record.conditions}
-        result = found.get(conditions_of(conditions)) if record.keep else None
-        pictures = () if result is None else result.get("pictures", ())
-        if processes.all_agree(result is not None and all((run.workdir / picture).is_file() for picture in pictures)):
-            num_kept += 1
-        else:
+        result = _kept(run, found.get(conditions_of(conditions)) if record.keep else None)
+        num_kept += result is not None
+        if result is None:
             result = _measure(record, conditions)
             write_results(path, [result])
         results.append(result)
@@ -145,6 +144,12 @@ def finish(run: Evaluation, name: str, task: Begun) -> list[Result]:
         print(f"  {num_kept} of {len(results)} records were there already; remove {path} to measure them again")
     print(f"  -> {path} ({time.monotonic() - start:.1f} s)", flush=True)
     return results
+
+
+def _kept(run: Evaluation, result: Result | None) -> Result | None:
+    """A result of an earlier call, if every process finds it, and its pictures."""
+    there = result is not None and all((run.workdir / picture).is_file() for picture in result.get("pictures", ()))
+    return result if processes.all_agree(there) else None
 
 
 def _measure(record: Record, conditions: dict[str, Any]) -> Result:

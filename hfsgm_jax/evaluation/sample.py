@@ -48,12 +48,13 @@ def _numbers(run: Evaluation, own: "Samples") -> Records:
     ways = min(run.options.ways, len(rows))
     judge = functools.cache(lambda: Judge(images[rows], mask[rows], run.set_size, ways))
     numbers = functools.cache(lambda kind: judge().measure(own.drawn[f"{kind}_draws"][rows, :num]))
-    space = {name: {"distance": SPACE} for name in ("diversity", "copying")[num < 2 :]}  # one sample has no pairs
+    distances = ("diversity", "copying") if num > 1 else ("copying",)  # one sample has no pairs
+    space = dict.fromkeys(distances, {"distance": SPACE})
     for kind in NEW:
         count = min(num, SHOWN) if kind == "refined" else num
         conditions = dict(kind=kind, classes=len(rows), samples_per_class=count, **own.conditions(kind))
         for name, about in {"recognised": dict(classifier=CLASSIFIER, ways=ways), **space}.items():
-            measure = functools.partial(lambda kind, name: numbers(kind)[name], kind, name)
+            measure = lambda kind=kind, name=name: numbers(kind)[name]
             yield Record(name, about | conditions, measure)
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from hfsgm_jax.distributions import LIKELIHOODS, Normal, select
+from hfsgm_jax.errors import UserError
 from hfsgm_jax.nn import loops
 from hfsgm_jax.trace import GROUP, IMAGE, SET, STYLE, Given, Latent, Plan, Sets, Skip, Trace, take_slots
 
@@ -157,21 +158,24 @@ class SetModel(nn.Module):
           features: result of `encode` for these sets; computed where needed if None.
           temperature: plate -> factor on the noise; the distributions stay untempered.
         """
+        if not jnp.issubdtype(sets.images.dtype, jnp.floating):
+            raise UserError(f"images of dtype {sets.images.dtype} were given; a model takes floats in [0, 1]")
         if features is None and any(plan.source(node.plate, node.layer) == "posterior" for node in self.nodes):
             apart = plan.train and plan.decode == "target" and "batch_stats" in self.variables
             features = self._encode_apart(sets, plan.num_decoded) if apart else self.encode(sets, plan.train)
-        noise = standard_noise(self.make_rng("sample"), sets, self.nodes, plan.train)
+        draws = standard_noise(self.make_rng("sample"), sets, self.nodes, plan.train)
+        noise = {node.label: x for node, x in zip(self.nodes, draws)}
         state, latents = {} if self.start is None else self.start(sets), []
         given, temperature = given or {}, temperature or {}
         visit = lambda node, state, noise: _visit(node, state, noise, features, sets, plan, given, temperature)
         alone = {*given, *sets.context, *(layer for _, layer, _ in plan.sources)}
-        for run in self._runs(noise, alone):
-            if len(run) > 1:
-                state, found = self._visit_in_loop(visit, run[0][0][0].enter(state, sets), run)
+        for layers in self._alike(alone):
+            if len(layers) > 1:
+                state, found = self._visit_in_loop(visit, layers[0][0].enter(state, sets), layers, noise)
                 latents += found
                 continue
-            for node, x in run[0]:
-                state, latent = visit(node, state, x)
+            for node in layers[0]:
+                state, latent = visit(node, state, noise[node.label])
                 latents.append(latent)
         index = _decoded_slots(sets, plan)
         decoder_input = jax.tree.map(lambda x: take_slots(x, index), state)
@@ -179,25 +183,25 @@ class SetModel(nn.Module):
         px = self.head(params) if self.head else LIKELIHOODS[self.likelihood].make(params, self.image_shape[-1])
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
 
-    def _runs(self, noise: list[jax.Array], alone: set[Any]) -> list[list[tuple[tuple[Node, jax.Array], ...]]]:
-        """The nodes in order, each with its noise: runs of pairs (c_l, z_l) that are alike, which a loop can visit.
+    def _alike(self, alone: set[Any]) -> list[list[tuple[Node, ...]]]:
+        """The nodes in order: runs of layers (c_l, z_l) that are alike, which a loop can visit.
 
-        Nodes whose label or layer is in ``alone`` are like no others.
+        Layers whose number, or one of whose labels, is in ``alone`` are like no others. Without a loop all nodes are
+        one layer.
         """
-        nodes = tuple(zip(self.nodes, noise))
         if not self.loop or self.is_initializing():
-            return [[nodes]]
+            return [[self.nodes]]
 
-        def look(pair):
-            if any(node.label in alone or node.layer in alone for node, _ in pair):
-                return pair[0][0].label
-            return [{name: getattr(node, name) for name in node.__dataclass_fields__} | PLACE for node, _ in pair]
+        def form(layer):
+            if any(node.label in alone or node.layer in alone for node in layer):
+                return layer[0].label
+            return [{name: getattr(node, name) for name in node.__dataclass_fields__} | PLACE for node in layer]
 
-        return [list(run) for _, run in itertools.groupby(zip(nodes[::2], nodes[1::2]), look)]
+        return [list(run) for _, run in itertools.groupby(zip(self.nodes[::2], self.nodes[1::2]), form)]
 
-    def _visit_in_loop(self, visit: Callable[..., Any], state: State, run: list[Any]) -> tuple[State, list[Latent]]:
-        """The pairs of a run by a loop, from a state at their resolution."""
-        alike = [loops.unbound(node) for node, _ in run[0]]
+    def _visit_in_loop(self, visit: Callable, state: State, layers: list, noise: dict) -> tuple[State, list[Latent]]:
+        """Layers that are alike by a loop, from a state at their resolution."""
+        alike = [loops.unbound(node) for node in layers[0]]
 
         def body(state, params, noise):
             latents = []
@@ -206,10 +210,10 @@ class SetModel(nn.Module):
                 latents.append(latent)
             return state, latents
 
-        params = [[loops.parameters(self, node) for node, _ in pair] for pair in run]
-        state, found = loops.loop(body, state, params, [[noise for _, noise in pair] for pair in run])
-        steps = zip(itertools.chain(*run), itertools.chain(*found))
-        return state, [latent.replace(layer=node.layer, label=node.label) for (node, _), latent in steps]
+        params = [[loops.parameters(self, node) for node in layer] for layer in layers]
+        state, found = loops.loop(body, state, params, [[noise[node.label] for node in layer] for layer in layers])
+        pairs = zip(itertools.chain(*layers), itertools.chain(*found))
+        return state, [latent.replace(layer=node.layer, label=node.label) for node, latent in pairs]
 
 
 def abstract_variables(model: SetModel) -> dict[str, Any]:

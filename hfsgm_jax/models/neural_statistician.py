@@ -21,6 +21,7 @@ from hfsgm_jax.nn.batch_normalised import GRID, ConvDecoder, ConvEncoder, Head, 
 from hfsgm_jax.nn.layers import Dense
 from hfsgm_jax.trace import GROUP, IMAGE, SET
 
+VECTORS, MAPS = False, True  # the latents of a member of the family: ``spatial``
 SHARED = SET, GROUP  # plates of shared latents, the one nearest to the images first
 
 
@@ -86,26 +87,17 @@ class SetNode(StatisticianNode):
         self.q_net = ResidualNet(self.blocks, self.dtype) if nets else None
         self.p_net = ResidualNet(self.blocks, self.dtype) if nets else None
 
-    @staticmethod
-    def _per_image(x, net, counted, train):
-        """Transform of every image before pooling, normed over ``counted``; None: as it is."""
-        return x if net is None else net(nn.elu(x), counted, train)
-
-    @staticmethod
-    def _after_pool(pooled, from_c, aggregate):
-        """c_{l+1} goes around the pooling, except where LAG replaces it outright."""
-        return pooled if aggregate == "lag" else pooled + from_c
-
     def prior(self, state, sets, train):
         if self.top:
             return super().prior(state, sets, train)
         x = from_c = self.p_from_c(_above(state, *SHARED))
         if self.prior_sees_images:
             x = x + self.p_from_z(_above(state, IMAGE))
-        x = self._per_image(x, self.p_net, sets.observed, train)
+        x = self.p_net(nn.elu(x), sets.observed, train) if self.p_net else x
         if self.prior_sees_images:
             x, _ = self.p_pool(x, sets.present)
-        return exp_normal(self.p_head(self._after_pool(x, from_c, self.prior_aggregate), sets.observed, train)), None
+        x = x if self.prior_aggregate == "lag" else x + from_c
+        return exp_normal(self.p_head(x, sets.observed, train)), None
 
     def posterior(self, state, features, sets, train):
         context = self.context(sets)
@@ -116,13 +108,18 @@ class SetNode(StatisticianNode):
             x = self.q_from_h(features) + from_c
             if self.below_images:
                 x = x + self.q_from_z(_above(state, IMAGE))
-            pooled, weights = self.q_pool(self._per_image(x, self.q_net, context, train), context)
-            pooled = self._after_pool(pooled, from_c, self.aggregate)
+            x = self.q_net(nn.elu(x), context, train) if self.q_net else x
+            pooled, weights = self.q_pool(x, context)
+            # c_{l+1} goes around the pooling, except where LAG replaces it outright.
+            pooled = pooled if self.aggregate == "lag" else pooled + from_c
         return exp_normal(self.q_head(pooled, sets.observed, train)), weights
 
 
 class ImageNode(StatisticianNode):
-    """z_l of every image given z_{l+1} and c: PriorZ and PosteriorZ of the papers."""
+    """z_l of every image given z_{l+1} and c: PriorZ and PosteriorZ of the papers.
+
+    Normalised over the targets: all observed images, or those that the VHE's objectives draw apart from the context.
+    """
 
     film: bool = False
     has_context: bool = True
@@ -139,12 +136,12 @@ class ImageNode(StatisticianNode):
         if z is None and c is None:
             return super().prior(state, sets, train)
         x = nn.elu(self.p_merge((z, c)))
-        return exp_normal(self.p_head(self.p_net(x, sets.observed, train), sets.observed, train)), None
+        return exp_normal(self.p_head(self.p_net(x, sets.target, train), sets.target, train)), None
 
     def posterior(self, state, features, sets, train):
         z, c = _above(state, IMAGE), _above(state, *SHARED)
         x = nn.elu(self.q_merge((features, z, c)))
-        return exp_normal(self.q_head(self.q_net(x, sets.observed, train), sets.observed, train)), None
+        return exp_normal(self.q_head(self.q_net(x, sets.target, train), sets.target, train)), None
 
 
 def _statistician(
@@ -199,11 +196,11 @@ def _statistician(
 
 _OF_SETS = ("c_channels", "aggregate", "heads", "condition", "prior_sees_images", "a_channels")
 # L layers of z and no latent of the set: what the set models are compared with.
-vae = constructor("vae", without=_OF_SETS)(partial(_statistician, False, "none"))
-bns = constructor("bns")(partial(_statistician, False, "top", layers=1))
-ns = constructor("ns")(partial(_statistician, False, "top"))
-cns = constructor("cns")(partial(_statistician, True, "top", width=256))
-hfsgm = constructor("hfsgm")(partial(_statistician, False, "all", prior_sees_images=True))
-chfsgm = constructor("chfsgm")(partial(_statistician, True, "all", width=128, prior_sees_images=True))
+vae = constructor("vae", without=_OF_SETS)(partial(_statistician, VECTORS, "none"))
+bns = constructor("bns")(partial(_statistician, VECTORS, "top", layers=1))
+ns = constructor("ns")(partial(_statistician, VECTORS, "top"))
+cns = constructor("cns")(partial(_statistician, MAPS, "top", width=256))
+hfsgm = constructor("hfsgm")(partial(_statistician, VECTORS, "all", prior_sees_images=True))
+chfsgm = constructor("chfsgm")(partial(_statistician, MAPS, "all", width=128, prior_sees_images=True))
 _VHE = dict(width=256, layers=1, a_channels=64, c_channels=512, z_channels=16)
-hierarchical_vhe = constructor("hierarchical_vhe")(partial(_statistician, False, "top", **_VHE))
+hierarchical_vhe = constructor("hierarchical_vhe")(partial(_statistician, VECTORS, "top", **_VHE))

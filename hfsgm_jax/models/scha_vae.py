@@ -79,13 +79,10 @@ class PathNode(Node):
     def skip(self, state: Paths, zeros: jax.Array) -> Paths:
         return state
 
-    def _normal(self, params: jax.Array) -> Normal:
-        return NORMALS[self.std](params)
-
     def _split(self, params: jax.Array) -> tuple[Normal, jax.Array]:
         """Moments and residual from the prior's block, whose last layer starts at zero."""
         p = 2 * self.channels
-        return self._normal(params[..., :p]), params[..., p:].astype(self.dtype)
+        return NORMALS[self.std](params[..., :p]), params[..., p:].astype(self.dtype)
 
 
 class SetNode(PathNode):
@@ -105,7 +102,7 @@ class SetNode(PathNode):
 
     def setup(self):
         c, w = 2 * self.channels, self.width
-        if self.prior_sees_images and not self.top:
+        if self.prior_sees_images:
             self.prior_moments = self._block(c, scale=0.0, head=True)
             self.prior_residual = self._block(w, scale=0.0)
         else:
@@ -118,17 +115,17 @@ class SetNode(PathNode):
             self.from_z = self._inject()
 
     def prior(self, state, sets, train):
-        if not (self.prior_sees_images and not self.top):
+        if not self.prior_sees_images:
             return self._split(self.prior_block(state.xc))
         seen = state.xc + self.from_z(masked_mean(_all_slots(state.xz, sets), sets.present))
-        return self._normal(self.prior_moments(seen)), self.prior_residual(state.xc)
+        return NORMALS[self.std](self.prior_moments(seen)), self.prior_residual(state.xc)
 
     def posterior(self, state, features, sets, train):
         evidence = state.xc + features[self.resolution]
         if not self.top:
             evidence = evidence + self.from_z(state.xz)
         pooled, weights = self.pool(evidence, self.context(sets))
-        return self._normal(self.posterior_block(pooled)), weights
+        return NORMALS[self.std](self.posterior_block(pooled)), weights
 
     def update(self, state, value, residual):
         xc = state.xc + residual + self.add_value(value.astype(self.dtype))
@@ -154,8 +151,8 @@ class ImageNode(PathNode):
         return self._split(self.prior_block(state.xz))
 
     def posterior(self, state, features, sets, train):
-        xz = _all_slots(state.xz, sets)
-        return self._normal(self.posterior_block(jnp.concatenate([xz, features[self.resolution]], -1))), None
+        evidence = jnp.concatenate([_all_slots(state.xz, sets), features[self.resolution]], -1)
+        return NORMALS[self.std](self.posterior_block(evidence)), None
 
     def update(self, state, value, residual):
         xz = state.xz + residual + self.add_value(value.astype(self.dtype))
@@ -207,13 +204,14 @@ def scha_vae(
     fields, out_channels = of_pixels(image_shape, likelihood, pixelcnn_layers, pixelcnn_width, dtype)
     look = dict(width=width, dtype=jnp.dtype(dtype))
     pixels = dict(patch=patch, border=border, loop=loop)
-    pool = dict(aggregate=aggregate, heads=heads, prior_sees_images=prior_sees_images)
+    pool = dict(aggregate=aggregate, heads=heads)
     pixels_out = dict(image_size=image_shape[0], out_channels=out_channels, context=decoder_context)
     resolutions, nodes = [r for r, depth in levels["latents"][::-1] for _ in range(depth)], []
     scale = 1 / math.sqrt(len(resolutions))
     for i, resolution in enumerate(resolutions):
         layer = dict(layer=len(resolutions) - i, resolution=resolution, scale=scale, std=std, **look)
-        nodes += [SetNode(channels=c_channels, top=i == 0, **pool, **layer), ImageNode(channels=z_channels, **layer)]
+        above = dict(top=i == 0, prior_sees_images=prior_sees_images and i > 0)
+        nodes += [SetNode(channels=c_channels, **above, **pool, **layer), ImageNode(channels=z_channels, **layer)]
     return SetModel(
         encoder=PyramidEncoder(levels["encoder"], **pixels, **look),
         nodes=tuple(nodes),

@@ -38,19 +38,11 @@ class LearnableAggregation(nn.Module):
         query = jnp.einsum("b...hd,whd->b...hw", query[:, 0], key_kernel.astype(self.dtype))
         scores = jnp.einsum("b...hw,bn...w->bnh", query, x).astype(jnp.float32)  # [B, N, heads]
         scores = scores / math.sqrt(math.prod(split[2:-2]) * split[-1])
-        weights = masked_softmax(scores, mask[..., None])
+        weights = jax.nn.softmax(scores, 1, where=mask[..., None])  # of an empty mask zeros, with zero gradient
         pooled = jnp.einsum("bnh,bn...w->b...hw", weights.astype(x.dtype), jnp.where(expand_mask(mask, x.ndim), x, 0))
         pooled = jnp.einsum("b...hw,whd->b...hd", pooled, value_kernel.astype(self.dtype))
         out = pooled.reshape(*pooled.shape[:-2], width) + value_bias.astype(self.dtype)
         return jnp.where(expand_mask(mask.any(1), out.ndim), out, 0)[:, None], weights
-
-
-def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """Softmax over axis 1 of what the mask keeps; zeros, with zero gradient, where it keeps nothing."""
-    scores = jnp.where(mask, scores, -jnp.inf)
-    top = jax.lax.stop_gradient(jnp.max(scores, 1, keepdims=True, initial=-1e30))
-    exp = jnp.where(mask, jnp.exp(jnp.where(mask, scores - top, 0)), 0)
-    return exp / jnp.maximum(exp.sum(1, keepdims=True), 1e-30)
 
 
 class Aggregate(nn.Module):

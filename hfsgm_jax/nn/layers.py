@@ -83,33 +83,38 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Pads) -
 
 
 def _convolve_backward(strides, padding, residuals, dy):
-    (x, kernel), before, ends_x, ends_kernel = residuals, [before for before, _ in padding], [], []
-    for axis in (0, 1):
-        span, beyond = (dy.shape[axis + 1] - 1) * strides[axis] + 1, kernel.shape[axis] - 1
-        ends_x.append((beyond - before[axis], x.shape[axis + 1] + before[axis] - span))
-        ends_kernel.append((before[axis], beyond + span - x.shape[axis + 1] - before[axis]))
-    dx = _plain(dy, kernel[::-1, ::-1].swapaxes(2, 3), (1, 1), ends_x, lhs_dilation=strides)
+    x, kernel = residuals
+    pads_x, pads_kernel = zip(*map(_gradient_pads, x.shape[1:3], kernel.shape[:2], dy.shape[1:3], strides, padding))
+    dx = _plain(dy, kernel[::-1, ::-1].swapaxes(2, 3), (1, 1), pads_x, lhs_dilation=strides)
+    of_kernel = lambda x, dy: _kernel_gradient(x, dy, kernel, strides, pads_kernel)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size < 2 or mesh.manual_axes or len(x) % mesh.size:
+        return dx, of_kernel(x, dy)
+    # Every device its own images: left to XLA, all would get all images.
+    of_device = lambda x, dy: jax.lax.psum(of_kernel(x, dy), mesh.axis_names)
+    return dx, jax.shard_map(of_device, in_specs=jax.P(mesh.axis_names), out_specs=jax.P(), check_vma=False)(x, dy)
+
+
+def _gradient_pads(size: int, window: int, size_out: int, stride: int, pad: tuple[int, int]) -> Pads:
+    """Along one axis: padding of the convolutions that give the gradients of x and of the kernel."""
+    before, span, beyond = pad[0], (size_out - 1) * stride + 1, window - 1
+    return (beyond - before, size + before - span), (before, beyond + span - size - before)
+
+
+def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel: jax.Array, strides: Strides, pads: Pads) -> jax.Array:
+    """Summed over a few images at once: of many large maps, or an odd number, XLA takes two to five times as long."""
 
     def of_few(x, dy):
         """A convolution with the channels of x as its batch, and the images as what is summed over."""
         x, dy = x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)
-        return _plain(x, dy, (1, 1), ends_kernel, rhs_dilation=strides).transpose(1, 2, 0, 3)
+        return _plain(x, dy, (1, 1), pads, rhs_dilation=strides).transpose(1, 2, 0, 3)
 
-    def of_many(x, dy):
-        """Of many images of large maps at once, or an odd number, XLA's convolution takes two to five times as long."""
-        few = min(len(x) + len(x) % 2, max(4, POSITIONS // math.prod(dy.shape[1:3]) // 4 * 4))
-        parts = -(-len(x) // few)
-        pad = lambda a: jnp.pad(a, ((0, parts * few - len(a)), (0, 0), (0, 0), (0, 0)))
-        split = [pad(a).reshape(parts, few, *a.shape[1:]) for a in (x, dy)]
-        add = lambda total, part: (total + of_few(*part), None)
-        return jax.lax.scan(add, jnp.zeros(kernel.shape), split)[0].astype(kernel.dtype)
-
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size < 2 or mesh.manual_axes or len(x) % mesh.size:
-        return dx, of_many(x, dy)
-    # Every device its own images: left to XLA, all would get all images.
-    own = lambda x, dy: jax.lax.psum(of_many(x, dy), mesh.axis_names)
-    return dx, jax.shard_map(own, in_specs=jax.P(mesh.axis_names), out_specs=jax.P(), check_vma=False)(x, dy)
+    few = min(len(x) + len(x) % 2, max(4, POSITIONS // math.prod(dy.shape[1:3]) // 4 * 4))
+    parts = -(-len(x) // few)
+    pad = lambda a: jnp.pad(a, ((0, parts * few - len(a)), (0, 0), (0, 0), (0, 0)))
+    split = [pad(a).reshape(parts, few, *a.shape[1:]) for a in (x, dy)]
+    add = lambda total, part: (total + of_few(*part), None)
+    return jax.lax.scan(add, jnp.zeros(kernel.shape), split)[0].astype(kernel.dtype)
 
 
 convolve.defvjp(lambda *args: (_plain(*args), args[:2]), _convolve_backward)

@@ -125,7 +125,7 @@ def _check_finite(state: TrainState) -> None:
     if in_a_row >= step_lib.MAX_SKIPPED:
         # The state froze when the count was reached; steps since then did nothing.
         problem = f"not finite for {in_a_row} steps in a row, from step {int(state.step) - in_a_row} on"
-        advice = "running again continues from the last checkpoint; a lower optimizer.learning_rate may help"
+        advice = "a new --workdir with --config.train.start=THIS_ONE and a lower optimizer.learning_rate goes on"
         raise NonFiniteError(f"loss or gradient were {problem}; {advice}")
 
 

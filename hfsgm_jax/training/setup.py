@@ -46,8 +46,19 @@ class Setup:
       abstract_state: shapes, dtypes and shardings of the state.
     """
 
-    def __init__(self, config: ConfigDict, dataset: data.Dataset | None, model: Any):
-        """See `setup`."""
+    def __init__(self, config: ConfigDict, dataset: data.Dataset | None = None, model: Any = None):
+        """Checks a config, loads its data, and makes all that trains it; compiles nothing yet.
+
+        Of several processes (`processes.start`) each calls it with the same arguments.
+
+        Args:
+          dataset: the user's own data in place of ``data.source``, split by ``data.split``.
+          model: the user's own model in place of ``config.model``.
+
+        Raises:
+          ConfigError, DataError: something that the user has to change; where the config alone tells, before data are
+            read.
+        """
         config = _with_own(config, dataset, model)
         config_lib.check_config(config)
         shape = data.image_shape(config.data)
@@ -92,19 +103,7 @@ class Setup:
         return start_from(state, open_run(start, model=self.model).variables) if start else state
 
 
-def setup(config: ConfigDict, dataset: data.Dataset | None = None, model: Any = None) -> Setup:
-    """Checks a config, loads its data, and makes all that trains it; compiles nothing yet.
-
-    Of several processes (`processes.start`) each calls it with the same arguments.
-
-    Args:
-      dataset: the user's own data in place of ``data.source``, split by ``data.split``.
-      model: the user's own model in place of ``config.model``.
-
-    Raises:
-      ConfigError, DataError: something that the user has to change; where the config alone tells, before data are read.
-    """
-    return Setup(config, dataset, model)
+setup = Setup  # the name under which it is called
 
 
 def dry_run(s: Setup) -> str:
@@ -165,7 +164,8 @@ def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[
     num, seed = config.eval.val_sets, config.eval.seed
     fixed = data.fixed_sets(val_data, config.data.set_size, num, seed, config.data.binarize)
     apart = spec.targets or spec.group_size or spec.copies > 1  # then the objective differs from that of `fixed`
-    drawn = data.drawn_sets(val_data, dataclasses.replace(spec, rows=num), seed) if apart else None
+    as_they_are = dataclasses.replace(spec, rows=num, flip=False, rotate=0.0, affine=0.0, dihedral=False)
+    drawn = data.drawn_sets(val_data, as_they_are, seed) if apart else None
     return spec, train_data, fixed, drawn
 
 

@@ -36,7 +36,10 @@ def test_pixels_of_all_kinds():
     assert expected.shape == (3, 4, 4, 1) and expected.dtype == np.uint8
     for same in (grey[..., None], grey.astype(int), grey / 255, (grey / 255).astype(np.float32)):
         np.testing.assert_array_equal(Dataset.from_arrays(same, labels).images, expected)
-    np.testing.assert_array_equal(Dataset.from_arrays(grey > 100, labels).images, 255 * (expected > 100))
+    for same in (grey > 100, (grey > 100).astype(np.uint8), (grey > 100).astype(int)):
+        dataset = Dataset.from_arrays(same, labels)
+        np.testing.assert_array_equal(dataset.images, 255 * (expected > 100))
+        assert dataset.binary
     numbers = np.linspace(-3, 3, 3, dtype=np.float32).reshape(3, 1, 1, 1)
     dataset = Dataset.from_arrays(numbers, labels)
     np.testing.assert_array_equal(dataset.images, numbers)

@@ -65,6 +65,16 @@ def test_random_split_of_few_classes():
             split_classes(scheme, classes[:count], classes[:count] * 0, classes[:count] * 0, 0)
 
 
+def test_a_new_class_moves_few_others():
+    names = [f"name{i}" for i in range(50)]
+    parts = []
+    for there in (names, ["aaa", *names]):
+        label = np.arange(len(there))
+        found = split_classes("random", label, label * 0, label * 0, 0, there)
+        parts.append({name: {there[i] for i in ids} for name, ids in found.items()})
+    assert all(len(parts[0][name] - parts[1][name]) <= 1 for name in parts[0])
+
+
 @pytest.mark.parametrize(("scheme", "classes", "test"), [("vhe_faces", 1595, 641), ("vhe_silhouettes", 101, 10)])
 def test_counts_of_the_vhe_papers_other_data(scheme, classes, test):
     label = np.arange(classes)

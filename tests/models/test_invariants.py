@@ -12,6 +12,7 @@ from on_record import FILE, numbers
 
 from hfsgm_jax import objectives
 from hfsgm_jax.distributions import Normal
+from hfsgm_jax.errors import UserError
 from hfsgm_jax.trace import IMAGE, SET, Plan, Sets
 
 CLOSE = dict(rtol=2e-4, atol=2e-4)  # float32 sums in another order, through some twenty layers
@@ -103,6 +104,25 @@ def test_what_is_not_context_does_not_reach_a_posterior_of_c(name):
             np.testing.assert_array_equal(a.value, b.value)
         np.testing.assert_array_equal(a.posterior.loc, b.posterior.loc)
         np.testing.assert_array_equal(a.posterior.scale, b.posterior.scale)
+
+
+@pytest.mark.parametrize("name", ["ns", "cns_lag"])
+def test_batch_statistics_of_targets_do_not_see_the_context(name):
+    model, variables, _ = member(name)
+    sets = Sets.of(images(), context=mask(0, 1), target=mask(2, 3))
+    changed = sets.replace(images=sets.images.at[:, :2].set(images(5)[:, :2]))
+    plan, rngs = Plan(decode="target", num_decoded=2, train=True), {"sample": jax.random.key(0)}
+    run = jax.jit(lambda sets, c: model.apply(variables, sets, plan, c, rngs=rngs, mutable="batch_stats")[0])
+    c = {latent.label: latent.value for latent in member(name)[2](sets)[0].shared}
+    for a, b in zip(run(sets, c).on(IMAGE), run(changed, c).on(IMAGE)):
+        assert np.abs(a.posterior.loc[:, :2] - b.posterior.loc[:, :2]).max() > 1e-3
+        np.testing.assert_allclose(a.posterior.loc[:, 2:], b.posterior.loc[:, 2:], atol=1e-6)
+
+
+def test_images_of_whole_numbers_are_refused():
+    model, variables, _ = member("vae")
+    with pytest.raises(UserError, match="dtype uint8 .* floats in"):
+        model.apply(variables, Sets.of(np.full((2, 3, 28, 28, 1), 255, np.uint8)), Plan())
 
 
 @every_model

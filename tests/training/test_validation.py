@@ -28,19 +28,23 @@ def test_neither_rows_at_once_nor_devices_change_the_noise(variables, objective)
     np.testing.assert_allclose(*(list(values.values()) for values in found), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "change"), [("vhe", {"objective__targets": 2}), ("rescale", {"data__copies": 20})])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("vhe", {"objective__targets": 2, "data__flip": True, "data__dihedral": True}), ("rescale", {"data__copies": 20})],
+)
 def test_the_objective_has_its_own_sets_where_training_has(variables, monkeypatch, name, change):
     """By hand: a traversal of all drawn sets without noise, and the weights of the objective."""
     kept = {}
 
     @functools.wraps(data.drawn_sets)
     def keep(*args, drawn_sets=data.drawn_sets):
-        kept["sets"] = drawn_sets(*args)
+        kept["sets"], kept["spec"] = drawn_sets(*args), args[1]
         return kept["sets"]
 
     monkeypatch.setattr(data, "drawn_sets", keep)
     s = setup_tiny(model=TinyModel(noise=0.0), objective__name=name, **change)
     found, drawn = s.validate(variables), kept["sets"]
+    assert not (kept["spec"].flip or kept["spec"].dihedral)  # images as they are
     if name == "vhe":
         assert drawn.images.shape[:2] == (10, 3 + 2) and (drawn.target.sum(1) == 2).all()
         assert not (drawn.context["set"] & drawn.target).any()
