@@ -1,4 +1,4 @@
-"""Times the training step of a SCHA-VAE against the same model in PyTorch (`torch_peer`); needs the extra `torch`."""
+"""Times a training step against that of the same model in PyTorch (`torch_peer`); needs the extra `torch`."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ _step: Callable[[], None]  # of a worker
 def torch_peer(
     config: ConfigDict, variants: str = VARIANTS, cores: int = 0, rounds: int = 10, steps: int = 3
 ) -> Iterator[dict[str, Any]]:
-    """Training steps of one SCHA-VAE, ours and PyTorch's variants in turns on the same cores.
+    """Training steps of one model, ours and PyTorch's variants in turns on the same cores.
 
     CPU ms: of all cores together. Start: until two steps are done, compilation included. Peak GiB: of the process.
 

@@ -179,9 +179,22 @@ class SetModel(nn.Module):
                 latents.append(latent)
         index = _decoded_slots(sets, plan)
         decoder_input = jax.tree.map(lambda x: take_slots(x, index), state)
-        params = self.decoder(decoder_input, take_slots(sets.observed, index), plan.train)
-        px = self.head(params) if self.head else LIKELIHOODS[self.likelihood].make(params, self.image_shape[-1])
+        px = self.decode(decoder_input, sets.images, take_slots(sets.observed, index), plan.train)
         return Trace(tuple(latents), decoder_input, px, index, self.prior_sees_images)
+
+    def decode(
+        self, decoder_input: State, images: jax.Array, observed: jax.Array | None = None, train: bool = False
+    ) -> Any:
+        """p(x | latents) from `Trace.decoder_input`, as it is or changed; a trace's own is `Trace.px`.
+
+        Args:
+          images: ``[B, N, H, W, C]``, those of the decoded slots; only their number matters here. The ``log_prob`` of
+            an autoregressive p(x | latents) reads their pixels.
+          observed: ``[B, N]``, what batch normalisation in training counts (None: all).
+        """
+        observed = jnp.ones(images.shape[:2], bool) if observed is None else observed
+        params = self.decoder(decoder_input, observed, train)
+        return self.head(params) if self.head else LIKELIHOODS[self.likelihood].make(params, self.image_shape[-1])
 
     def _alike(self, alone: set[Any]) -> list[list[tuple[Node, ...]]]:
         """The nodes in order: runs of layers (c_l, z_l) that are alike, which a loop can visit.

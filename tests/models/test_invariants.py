@@ -119,6 +119,15 @@ def test_batch_statistics_of_targets_do_not_see_the_context(name):
         np.testing.assert_allclose(a.posterior.loc[:, 2:], b.posterior.loc[:, 2:], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["ns", "scha_vae_pixelcnn"])
+def test_the_decoder_alone_gives_what_the_traversal_gives(name):
+    model, variables, program = member(name)
+    sets = Sets.of(images())
+    trace = program(sets)[0]
+    log_px = lambda state: model.apply(variables, state, sets.images, method="decode").log_prob(sets.images)
+    np.testing.assert_allclose(jax.jit(log_px)(trace.decoder_input), trace.px.log_prob(sets.images), rtol=1e-4)
+
+
 def test_images_of_whole_numbers_are_refused():
     model, variables, _ = member("vae")
     with pytest.raises(UserError, match="dtype uint8 .* floats in"):
