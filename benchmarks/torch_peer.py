@@ -18,7 +18,8 @@ from hfsgm_jax.config import flatten
 from hfsgm_jax.errors import ConfigError
 
 COVERED = """model.likelihood=bernoulli model.pixelcnn_layers=0 model.prior_sees_images=False objective.name=ns
-optimizer.name=adam optimizer.clip=norm optimizer.accumulate=1 data.binarize=dynamic train.steps_per_dispatch=1"""
+optimizer.name=adam optimizer.clip=norm optimizer.accumulate=1 data.binarize=dynamic train.steps_per_dispatch=1
+data.flip=False data.rotate=0|0.0 data.affine=0|0.0 data.dihedral=False"""
 OF_STATISTICIAN = f"{COVERED} model.aggregate=mean|lag model.condition=bias model.a_channels=0"
 OF_SCHA_VAE = """model.aggregate=lag model.patch=1 model.border=pad model.decoder_context=full model.std=softplus"""
 PEERS = {  # name of the model: its peer, and the config that it is the same for
