@@ -185,6 +185,7 @@ class FewShotModel:
           in the order of ``supports``): of ``supports``' classes against each other, not of being any of them.
         """
         self._require_context("classify")
+        classification.check_styles(self.model)
         if not isinstance(supports, Mapping) or len(supports) < 2:
             given = f"{len(supports)} class" if isinstance(supports, Mapping) else type(supports).__name__
             raise UserError(f"classify needs images of 2 or more classes, as {{name: images}}, not {given}")

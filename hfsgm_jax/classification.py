@@ -35,6 +35,12 @@ BY_DIVERGENCE = ("kl", "kl_all")
 CLASSIFIERS = ("elbo_difference", *BY_LIKELIHOOD, *BY_DIVERGENCE)
 
 
+def check_styles(model: Any) -> None:
+    """Raises NotApplicable for a model whose images share a style too: that of a query is not that of the support."""
+    if STYLE in {node.plate for node in model.shared_nodes}:
+        raise NotApplicable("few-shot classification is by the latents of a class alone, and this model has styles too")
+
+
 def scores(
     apply: Apply,
     encode: Encode,
@@ -67,7 +73,7 @@ def scores(
       classifier -> ``[Q, Y]`` float32.
 
     Raises:
-      NotApplicable: the model has no latent that a set shares, or latents of styles as well.
+      ValueError: the model has no latent that a set shares.
     """
     query = queries, jax.tree.map(lambda x: x[0], encode(Sets.of(queries[None])))
     features = encode(supports)
@@ -145,8 +151,6 @@ def _kl_scores(apply, supports, features, query) -> dict[str, jax.Array]:
 
 
 def _shared(trace: Trace) -> tuple[Latent, ...]:
-    plates = {latent.plate for latent in trace.shared}
-    if not plates or STYLE in plates:  # a query may have another style than the support
-        has = "latents of styles as well" if plates else "none"
-        raise NotApplicable(f"images are classified by the latents of their class, and this model has {has}")
+    if not trace.shared:
+        raise ValueError("this model has no latent shared by a set: it cannot tell classes apart by their images")
     return trace.shared

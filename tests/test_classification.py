@@ -9,7 +9,7 @@ import pytest
 from tiny_gaussian import NOISE, Pixels
 from tiny_model import random_variables
 
-from hfsgm_jax import classification, sampling
+from hfsgm_jax import FewShotModel, classification, sampling
 from hfsgm_jax.distributions import Normal
 from hfsgm_jax.errors import NotApplicable
 from hfsgm_jax.models import MODELS
@@ -196,17 +196,17 @@ def test_members_whose_prior_sees_images_or_whose_latents_are_vectors(name, epis
     assert {name: x.shape for name, x in out.items()} == dict.fromkeys(classification.CLASSIFIERS, (4, 3))
 
 
-def test_a_style_that_images_share_is_no_class(episode):
+def test_a_style_that_images_share_is_no_class():
     model = MODELS["factorial_vhe"](width=8, c_channels=2, z_channels=2, style_channels=2, context_prior="normal")
-    apply, encode = sampling.bind(model, random_variables(model))
-    with pytest.raises(NotApplicable, match="styles as well"):
-        jax.eval_shape(lambda key: classification.scores(apply, encode, *episode, key), jax.random.key(0))
+    few = FewShotModel(model, {})
+    with pytest.raises(NotApplicable, match="styles too"):
+        few.classify(np.zeros((1, 28, 28)), {"a": np.zeros((1, 28, 28)), "b": np.zeros((1, 28, 28))})
 
 
 def test_a_model_without_shared_latents_cannot_classify(tiny_vae, episode):
     model, variables = tiny_vae
     for name in classification.CLASSIFIERS:
-        with pytest.raises(ValueError, match="this model has none"):
+        with pytest.raises(ValueError, match="no latent shared by a set"):
             jax.eval_shape(
                 lambda v, name=name: classification.scores(
                     *sampling.bind(model, v), *episode, jax.random.key(0), classifiers=(name,)

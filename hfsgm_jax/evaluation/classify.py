@@ -32,6 +32,7 @@ def classify(run: Evaluation) -> Records:
       UserError: a model without set latents, classes too few or too small.
     """
     run.require_context("few-shot classification")
+    classification.check_styles(run.model)
     options, dataset, binarize = run.options, run.load(), run.config.data.binarize
     common = dict(queries=options.queries, num=options.episodes, seed=options.seed, binarize=binarize)
     settings = [draw_episodes(dataset, options.ways, shots, **common) for shots in dict.fromkeys(options.shots)]
