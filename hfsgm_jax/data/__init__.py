@@ -1,6 +1,6 @@
 """Data: image sources, splits by class, the local cache, sets sampled on the device or read from disk."""
 
-from hfsgm_jax.data.dataset import Dataset, StreamedImages, Table, image_shape
+from hfsgm_jax.data.dataset import Dataset, StreamedImages, Table, check_levels, image_shape
 from hfsgm_jax.data.fixed_sets import drawn_sets, fixed_sets, independent_pixel_nll, lake_runs, pixels_of
 from hfsgm_jax.data.folder import CORRUPT
 from hfsgm_jax.data.loading import load_dataset

@@ -177,6 +177,12 @@ class Dataset:
         return Dataset(take_images(self.images, index), start, size, *ids, self.info | named, style)
 
 
+def check_levels(dataset: Dataset, levels: int, binarize: str) -> None:
+    """Raises a DataError where grey pixels would meet a likelihood of ``levels`` 2."""
+    if levels == 2 and binarize == "none" and not dataset.binary:
+        raise DataError("the likelihood is of binary pixels, and these are grey: use data.binarize='dynamic'")
+
+
 def image_shape(config: Any) -> tuple[int, int, int]:
     """``(H, W, C)`` of every source's images, from the config's section `data` alone."""
     return config.image_size, config.image_size, config.channels

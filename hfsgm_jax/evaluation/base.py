@@ -16,6 +16,7 @@ import tqdm
 from hfsgm_jax import data, devices, processes
 from hfsgm_jax.config import FREE_KEYS, KEYS, nearest_key
 from hfsgm_jax.data import Dataset
+from hfsgm_jax.distributions import LIKELIHOODS
 from hfsgm_jax.errors import ConfigError, NotApplicable, UserError, hint
 from hfsgm_jax.rows import each_row
 from hfsgm_jax.run_folder import open_run
@@ -115,7 +116,9 @@ class Evaluation:
         key = split or self.options.split, source or self.options.source or self.config.data.source
         if key not in self._datasets:
             read = lambda: data.load_dataset(self.config.data, key[0], source=key[1], dataset=self.dataset)
-            self._datasets[key] = processes.writer_first(read, "data")
+            found = processes.writer_first(read, "data")
+            data.check_levels(found, LIKELIHOODS[self.model.likelihood].levels, self.config.data.binarize)
+            self._datasets[key] = found
         return self._datasets[key]
 
     def fixed_sets(self, dataset: Dataset, set_size: int, **other: Any) -> Sets:

@@ -155,8 +155,7 @@ def _load(config: ConfigDict, model: Any, replace: bool, dataset: Any) -> tuple[
     """The make-up of batches, the data, the fixed sets of the validation, and the objective's (None: the same ones)."""
     train_data = data.load_dataset(config.data, "train", dataset=dataset)
     spec = data.SetSpec.from_config(config.data, config_lib.num_targets(config), replace, train_data.binary)
-    if LIKELIHOODS[model.likelihood].levels == 2 and config.data.binarize == "none" and not train_data.binary:
-        raise ConfigError(f"model.likelihood={model.likelihood!r} is of binary pixels: use data.binarize='dynamic'")
+    data.check_levels(train_data, LIKELIHOODS[model.likelihood].levels, config.data.binarize)
     smallest = train_data.size.min()
     if config.objective.targets and spec.targets > smallest:
         raise ConfigError(f"objective.targets={spec.targets}: the smallest class in training has {smallest} images")

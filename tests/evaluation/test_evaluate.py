@@ -177,6 +177,13 @@ def test_options_that_cannot_be_are_refused_from_python(run_folder, options, mes
         hfsgm_jax.evaluate(run_folder, "likelihood", **options)
 
 
+def test_grey_images_are_no_binary_pixels(run_folder):
+    run = Evaluation.open(run_folder, {})
+    run.config.data.binarize = "none"
+    with pytest.raises(DataError, match="binary pixels, and these are grey"):
+        run.load()
+
+
 def test_likelihood_is_recorded_with_its_conditions(run_folder, capsys):
     results = hfsgm_jax.evaluate(run_folder, ["likelihood"])
     assert "nelbo" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from tiny_training import TinyModel, setup_tiny, tiny_config, tiny_dataset, trai
 from hfsgm_jax import models, objectives, training
 from hfsgm_jax.config import default_config
 from hfsgm_jax.data import Dataset, cache
-from hfsgm_jax.errors import ConfigError, UserError
+from hfsgm_jax.errors import ConfigError, DataError, UserError
 from hfsgm_jax.run_folder import load_variables
 from hfsgm_jax.training.setup import dry_run
 from hfsgm_jax.training.state import start_from
@@ -43,7 +43,7 @@ def test_refused_before_data_are_read(model, changes, message):
 def test_refused_for_the_data():
     with pytest.raises(ConfigError, match="objective.targets=7: the smallest class in training has 6 images"):
         setup_tiny(objective__name="vhe", objective__targets=7)
-    with pytest.raises(ConfigError, match="model.likelihood='bernoulli' is of binary pixels"):
+    with pytest.raises(DataError, match="likelihood is of binary pixels"):
         setup_tiny(data__binarize="none")
     large = Dataset.from_arrays(np.zeros((24, 5, 5), np.uint8), np.repeat(np.arange(8), 3))
     with pytest.raises(ConfigError, match=r"the model is of images \(4, 4, 1\), and the data are \(5, 5, 1\)"):
