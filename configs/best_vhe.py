@@ -6,6 +6,9 @@
     python train.py --config=configs/best_vhe.py:longest --config.train.start=runs/omniglot-vhe-second \
       --workdir=runs/omniglot-vhe
     python train.py --config=configs/best_vhe.py:vhe_1200 --workdir=runs/vhe-1200
+    python train.py --config=configs/best_vhe.py:few_shot --workdir=runs/vhe-1200-few
+    python train.py --config=configs/best_vhe.py:one_shot --config.train.start=runs/vhe-1200-few \
+      --workdir=runs/vhe-1200-one
     python train.py --config=configs/best_vhe.py:gpu --workdir=runs/gpu   # ten minutes of an H200-class GPU
 
 `cpu_vhe.py` with more features and a wider view of the class: a map c of 4 channels, 8 numbers of an image's own
@@ -15,7 +18,8 @@ the third (`longest`) goes on with it. `make reproduce` lists what it gives; the
 classes (Table 3).
 
 The argument `vhe_1200` is for few-shot classification as in the paper's Tables 1 and 2: trained on 1,200 characters of
-all alphabets, with small warps, tested on the 423 others.
+all alphabets, with small warps, tested on the 423 others. As in the paper the model of one shot is trained with sets of
+1 (`one_shot`); it starts from one of sets of 1 to 5 (`few_shot`).
 
 The argument `gpu` is an untested variant for a large batch: bfloat16, ten steps per dispatch, twice the features, and a
 length that assumes 6,400 images a second (lower `train.steps` on a slower device, so that the cosine ends in time).
@@ -23,10 +27,12 @@ length that assumes 6,400 images a second (lower `train.steps` on a slower devic
 
 from configs import cpu_vhe, paper
 
+VARIANTS = "cpu", "longer", "longest", "vhe_1200", "few_shot", "one_shot", "gpu"
+
 
 def get_config(variant: str = "cpu"):
-    if variant not in ("cpu", "longer", "longest", "vhe_1200", "gpu"):
-        raise ValueError(f"the argument of this config is cpu, longer, longest, vhe_1200 or gpu, not {variant!r}")
+    if variant not in VARIANTS:
+        raise ValueError(f"the argument of this config is one of {VARIANTS}, not {variant!r}")
     config = cpu_vhe.get_config("vhe")
     config.data.dihedral = True
     config.model.update(width=32, c_channels=4, z_channels=8, context_kernel=9)
@@ -38,9 +44,16 @@ def get_config(variant: str = "cpu"):
         config.model.pixelcnn_layers = 5
         config.optimizer.update(warmup=200, decay_factor=0.02)
         config.train.update(steps=5_200 if variant == "longer" else 9_000, save_every=250)
-    if variant == "vhe_1200":
+    if variant in ("vhe_1200", "few_shot", "one_shot"):
         config.data.update(split="vhe_1200", set_size=(1, 10), affine=0.1, augmented=1.0, copies=20)
         config.train.update(steps=8_500, save_every=250)
+    if variant == "few_shot":
+        config.data.set_size = 1, 5
+        config.train.steps = 16_000
+    if variant == "one_shot":
+        config.data.set_size = 1
+        config.optimizer.warmup = 200
+        config.train.steps = 12_000
     if variant == "gpu":
         config.train.cpu_devices = 0
         config.model.update(width=64, pixelcnn_width=64, prior_width=32)

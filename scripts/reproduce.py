@@ -13,6 +13,7 @@ CONFIGS["hierarchical-vhe"] = "omniglot_hierarchical_vhe", "cpu"
 CONFIGS |= {"omniglot-scha-first": ("best_scha_vae",), "omniglot-scha-second": ("best_scha_vae", "longer")}
 CONFIGS |= {"omniglot-scha-third": ("best_scha_vae", "longer"), "omniglot-scha": ("best_scha_vae", "longest")}
 CONFIGS |= {"omniglot-vhe-first": ("best_vhe",), "vhe-1200": ("best_vhe", "vhe_1200")}
+CONFIGS |= {"vhe-1200-few": ("best_vhe", "few_shot"), "vhe-1200-one": ("best_vhe", "one_shot")}
 CONFIGS |= {"omniglot-vhe-second": ("best_vhe", "longer"), "omniglot-vhe": ("best_vhe", "longest")}
 BASELINES = {"scha-mean": "scha_vae", "cns": "cns", "ns": "ns", "vae": "vae", "vhe-deconv": "vhe_deconv"}
 CONFIGS |= {name: ("cpu_baselines", argument) for name, argument in BASELINES.items()}
