@@ -19,7 +19,7 @@ ALLOWED = {
     "tightening": {"trace"},
     "objectives": {"distributions", "trace", "tightening"},
     "sampling": {"distributions", "errors", "trace"},
-    "classification": {"distributions", "trace", "objectives"},
+    "classification": {"distributions", "errors", "trace", "objectives"},
     "data": {"errors", "trace", "warp"},
     "images": {"errors", "data"},
     "processes": {"errors"},
