@@ -18,7 +18,7 @@ import numpy as np
 from hfsgm_jax.data.dataset import Dataset, StreamedImages, image_shape
 from hfsgm_jax.data.sources import UNREADABLE, Source
 
-_VERSION = "v2"  # raise it when the same raw data would give other arrays
+_VERSION = "v3"  # raise it when the same raw data would give other arrays
 _COLUMNS = ("start", "size", "label", "group", "part")
 
 

@@ -108,9 +108,9 @@ class Dataset:
         """The data set of a user's own arrays, in any order.
 
         Args:
-          images: ``[n, H, W]`` or ``[n, H, W, C]``: bool, integers 0..255 or floats in [0, 1], ink or foreground high;
-            floats of single pixels are left as they are, any range. ``labels`` may have more axes than one, which
-            ``images`` then has too.
+          images: ``[n, H, W]`` or ``[n, H, W, C]``: bool, integers (0..255, or 0 and 1) or floats in [0, 1], ink or
+            foreground high; floats of single pixels are left as they are, any range. ``labels`` may have more axes than
+            one, which ``images`` then has too.
           labels: ``[n]`` integers or strings; classes are numbered in their order, and named in
             ``info["class_names"]``.
           groups: ``[n]`` integers or strings, the group (alphabet) of each image's class.
@@ -180,7 +180,7 @@ class Dataset:
 def check_levels(dataset: Dataset, levels: int, binarize: str) -> None:
     """Raises a DataError where grey pixels would meet a likelihood of ``levels`` 2."""
     if levels == 2 and binarize == "none" and not dataset.binary:
-        raise DataError("the likelihood is of binary pixels, and these are grey: use data.binarize='dynamic'")
+        raise DataError("the likelihood is of binary pixels, and these are grey: train with data.binarize='dynamic'")
 
 
 def image_shape(config: Any) -> tuple[int, int, int]:
