@@ -6,6 +6,7 @@ Image distributions (`event_axes` = H, W, C) return log p(x) with the image axes
 All arithmetic is float32 whatever the compute dtype: in bfloat16 a sum of 550 nats rounds to 4.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -58,16 +59,30 @@ class Normal:
         return cls(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def limited(x: jax.Array, low: float, high: float) -> jax.Array:
+    """``x`` within the limits. Beyond them the gradient still leads back, where that of `jnp.clip` is 0 for good."""
+    return jnp.clip(x, low, high)
+
+
+def _limited_backward(low: float, high: float, x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    outwards = (x > high) & (g < 0) | (x < low) & (g > 0)
+    return (jnp.where(outwards, 0, g),)
+
+
+limited.defvjp(lambda x, low, high: (limited(x, low, high), x), _limited_backward)
+
+
 def softplus_normal(params: jax.Array) -> Normal:
     """Mean and raw scale, stacked on the last axis -> a Normal within `LIMIT`; N(0, 1) (plus the floor) at zero."""
     loc, raw = jnp.split(_f32(params), 2, -1)
-    return Normal(jnp.clip(loc, -LIMIT, LIMIT), jnp.minimum(softplus_scale(raw), LIMIT))
+    return Normal(limited(loc, -LIMIT, LIMIT), limited(softplus_scale(raw), 0.0, LIMIT))
 
 
 def exp_normal(params: jax.Array) -> Normal:
     """Mean (within `LIMIT`) and log-variance (within 10), stacked on the last axis -> a Normal."""
     loc, log_variance = jnp.split(_f32(params), 2, -1)
-    return Normal(jnp.clip(loc, -LIMIT, LIMIT), jnp.exp(0.5 * jnp.clip(log_variance, -10.0, 10.0)))
+    return Normal(limited(loc, -LIMIT, LIMIT), jnp.exp(0.5 * limited(log_variance, -10.0, 10.0)))
 
 
 # How a network's numbers become a Normal; both are N(0, 1) (softplus: plus the floor) at zero.
@@ -137,7 +152,7 @@ class DiscretizedNormal:
     def from_params(cls, params: jax.Array, channels: int) -> "DiscretizedNormal":
         """Means, then log-scales, of ``[..., H, W, 2 C]``; zeros are about the spread of a photograph's pixels."""
         loc, raw = jnp.split(_f32(params), 2, -1)
-        return cls(loc, jnp.clip(raw - 1.0, MIN_LOG_SCALE, 5.0))
+        return cls(loc, limited(raw - 1.0, MIN_LOG_SCALE, 5.0))
 
     def mean(self) -> jax.Array:
         return jnp.clip((self.loc + 1) / 2, 0, 1)
@@ -182,7 +197,7 @@ class DiscretizedLogistics:
         mixture, rest = params[..., :COMPONENTS], params[..., COMPONENTS:]
         rest = rest.reshape(rest.shape[:-1] + (-1, COMPONENTS))
         coupling = jnp.tanh(rest[..., 2 * channels :, :])
-        log_scale = jnp.clip(rest[..., channels : 2 * channels, :], MIN_LOG_SCALE, 5.0)
+        log_scale = limited(rest[..., channels : 2 * channels, :], MIN_LOG_SCALE, 5.0)
         return cls(mixture, rest[..., :channels, :], log_scale, coupling)
 
     def _means(self, x: jax.Array) -> jax.Array:

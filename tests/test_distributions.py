@@ -42,6 +42,19 @@ def test_scales_start_at_one_and_stay_finite_and_positive():
         chex.assert_tree_all_finite(dist.kl(normal, Normal.standard(raw.shape)))
 
 
+@pytest.mark.parametrize("name", sorted(dist.NORMALS))
+@pytest.mark.parametrize("far", [-1e3, 1e3])
+def test_a_latent_beyond_its_limits_is_led_back_and_no_farther(name, far):
+    latent = lambda params: dist.NORMALS[name](jnp.array([params, 0.0])).loc[0]
+    value, gradient = jax.value_and_grad(latent)(far)
+    assert value == np.sign(far) * dist.LIMIT
+    led_back = jax.grad(lambda params: latent(params) ** 2)(far)  # descent moves it towards 0
+    assert led_back == 2 * value
+    assert jax.grad(lambda params: -(latent(params) ** 2))(far) == 0
+    assert gradient == (far > 0)
+    assert jax.grad(latent)(1.0) == 1 and jax.grad(lambda params: -latent(params))(1.0) == -1
+
+
 def test_bernoulli_sums_to_one_over_all_images():
     px = Bernoulli(jax.random.normal(jax.random.key(0), (2, 2, 1)) * 3)
     images = jnp.stack(jnp.meshgrid(*[jnp.array([0.0, 1.0])] * 4), -1).reshape(16, 2, 2, 1)
